@@ -1,0 +1,73 @@
+"""What callers send: a request for a decision, and an outcome. Unknown fields are refused."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from decisioning.catalog import Scalar
+from decisioning.errors import RequestError
+
+CallerId = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+OutcomeType = Literal[
+    "impression", "click", "accept", "reject", "purchase", "sent", "not_sent", "delivered", "open",
+    "bounce", "complaint", "unsubscribe", "custom",
+]  # fmt: skip
+
+
+class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """ "What should this customer see here?"
+
+    Attributes:
+        limit: How many actions at most; the placement's slots when absent.
+        context: Values of this moment. One that names a feature supplies it for this request.
+        actions: Only these are candidates.
+        exclude: These are not.
+        decision_id: Makes the call repeatable: the same id and body get the first answer again.
+        mode: `preview` decides without logging or reserving anything.
+        now: For replays and tests.
+    """
+
+    placement: CallerId
+    customer_id: CallerId | None = None
+    anonymous_id: CallerId | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
+    context: dict[str, Scalar] = {}
+    actions: tuple[CallerId, ...] | None = None
+    exclude: tuple[CallerId, ...] = ()
+    decision_id: CallerId | None = None
+    explain: bool = False
+    market: CallerId | None = None
+    mode: Literal["live", "preview"] = "live"
+    now: Time | None = None
+
+    @property
+    def unit(self) -> str:
+        """Who is asked about: the customer, or else the anonymous visitor.
+
+        Raises:
+            RequestError: Neither is named.
+        """
+        unit = self.customer_id or self.anonymous_id
+        if unit is None:
+            raise RequestError(
+                "customer_id and anonymous_id are both missing, one of them must be given", where="customer_id"
+            )
+        return unit
+
+
+class OutcomeReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """What the customer did with a decision.
+
+    `action_id` may be left out where a decision showed one action; `outcome_id` makes the report
+    repeatable; `occurred_at` is the time of arrival when absent. `value` is money or a count.
+    """
+
+    decision_id: CallerId
+    type: OutcomeType
+    action_id: CallerId | None = None
+    outcome_id: CallerId | None = None
+    detail: Literal["machine", "hard", "soft"] | None = None
+    value: float | None = None
+    occurred_at: Time | None = None

@@ -1,0 +1,46 @@
+"""What a decision earned: a number computed from its outcomes within the attribution window."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from decisioning.catalog import NO_ACTION, Placement
+from decisioning.record import OutcomeRecord
+
+# An e-mail that was not sent or came back was never seen: no failure of the action.
+NEVER_SEEN = frozenset({"not_sent", "bounce"})
+
+
+def counted(outcomes: Iterable[OutcomeRecord], placement: Placement, *, decided_at: datetime) -> list[OutcomeRecord]:
+    """Outcomes that count: within the window (its end excluded), not by a machine, each id once."""
+    unique = {outcome.outcome_id: outcome for outcome in outcomes if outcome.detail != "machine"}
+    return [o for o in unique.values() if o.occurred_at - decided_at < placement.attribution_window]
+
+
+def was_shown(action_id: str, outcomes: Iterable[OutcomeRecord], placement: Placement) -> bool:
+    """Whether the customer met the choice: what was never seen teaches nothing.
+
+    Choosing to show nothing needs no proof. Nor does an action that was clicked or taken.
+    """
+    types = {outcome.type for outcome in outcomes}
+    if types & NEVER_SEEN:
+        return False
+    if placement.shown_by == "decision" or action_id == NO_ACTION:
+        return True
+    return placement.shown_by in types or bool(types & set(placement.reward))
+
+
+def reward(outcomes: Iterable[OutcomeRecord], placement: Placement) -> float:
+    """The sum over outcome types of what the placement says each is worth; a type counts once.
+
+    Amounts (`value`) are added up, since a customer can buy twice.
+    """
+    total = 0.0
+    met: set[str] = set()
+    for outcome in sorted(outcomes, key=lambda o: (o.occurred_at, o.outcome_id)):
+        worth = placement.reward.get(outcome.type)
+        if worth == "value":
+            total += outcome.value or 0.0
+        elif worth is not None and outcome.type not in met:
+            total += float(worth)
+            met.add(outcome.type)
+    return total

@@ -1,0 +1,126 @@
+"""From one distribution over candidates to filled slots with exact probabilities.
+
+One function draws a full order without replacement; the reservation takes, slot by slot, the
+first candidate in that order that is available at that instant. The probability of what lands in
+a slot is then the policy renormalised over the candidates that were available and not yet shown,
+and that is what is logged: the raw probability, or one renormalised only after a lost
+reservation, makes importance weights biased.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decisioning.exploration import Policy
+
+
+class Distribution(NamedTuple):
+    """What a policy says about the candidates, as weights within tiers.
+
+    Candidates of a lower tier come first, always; within a tier, weights are relative chances.
+    A policy's own candidates are tier 0. Those to which it gives no mass follow by value, ties
+    sharing a tier, so that a second slot has a defined distribution under a greedy policy too.
+    """
+
+    weights: NDArray[np.float64]  # (n_candidates,), positive
+    tiers: NDArray[np.int64]  # (n_candidates,)
+
+
+def distribution(policy: Policy, values: NDArray[np.float64]) -> Distribution:
+    """The policy's distribution over candidates with these `values`, `(n_candidates,)`.
+
+    >>> from decisioning.exploration import Greedy
+    >>> distribution(Greedy(), np.array([0.2, 0.9, 0.4])).tiers.tolist()
+    [2, 0, 1]
+
+    Raises:
+        ArithmeticError: The policy's probabilities do not form a distribution.
+    """
+    weights = policy.probabilities(values)
+    if not (np.all(weights >= 0.0) and abs(float(weights.sum()) - 1.0) < 1e-9):
+        raise ArithmeticError(f"{policy} gave {weights.tolist()}, must be at least 0 and sum to 1")
+    tiers = np.zeros(len(values), dtype=np.int64)
+    without = weights == 0.0
+    if without.any():
+        _, rank = np.unique(-values[without], return_inverse=True)
+        tiers[without] = 1 + rank
+        weights = np.where(without, 1.0, weights)
+    return Distribution(weights, tiers)
+
+
+def uniforms(key: bytes, decision_id: str, count: int) -> NDArray[np.float64]:
+    """`count` numbers in (0, 1), fixed by a server secret and the decision's id.
+
+    A keyed hash (BLAKE2b in counter mode) rather than a generator: its stream is the same in
+    every library version, and a caller who chooses ids cannot steer it without the key.
+
+    >>> uniforms(b"secret", "d-1", 2).round(6).tolist() == uniforms(b"secret", "d-1", 3).round(6).tolist()[:2]
+    True
+    """
+    identity = decision_id.encode()
+    stream = b"".join(
+        hashlib.blake2b(block.to_bytes(4, "big") + identity, key=key, digest_size=64).digest()
+        for block in range((count + 7) // 8)
+    )
+    integers = np.frombuffer(stream, dtype=">u8", count=count)
+    return (np.right_shift(integers, 11).astype(np.float64) + 0.5) * 2.0**-53
+
+
+def draw_order(spread: Distribution, noise: NDArray[np.float64]) -> NDArray[np.int64]:
+    """A full order of the candidates, drawn without replacement; `noise` is `(n_candidates,)`.
+
+    An exponential race, `arg-sort(E_i / p_i)`: who comes first is distributed as the weights, and
+    by memorylessness so is who comes first among any subset.
+
+    >>> spread = Distribution(np.array([0.5, 0.5, 1.0]), np.array([0, 0, 1]))
+    >>> draw_order(spread, np.array([0.9, 0.1, 0.5])).tolist()
+    [0, 1, 2]
+    """
+    return np.lexsort((-np.log(noise) / spread.weights, spread.tiers))
+
+
+class FilledSlot(NamedTuple):
+    """What a slot got; `available` are the candidates (by index) that it could have got."""
+
+    chosen: int
+    available: tuple[int, ...]
+
+
+def fill_slots(
+    order: Sequence[int], slots: int, available_after: Callable[[tuple[int, ...]], Sequence[int]]
+) -> tuple[FilledSlot, ...]:
+    """The first available candidate in the drawn order, per slot.
+
+    `available_after(shown)` returns the candidates that may still be shown once those in `shown`
+    have been; asked anew for every slot, since taking one may close others (a group's cap).
+
+    >>> fill_slots([2, 0, 1], 2, lambda shown: [i for i in (0, 1, 2) if i not in shown])
+    (FilledSlot(chosen=2, available=(0, 1, 2)), FilledSlot(chosen=0, available=(0, 1)))
+    """
+    filled: list[FilledSlot] = []
+    shown: tuple[int, ...] = ()
+    for _ in range(slots):
+        free = tuple(sorted(set(available_after(shown)) - set(shown)))
+        chosen = next((candidate for candidate in order if candidate in free), None)
+        if chosen is None:
+            break
+        filled.append(FilledSlot(chosen, free))
+        shown = (*shown, chosen)
+    return tuple(filled)
+
+
+def slot_probability(spread: Distribution, slot: FilledSlot) -> float:
+    """The chance with which this slot got what it got, given its availability.
+
+    >>> spread = Distribution(np.array([0.6, 0.3, 0.1]), np.zeros(3, dtype=np.int64))
+    >>> round(slot_probability(spread, FilledSlot(chosen=1, available=(1, 2))), 3)
+    0.75
+    """
+    free = np.array(slot.available)
+    front = free[spread.tiers[free] == spread.tiers[free].min()]
+    if slot.chosen not in front:
+        raise ArithmeticError(f"candidate {slot.chosen} was chosen while {front.tolist()} were ahead of it")
+    return float(spread.weights[slot.chosen] / spread.weights[front].sum())
