@@ -1,0 +1,1 @@
+"""What outlives a process: settings, the ledger, hot state, blobs, bundles and catalogue files."""
