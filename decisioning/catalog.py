@@ -243,8 +243,9 @@ def _mistakes(content: Content) -> list[str]:
         path = f"placements[{placement.id}]"
         refer(f"{path}.channel", placement.channel, channels)
         for name in ("time_out", "attribution_window"):
-            if getattr(placement, name) <= timedelta(0):
-                found.append(f"{path}.{name}: is {getattr(placement, name)}, must be longer than 0")
+            duration = getattr(placement, name)
+            if duration <= timedelta(0):
+                found += [f"{path}.{name}: is {duration}, must be longer than 0"]
     for action in content.actions:
         path = f"actions[{action.id}]"
         refer(f"{path}.group", action.group, content.groups)

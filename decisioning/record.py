@@ -14,7 +14,7 @@ from decisioning.profile import Consent, Contact
 from decisioning.request import DecisionRequest
 
 
-class Drop(msgspec.Struct, frozen=True):
+class Drop(msgspec.Struct, frozen=True, array_like=True):
     """An action that a step took out, and why."""
 
     action_id: str
@@ -37,15 +37,16 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
     """An action that reached arbitration, with the numbers that ranked it.
 
     `weight` and `tier` are the policy's distribution (`slots.Distribution`) before availability.
+    A fallback has neither propensity nor priority: nothing was scored.
     """
 
     action_id: str
     treatment_id: str | None
-    propensity: float
+    propensity: float | None
     value: float
     context_weight: float
     lever: float
-    priority: float
+    priority: float | None
     weight: float
     tier: int
 
@@ -91,6 +92,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
         overridden: Names of those that the request supplied.
         features_as_of: Age of the oldest stored value; None for a customer that is not known.
         contacts: Contacts that caps and history features were computed from.
+        dropped: Every action that is not in a slot for want of a right to be, and why.
         candidates: In the order in which noise was drawn for them.
         key_id: Which server secret drew.
         reason: `RANKED`, `HOLDOUT`, `NO_ELIGIBLE_ACTION` or `FALLBACK_...`.

@@ -17,7 +17,7 @@ OutcomeType = Literal[
 
 
 class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """ "What should this customer see here?"
+    """What should this customer see here?
 
     Attributes:
         limit: How many actions at most; the placement's slots when absent.

@@ -1,0 +1,1 @@
+"""The service: HTTP, the engine and the adapters that bind its ports."""

@@ -1,0 +1,119 @@
+"""What a caller gets: a pure function of the record, so that a repeated id gets the same answer."""
+
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from decisioning.record import DecisionRecord
+
+
+class AnsweredAction(msgspec.Struct, frozen=True):
+    """One ranked action; numbers are absent where nothing was scored or drawn (a fallback)."""
+
+    action_id: str
+    treatment_id: str | None
+    slot: int
+    priority: float | None
+    propensity: float | None
+    value: float
+    context_weight: float
+    lever: float
+    probability: float | None
+    content: dict[str, Any]
+
+
+class AnsweredAssignment(msgspec.Struct, frozen=True):
+    """One A/B assignment."""
+
+    experiment: str
+    variant: str
+    reason: str
+    payload: dict[str, Any]
+
+
+class DroppedAction(msgspec.Struct, frozen=True):
+    """An action that was dropped, by which step and why."""
+
+    action_id: str
+    step: str
+    reason: str
+    detail: str
+
+
+class AnsweredPolicy(msgspec.Struct, frozen=True):
+    """Which exploration policy drew."""
+
+    policy: str
+    version: str
+
+
+class AnsweredModel(msgspec.Struct, frozen=True):
+    """Which model scored."""
+
+    name: str
+    version: str
+
+
+class DecisionAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to `POST /v1/decisions`.
+
+    `dropped` is there when the request asks to explain; `dropped_by_step` when there are no actions.
+    """
+
+    decision_id: str
+    decided_at: datetime
+    customer_id: str | None
+    anonymous_id: str | None
+    placement: str
+    actions: list[AnsweredAction]
+    experiments: list[AnsweredAssignment]
+    reason: str
+    reason_detail: str
+    exploration: AnsweredPolicy
+    model: AnsweredModel | None
+    catalog_version: str
+    features_as_of: datetime | None
+    expires_at: datetime
+    dropped_by_step: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
+    dropped: list[DroppedAction] | msgspec.UnsetType = msgspec.UNSET
+
+
+def answer(record: DecisionRecord) -> DecisionAnswer:
+    """What the caller of this decision gets, now and whenever the same id is sent again."""
+    scored = {candidate.action_id: candidate for candidate in record.candidates}
+    actions = [
+        AnsweredAction(
+            action_id=slot.action_id,
+            treatment_id=slot.treatment_id,
+            slot=slot.slot,
+            priority=scored[slot.action_id].priority,
+            propensity=scored[slot.action_id].propensity,
+            value=scored[slot.action_id].value,
+            context_weight=scored[slot.action_id].context_weight,
+            lever=scored[slot.action_id].lever,
+            probability=slot.probability,
+            content=slot.content,
+        )
+        for slot in record.slots
+    ]
+    explained = [DroppedAction(d.action_id, d.step, d.reason, d.detail) for d in record.dropped]
+    return DecisionAnswer(
+        decision_id=record.decision_id,
+        decided_at=record.decided_at,
+        customer_id=record.request.customer_id,
+        anonymous_id=record.request.anonymous_id,
+        placement=record.placement,
+        actions=actions,
+        experiments=[AnsweredAssignment(a.experiment, a.variant, a.reason, a.payload) for a in record.assignments],
+        reason=record.reason,
+        reason_detail=record.reason_detail,
+        exploration=AnsweredPolicy(record.policy.policy, record.policy.version),
+        model=AnsweredModel(record.model.name, record.model.version) if record.model else None,
+        catalog_version=record.catalog_version,
+        features_as_of=record.features_as_of,
+        expires_at=record.expires_at,
+        dropped_by_step=msgspec.UNSET if actions else dict(Counter(drop.step for drop in record.dropped)),
+        dropped=explained if record.request.explain else msgspec.UNSET,
+    )

@@ -1,0 +1,55 @@
+"""Assignments: which variant of each experiment a unit is in, before anything is shown.
+
+A salted hash, so a unit stays in its variant without anything being stored, and experiments with
+different salts are independent of each other.
+"""
+
+from collections.abc import Iterable
+
+import mmh3
+
+from decisioning.catalog import Experiment
+from decisioning.record import Assignment
+
+BUCKETS = 10_000
+
+
+def bucket(salt: str, unit: str) -> int:
+    """The unit's bucket, 0 to 9,999: MurmurHash3 (x86, 32 bit, seed 0) of `salt:unit`.
+
+    >>> bucket("hero_copy", "c-1")
+    3475
+    """
+    return mmh3.hash(f"{salt}:{unit}", signed=False) % BUCKETS
+
+
+def assign(experiment: Experiment, unit: str) -> Assignment:
+    """The unit's variant; `probability` is the variant's share of the weights.
+
+    >>> from decisioning.catalog import Variant
+    >>> copy = Experiment(id="hero_copy", variants=(Variant("a", 1.0), Variant("b", 1.0)))
+    >>> assign(copy, "c-1").variant
+    'a'
+    """
+    position = bucket(experiment.salt or experiment.id, unit) + 0.5
+    total = sum(variant.weight for variant in experiment.variants)
+    reached = 0.0
+    for variant in experiment.variants:
+        reached += variant.weight / total * BUCKETS
+        if position < reached:
+            break
+    return Assignment(
+        experiment=experiment.id,
+        variant=variant.id,
+        probability=variant.weight / total,
+        payload=variant.payload,
+    )
+
+
+def assignments(experiments: Iterable[Experiment], unit: str, placement_id: str) -> tuple[Assignment, ...]:
+    """The unit's variants of the experiments that run on this placement (an empty list: on all)."""
+    return tuple(
+        assign(experiment, unit)
+        for experiment in experiments
+        if experiment.status == "running" and (not experiment.placements or placement_id in experiment.placements)
+    )

@@ -1,0 +1,1 @@
+"""Adapters of the engine's ports that need this service's libraries."""

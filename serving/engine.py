@@ -1,0 +1,357 @@
+"""The engine: reads through ports, lets the pure funnel decide, reserves, and records.
+
+    read -> narrow -> score -> plan -> reserve -> finish -> record
+
+Whatever fails becomes a fallback with a reason; what needs consent or a cap fails closed. An
+answer leaves only after its record is durable.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+
+import msgspec
+from ulid import ULID
+
+from decisioning import decision as funnel
+from decisioning.bundle import ModelFeature, encode_rows, encode_value
+from decisioning.catalog import Catalog, Placement, Scalar
+from decisioning.errors import DecisionConflict, NextmoveError, OutcomeConflict, RequestError, StoreError, UnknownAction
+from decisioning.profile import HotProfile
+from decisioning.record import DecisionRecord, ModelVersion, OutcomeRecord
+from decisioning.request import DecisionRequest, OutcomeReport
+from decisioning.reservation import AlreadyClaimed, ReservationRequest, take
+from serving.ports import Features, HotState, Ledger, Scorer
+from serving.timers import Laps, StageTimers
+
+# A twin of this call, sent at the same instant, is answered with the first one's record.
+TWIN_WAIT = timedelta(seconds=5)
+TWIN_POLL = timedelta(milliseconds=20)
+# Claims about times that lie further ahead than clocks differ are mistakes.
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+RANKED, NO_ELIGIBLE_ACTION = "RANKED", "NO_ELIGIBLE_ACTION"
+UNKNOWN_CUSTOMER = "FALLBACK_UNKNOWN_CUSTOMER"
+FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
+MODEL_UNAVAILABLE = "FALLBACK_MODEL_UNAVAILABLE"
+HOT_STATE_UNAVAILABLE = "FALLBACK_HOT_STATE_UNAVAILABLE"
+REASON_DETAILS = {
+    UNKNOWN_CUSTOMER: "the customer is not known: ranked from the request's context alone",
+    FEATURES_UNAVAILABLE: "stored features cannot be read: ranked from the request's context alone",
+    MODEL_UNAVAILABLE: "no model is loaded: the placement's fallback actions, unranked",
+    HOT_STATE_UNAVAILABLE: "consent and contacts cannot be read: only fallback actions that need neither",
+    RANKED: "",
+    NO_ELIGIBLE_ACTION: "every action was dropped; dropped_by_step says where",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DrawKey:
+    """The server's secret for draws, and a public name by which records refer to it."""
+
+    secret: bytes
+
+    @property
+    def key_id(self) -> str:
+        """The first characters of the secret's hash."""
+        return hashlib.sha256(self.secret).hexdigest()[:12]
+
+
+class _Facts(NamedTuple):
+    """What was read for one decision."""
+
+    features: dict[str, Scalar]
+    overridden: tuple[str, ...]
+    as_of: datetime | None
+    hot: HotProfile | None
+    reason: str
+
+    def shared(self, request: DecisionRequest, placement: Placement) -> dict[str, Scalar]:
+        """What the model sees of the customer and the moment, the same for every candidate."""
+        return {**request.context, **self.features, "placement": placement.id, "channel": placement.channel}
+
+
+class OutcomeResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one reported outcome."""
+
+    status: Literal["accepted", "duplicate", "rejected"]
+    outcome_id: str | None = None
+    problem: NextmoveError | None = None
+
+
+class Engine:
+    """Decides, and takes outcomes. One per process; `catalog` and `scorer` are swapped while it runs."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        features: Features,
+        hot_state: HotState,
+        ledger: Ledger,
+        scorer: Scorer | None,
+        draw_key: DrawKey,
+        timers: StageTimers | None = None,
+    ) -> None:
+        self.catalog = catalog
+        self.scorer = scorer
+        self.timers = timers or StageTimers()
+        self._features = features
+        self._hot_state = hot_state
+        self._ledger = ledger
+        self._key = draw_key
+
+    async def decide(self, request: DecisionRequest, *, now: datetime) -> DecisionRecord:
+        """Answer one request; the record is durable when this returns, except in preview.
+
+        Raises:
+            RequestError: The request cannot be answered as it is; nothing was kept.
+            StoreError: The ledger does not take records now; nothing may be shown.
+        """
+        laps = self.timers.start()
+        catalog, scorer = self.catalog, self.scorer  # one version of each for the whole decision
+        now = request.now or now
+        placement = funnel.placement_of(catalog, request)
+        if scorer is not None:
+            _check_context(request, scorer.manifest.features)
+        digest, live = _digest(request), request.mode == "live"
+        if live and request.decision_id is not None:
+            first = await self._first_answer(request.decision_id, digest)
+            if first is not None:
+                return first
+        decision_id = request.decision_id or str(ULID.from_datetime(now))
+        laps.lap("request")
+
+        facts = await self._read(request, laps, now=now)
+        contacts = facts.hot.contacts if facts.hot else ()
+        narrowed = funnel.narrow(catalog, placement, request, facts.features, facts.hot, now=now)
+        laps.lap("narrow")
+
+        planned, reason = funnel.NOTHING, facts.reason
+        if facts.hot is None or scorer is None:
+            planned, reason = funnel.plan_fallback(narrowed), reason if facts.hot is None else MODEL_UNAVAILABLE
+        elif narrowed.has_choice:
+            values = funnel.per_candidate_values(narrowed, contacts, now=now)
+            rows = encode_rows(scorer.manifest.features, facts.shared(request, placement), values)
+            laps.lap("encode")
+            propensities = scorer.score(rows)
+            laps.lap("score")
+            planned = funnel.plan(narrowed, propensities, placement, decision_id=decision_id, key=self._key.secret)
+        laps.lap("plan")
+
+        reservation = ReservationRequest(
+            decision_id=decision_id,
+            digest=digest,
+            customer_id=request.unit,
+            now=now,
+            expires_at=now + placement.time_out,
+            candidates=tuple(
+                funnel.contact_of(catalog.actions[candidate.action_id], placement, now)
+                for candidate in planned.candidates
+            ),
+            order=planned.order,
+            slots=min(request.limit or placement.slots, placement.slots),
+            policies=catalog.content.contact_policies,
+            confirmed=placement.shown_by == "decision",
+        )
+        if live and facts.hot is not None and planned.candidates:
+            filled = await self._hot_state.reserve(reservation)
+        else:
+            filled = take(reservation, contacts)
+        if isinstance(filled, AlreadyClaimed):
+            return await self._twin(reservation, filled)
+        laps.lap("reserve")
+
+        slots = funnel.finish(planned, filled, catalog, placement)
+        if not slots and reason in (RANKED, UNKNOWN_CUSTOMER):
+            reason = NO_ELIGIBLE_ACTION
+        record = DecisionRecord(
+            decision_id=decision_id,
+            decided_at=now,
+            expires_at=reservation.expires_at,
+            domain=catalog.content.domain,
+            market=catalog.content.market,
+            customer_id=request.unit,
+            placement=placement.id,
+            channel=placement.channel,
+            request=request,
+            features=facts.features,
+            overridden=facts.overridden,
+            features_as_of=facts.as_of,
+            consents=facts.hot.consents if facts.hot else (),
+            contacts=contacts,
+            assignments=narrowed.assignments,
+            dropped=(*narrowed.dropped, *funnel.lost(planned, filled)),
+            candidates=planned.candidates,
+            slots=slots,
+            reason=reason,
+            reason_detail=REASON_DETAILS[reason],
+            policy=funnel.policy_version(placement),
+            model=_model_version(scorer),
+            catalog_version=catalog.version,
+            key_id=self._key.key_id,
+        )
+        laps.lap("finish")
+        if live:
+            await self._ledger.append_decision(record, digest=digest)
+            laps.lap("ledger")
+        return record
+
+    async def decide_many(
+        self, requests: Sequence[DecisionRequest], *, now: datetime
+    ) -> list[DecisionRecord | NextmoveError]:
+        """Several decisions in order, each with its own record or error; one commit serves many."""
+        results = await asyncio.gather(*(self.decide(r, now=now) for r in requests), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, NextmoveError):
+                raise result
+        return results  # type: ignore[return-value]
+
+    async def find(self, decision_id: str) -> DecisionRecord | None:
+        """The record of a decision, or None."""
+        found = await self._ledger.get(decision_id)
+        return found[0] if found else None
+
+    async def record_outcomes(self, reports: Sequence[OutcomeReport], *, now: datetime) -> list[OutcomeResult]:
+        """Keep outcomes, durably, then let hot state know. Each report has its own result.
+
+        Raises:
+            StoreError: They could not be kept; send them again.
+        """
+        results: list[OutcomeResult | None] = [None] * len(reports)
+        kept: list[tuple[int, OutcomeRecord, DecisionRecord | None]] = []
+        for index, report in enumerate(reports):
+            decided = await self.find(report.decision_id)
+            try:
+                kept.append((index, self._outcome_of(report, decided, now), decided))
+            except RequestError as error:
+                results[index] = OutcomeResult("rejected", report.outcome_id, error)
+        digests = [_digest(reports[index]) for index, _, _ in kept]
+        statuses = await self._ledger.append_outcomes(
+            [(outcome, digest) for (_, outcome, _), digest in zip(kept, digests, strict=True)]
+        )
+        for (index, outcome, decided), status in zip(kept, statuses, strict=True):
+            if status == "conflict":
+                problem = OutcomeConflict(
+                    f"outcome_id '{outcome.outcome_id}' was already used for another outcome;"
+                    " send a new id, or the same body",
+                    where="outcome_id",
+                )
+                results[index] = OutcomeResult("rejected", outcome.outcome_id, problem)
+                continue
+            if decided is not None:
+                # Duplicates too: the first attempt may have died between ledger and hot state.
+                await self._hot_state.apply(decided.customer_id, outcome, decided.channel)
+            results[index] = OutcomeResult(status, outcome.outcome_id)
+        return [result for result in results if result is not None]
+
+    def _outcome_of(self, report: OutcomeReport, decided: DecisionRecord | None, now: datetime) -> OutcomeRecord:
+        action_id = report.action_id
+        if decided is not None:
+            shown = [slot.action_id for slot in decided.slots]
+            if action_id is None and len(shown) == 1:
+                action_id = shown[0]
+            if action_id not in shown:
+                raise UnknownAction(
+                    f"action_id is '{report.action_id}', must be one that decision {report.decision_id} showed:"
+                    f" {', '.join(shown) or '(none)'}",
+                    where="action_id",
+                )
+        elif action_id is not None and action_id not in self.catalog.actions:
+            raise UnknownAction(
+                f"action_id is '{action_id}', which the catalogue does not have; GET /v1/catalog lists its actions",
+                where="action_id",
+            )
+        occurred_at = report.occurred_at or now
+        if occurred_at - now > CLOCK_TOLERANCE:
+            raise RequestError(
+                f"occurred_at is {occurred_at.isoformat()}, must not lie in the future (now {now.isoformat()})",
+                where="occurred_at",
+            )
+        return OutcomeRecord(
+            outcome_id=report.outcome_id or str(ULID.from_datetime(now)),
+            decision_id=report.decision_id,
+            action_id=action_id,
+            type=report.type,
+            detail=report.detail,
+            value=report.value,
+            occurred_at=occurred_at,
+            received_at=now,
+        )
+
+    async def _read(self, request: DecisionRequest, laps: Laps, *, now: datetime) -> "_Facts":
+        """All that stores know; what cannot be read is absent, and the reason says so."""
+        stored, reason = None, UNKNOWN_CUSTOMER
+        if request.customer_id is not None:
+            try:
+                stored = await self._features.read(request.customer_id)
+            except StoreError:
+                reason = FEATURES_UNAVAILABLE
+        laps.lap("features")
+        try:
+            hot: HotProfile | None = await self._hot_state.read(request.unit, now=now)
+        except StoreError:
+            hot = None
+        laps.lap("hot_read")
+        values = stored.values if stored else dict.fromkeys(self._features.names)
+        overridden = tuple(name for name in request.context if name in values)
+        return _Facts(
+            features={**values, **{name: request.context[name] for name in overridden}},
+            overridden=overridden,
+            as_of=stored.as_of if stored else None,
+            hot=hot,
+            reason=HOT_STATE_UNAVAILABLE if hot is None else RANKED if stored else reason,
+        )
+
+    async def _first_answer(self, decision_id: str, digest: str) -> DecisionRecord | None:
+        found = await self._ledger.get(decision_id)
+        if found is None:
+            return None
+        record, first_digest = found
+        if first_digest != digest:
+            raise _conflict(decision_id, record)
+        return record
+
+    async def _twin(self, reservation: ReservationRequest, claim: AlreadyClaimed) -> DecisionRecord:
+        """The answer of the call that claimed this id first and is not yet in the ledger."""
+        if claim.digest != reservation.digest:
+            raise _conflict(reservation.decision_id, await self.find(reservation.decision_id))
+        for _ in range(TWIN_WAIT // TWIN_POLL):
+            first = await self._first_answer(reservation.decision_id, reservation.digest)
+            if first is not None:
+                return first
+            await asyncio.sleep(TWIN_POLL.total_seconds())
+        raise StoreError(
+            f"decision '{reservation.decision_id}' was begun at {claim.claimed_at.isoformat()} and is not recorded yet;"
+            " send it again"
+        )
+
+
+def _check_context(request: DecisionRequest, features: Sequence[ModelFeature]) -> None:
+    """Refuse a context value that is not of the kind of the feature that it names."""
+    for feature in features:
+        if feature.source in ("customer", "context") and feature.name in request.context:
+            try:
+                encode_value(feature, request.context[feature.name])
+            except (TypeError, ValueError) as error:
+                raise RequestError(f"context.{feature.name}: {error}", where=f"context.{feature.name}") from error
+
+
+def _digest(body: DecisionRequest | OutcomeReport) -> str:
+    return hashlib.blake2b(msgspec.json.encode(body, order="sorted"), digest_size=16).hexdigest()
+
+
+def _conflict(decision_id: str, first: DecisionRecord | None) -> DecisionConflict:
+    return DecisionConflict(
+        f"decision_id '{decision_id}' was already used with another body; send a new id, or the same body",
+        first=first,
+    )
+
+
+def _model_version(scorer: Scorer | None) -> ModelVersion | None:
+    if scorer is None:
+        return None
+    return ModelVersion(name=scorer.manifest.name, version=scorer.manifest.version, bundle_sha256=scorer.sha256)
