@@ -207,7 +207,8 @@ def finish(
     slots = []
     for number, slot in enumerate(filled, start=1):
         chosen = planned.candidates[slot.chosen]
-        treatment = catalog.treatment(catalog.actions[chosen.action_id], placement)
+        action = catalog.actions[chosen.action_id]
+        treatment = catalog.treatment(action, placement)
         slots.append(
             ShownSlot(
                 slot=number,
@@ -216,6 +217,8 @@ def finish(
                 probability=slot_probability(planned.spread, slot) if planned.drawn else None,
                 available=slot.available,
                 content=treatment.content if treatment else {},
+                group=action.group,
+                confirmed=placement.shown_by == "decision",
             )
         )
     return tuple(slots)

@@ -56,7 +56,8 @@ class ShownSlot(msgspec.Struct, frozen=True):
 
     `probability` is the chance of this action in this slot given the slots before it, `available`
     (places in `candidates` that could have been taken at that instant) and the assigned variants.
-    None where nothing was drawn: a fallback.
+    None where nothing was drawn: a fallback. `group` and `confirmed` (the decision itself counts as
+    shown) let hot state be rebuilt from records alone.
     """
 
     slot: int
@@ -65,6 +66,8 @@ class ShownSlot(msgspec.Struct, frozen=True):
     probability: float | None
     available: tuple[int, ...]
     content: dict[str, Any]
+    group: str = ""
+    confirmed: bool = False
 
 
 class ModelVersion(msgspec.Struct, frozen=True):
