@@ -1,0 +1,93 @@
+"""Valid values by default; a test overrides the one field that it is about."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from decisioning.catalog import (
+    NO_ACTION,
+    Action,
+    Catalog,
+    Channel,
+    ContactPolicy,
+    Content,
+    Experiment,
+    Placement,
+    Treatment,
+    Variant,
+)
+from decisioning.exploration import SquareCB
+from decisioning.profile import Consent, Contact, HotProfile
+from decisioning.request import DecisionRequest
+
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+CONSENTED = HotProfile(consents=(Consent("marketing", "email"),))
+
+
+def action(action_id: str = "card", **overrides: Any) -> Action:
+    if action_id == NO_ACTION:
+        overrides = {"treatments": (), "value": 1.0, **overrides}
+    defaults: dict[str, Any] = {
+        "id": action_id,
+        "name": action_id,
+        "group": "cards",
+        "goal": "sell",
+        "status": "live",
+        "value": 10.0,
+        "treatments": (
+            Treatment(f"{action_id}_web", "web", {"headline": action_id}),
+            Treatment(f"{action_id}_email", "email"),
+        ),
+    }
+    return Action(**(defaults | overrides))
+
+
+def placement(placement_id: str = "home_hero", **overrides: Any) -> Placement:
+    defaults: dict[str, Any] = {
+        "id": placement_id,
+        "channel": "web",
+        "slots": 2,
+        "priority_scale": 10.0,
+        "exploration": SquareCB(gamma=10.0),
+        "reward": {"accept": 1.0},
+    }
+    return Placement(**(defaults | overrides))
+
+
+def content(*actions: Action, **overrides: Any) -> Content:
+    defaults: dict[str, Any] = {
+        "domain": "shop",
+        "currency": "EUR",
+        "groups": ("cards", "loans", "other"),
+        "goals": ("sell",),
+        "channels": (Channel("web"), Channel("email", requires_consent="marketing")),
+        "placements": (placement(), placement("newsletter", channel="email", slots=1, shown_by="sent")),
+        "actions": actions or (action("card"), action("loan", group="loans"), action(NO_ACTION, group="other")),
+    }
+    return Content(**(defaults | overrides))
+
+
+def catalog(*actions: Action, **overrides: Any) -> Catalog:
+    return Catalog(content(*actions, **overrides), version="sha256:test")
+
+
+def weekly_cap(limit: int = 1, **overrides: Any) -> ContactPolicy:
+    return ContactPolicy(**({"id": "weekly", "limit": limit, "within": timedelta(days=7)} | overrides))
+
+
+def contact(action_id: str = "card", *, ago: timedelta = timedelta(days=1), **overrides: Any) -> Contact:
+    return Contact(**({"action_id": action_id, "group": "cards", "channel": "web", "at": NOW - ago} | overrides))
+
+
+def experiment(**overrides: Any) -> Experiment:
+    defaults: dict[str, Any] = {
+        "id": "hero_copy",
+        "status": "running",
+        "variants": (Variant("a", 1.0), Variant("b", 1.0, {"tone": "bold"})),
+    }
+    return Experiment(**(defaults | overrides))
+
+
+def request(**overrides: Any) -> DecisionRequest:
+    return msgspec.convert({"customer_id": "c-1", "placement": "home_hero"} | overrides, DecisionRequest)

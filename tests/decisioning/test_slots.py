@@ -1,0 +1,122 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decisioning.exploration import EpsilonGreedy, Greedy, Policy, SquareCB
+from decisioning.slots import (
+    Distribution,
+    FilledSlot,
+    distribution,
+    draw_order,
+    fill_slots,
+    slot_probability,
+    uniforms,
+)
+
+POLICIES = [Greedy(), EpsilonGreedy(epsilon=0.2), EpsilonGreedy(epsilon=0.0), SquareCB(gamma=25.0), SquareCB(gamma=0.0)]
+values_in_unit = st.lists(st.floats(0, 1), min_size=1, max_size=30).map(np.array)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+@given(values=values_in_unit)
+def test_every_policy_states_a_distribution(policy: Policy, values: np.ndarray) -> None:
+    probabilities = policy.probabilities(values)
+    assert (probabilities >= 0).all()
+    assert probabilities.sum() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+@given(values=values_in_unit, slots=st.integers(1, 4), noise=st.integers(0, 2**32 - 1))
+def test_every_slot_has_a_probability_between_0_and_1(
+    policy: Policy, values: np.ndarray, slots: int, noise: int
+) -> None:
+    spread = distribution(policy, values)
+    order = draw_order(spread, np.random.default_rng(noise).random(len(values)))
+    filled = fill_slots(order.tolist(), slots, lambda shown: [i for i in range(len(values)) if i not in shown])
+    assert len(filled) == min(slots, len(values))
+    assert all(0 < slot_probability(spread, slot) <= 1 for slot in filled)
+
+
+def test_draws_come_out_as_often_as_their_stated_probability() -> None:
+    spread = distribution(SquareCB(gamma=8.0), np.array([0.9, 0.5, 0.1]))
+    draws = 20_000
+    first = Counter(int(draw_order(spread, uniforms(b"key", f"d-{i}", 3))[0]) for i in range(draws))
+    for candidate, probability in enumerate(spread.weights):
+        error = np.sqrt(probability * (1 - probability) / draws)
+        assert abs(first[candidate] / draws - probability) < 4 * error
+
+
+def _importance_weighted_values(probability_of: str, *, draws: int = 60_000) -> tuple[float, float, float]:
+    """Estimated value of a target policy from logged slots, its standard error, and the truth.
+
+    Half of the candidates are unavailable at random when the slot is filled.
+    """
+    rng = np.random.default_rng(11)
+    rewards, target = np.array([0.2, 0.9, 0.5, 0.1]), np.array([0.1, 0.2, 0.3, 0.4])
+    spread = distribution(SquareCB(gamma=6.0), np.array([0.8, 0.2, 0.6, 0.4]))
+    estimates, truths = [], []
+    for noise in rng.random((draws, 4)):
+        available = [i for i in range(4) if rng.random() < 0.5] or [0]
+        order = draw_order(spread, noise)
+        [slot] = fill_slots(order.tolist(), 1, lambda shown, free=tuple(available): free)
+        lost = order[0] not in available
+        probability = {
+            "over availability": slot_probability(spread, slot),
+            "raw": spread.weights[slot.chosen],
+            "only after a loss": slot_probability(spread, slot) if lost else spread.weights[slot.chosen],
+        }[probability_of]
+        wanted = target[available] / target[available].sum()
+        estimates.append(wanted[available.index(slot.chosen)] / probability * rewards[slot.chosen])
+        truths.append(wanted @ rewards[available])
+    return float(np.mean(estimates)), float(np.std(estimates) / np.sqrt(draws)), float(np.mean(truths))
+
+
+def test_the_logged_slot_probability_makes_importance_weights_unbiased() -> None:
+    estimate, error, truth = _importance_weighted_values("over availability")
+    assert abs(estimate - truth) < 4 * error
+
+
+@pytest.mark.parametrize("wrong", ["raw", "only after a loss"])
+def test_the_two_obvious_definitions_would_be_biased(wrong: str) -> None:
+    estimate, error, truth = _importance_weighted_values(wrong)
+    assert abs(estimate - truth) > 10 * error
+
+
+def test_the_second_slot_is_distributed_as_the_rest_renormalised() -> None:
+    spread = Distribution(np.array([0.5, 0.3, 0.2]), np.zeros(3, dtype=np.int64))
+    seconds: Counter[int] = Counter()
+    for i in range(20_000):
+        order = draw_order(spread, uniforms(b"key", f"d-{i}", 3)).tolist()
+        if order[0] == 0:
+            seconds[order[1]] += 1
+    total = sum(seconds.values())
+    assert abs(seconds[1] / total - 0.6) < 4 * np.sqrt(0.24 / total)
+
+
+def test_under_a_greedy_policy_later_slots_follow_by_value() -> None:
+    spread = distribution(Greedy(), np.array([0.2, 0.9, 0.4]))
+    order = draw_order(spread, np.array([0.5, 0.5, 0.5])).tolist()
+    filled = fill_slots(order, 3, lambda shown: [i for i in range(3) if i not in shown])
+    assert [slot.chosen for slot in filled] == [1, 2, 0]
+    assert [slot_probability(spread, slot) for slot in filled] == [1.0, 1.0, 1.0]
+
+
+def test_a_tie_under_a_greedy_policy_is_an_even_chance() -> None:
+    spread = distribution(Greedy(), np.array([0.9, 0.9, 0.4]))
+    assert slot_probability(spread, FilledSlot(chosen=0, available=(0, 1, 2))) == 0.5
+
+
+def test_draws_depend_on_the_secret_and_not_on_the_id_alone() -> None:
+    assert not np.array_equal(uniforms(b"one", "d-1", 8), uniforms(b"two", "d-1", 8))
+
+
+def test_a_policy_that_does_not_sum_to_one_is_caught() -> None:
+    class Broken:
+        def probabilities(self, values: np.ndarray) -> np.ndarray:
+            return np.full(len(values), 1.0)
+
+    with pytest.raises(ArithmeticError, match="sum to 1"):
+        distribution(Broken(), np.array([0.1, 0.2]))
