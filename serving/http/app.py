@@ -1,0 +1,206 @@
+"""The HTTP routes: bytes in, engine, bytes out."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from decisioning.answer import answer
+from decisioning.errors import NextmoveError, RequestError, StoreError, UnknownDecision
+from decisioning.record import DecisionRecord
+from decisioning.request import DecisionRequest, OutcomeReport
+from serving.engine import Engine, OutcomeResult
+from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json
+from serving.http.metrics import Metrics
+from serving.http.openapi import docs_page, openapi_document
+from serving.http.problems import InternalError, NotFound, Problem, problem_of, problem_response
+
+logger = logging.getLogger(__name__)
+Handler = Callable[[Request], Awaitable[Response]]
+MAX_BATCH = 1000
+
+
+class DecisionBatch(msgspec.Struct, forbid_unknown_fields=True):
+    """Up to 1,000 requests; each item is checked on its own."""
+
+    requests: list[Any]
+
+
+class OutcomeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one outcome."""
+
+    status: str
+    outcome_id: str | None = None
+    problem: Problem | None = None
+
+
+def create_app(engine: Callable[[], Engine], metrics: Metrics) -> Starlette:
+    """The application over one engine, asked for at each call since it is opened after this."""
+    routes = Routes(engine, metrics)
+    table: list[tuple[str, str, Handler]] = [
+        ("POST", "/v1/decisions", routes.decide),
+        ("POST", "/v1/decisions/batch", routes.decide_batch),
+        ("GET", "/v1/decisions/{decision_id:path}", routes.find_decision),
+        ("POST", "/v1/outcomes", routes.outcomes),
+        ("GET", "/v1/catalog", routes.catalog),
+        ("GET", "/v1/openapi.json", routes.openapi),
+        ("GET", "/v1/docs", routes.docs),
+        ("GET", "/metrics", routes.metrics),
+    ]
+    return Starlette(
+        routes=[Route(path, _guarded(path, handler, metrics), methods=[method]) for method, path, handler in table],
+        exception_handlers={HTTPException: _no_such_route},
+    )
+
+
+class Routes:
+    """One method a route."""
+
+    def __init__(self, engine: Callable[[], Engine], metrics: Metrics) -> None:
+        self._engine = engine
+        self._metrics = metrics
+
+    async def decide(self, request: Request) -> Response:
+        """`POST /v1/decisions`."""
+        body = await read_json(request, DecisionRequest, limit=DECISION_LIMIT)
+        record = await self._engine().decide(body, now=datetime.now(UTC))
+        self._count(record)
+        return _json(answer(record))
+
+    async def decide_batch(self, request: Request) -> Response:
+        """`POST /v1/decisions/batch`."""
+        batch = await read_json(request, DecisionBatch, limit=BATCH_LIMIT)
+        if not 1 <= len(batch.requests) <= MAX_BATCH:
+            raise RequestError(
+                f"requests has {len(batch.requests)} items, must have 1 to {MAX_BATCH}", where="requests"
+            )
+        results: list[dict[str, Any]] = [{} for _ in batch.requests]
+        valid: list[tuple[int, DecisionRequest]] = []
+        for index, item in enumerate(batch.requests):
+            try:
+                valid.append((index, convert(item, DecisionRequest, where=f"requests[{index}]")))
+            except RequestError as error:
+                results[index] = {"problem": problem_of(error)}
+        decided = await self._engine().decide_many([body for _, body in valid], now=datetime.now(UTC))
+        for (index, _), result in zip(valid, decided, strict=True):
+            if isinstance(result, DecisionRecord):
+                self._count(result)
+                results[index] = {"decision": answer(result)}
+            else:
+                results[index] = {"problem": problem_of(result)}
+        return _json({"results": results})
+
+    async def find_decision(self, request: Request) -> Response:
+        """`GET /v1/decisions/{decision_id}`."""
+        decision_id = request.path_params["decision_id"]
+        record = await self._engine().find(decision_id)
+        if record is None:
+            raise UnknownDecision(f"no decision has the id '{decision_id[:256]}'", where="decision_id")
+        return _json({"answer": answer(record), "record": record_document(record)})
+
+    async def outcomes(self, request: Request) -> Response:
+        """`POST /v1/outcomes`: one outcome, or a list with a result for each."""
+        body: Any = await read_json(request, object, limit=BATCH_LIMIT)
+        now = datetime.now(UTC)
+        if not isinstance(body, list):
+            [result] = await self._engine().record_outcomes([convert(body, OutcomeReport, where="")], now=now)
+            self._count_outcome(result)
+            if result.problem is not None:
+                raise result.problem
+            return _json(_outcome_answer(result), 202)
+        if not 1 <= len(body) <= MAX_BATCH:
+            raise RequestError(f"the list has {len(body)} outcomes, must have 1 to {MAX_BATCH}")
+        answers: list[OutcomeAnswer | None] = [None] * len(body)
+        valid: list[tuple[int, OutcomeReport]] = []
+        for index, item in enumerate(body):
+            try:
+                valid.append((index, convert(item, OutcomeReport, where=f"[{index}]")))
+            except RequestError as error:
+                answers[index] = OutcomeAnswer("rejected", None, problem_of(error))
+        results = await self._engine().record_outcomes([report for _, report in valid], now=now)
+        for (index, _), result in zip(valid, results, strict=True):
+            self._count_outcome(result)
+            answers[index] = _outcome_answer(result)
+        return _json({"results": answers}, 202)
+
+    async def catalog(self, _: Request) -> Response:
+        """`GET /v1/catalog`: what is served now."""
+        catalog = self._engine().catalog
+        content = msgspec.to_builtins(catalog.content)
+        for experiment in content["experiments"]:
+            experiment["layer"] = experiment["id"]  # every experiment is independent of the others
+        return _json({"version": catalog.version, **content})
+
+    async def openapi(self, _: Request) -> Response:
+        """`GET /v1/openapi.json`."""
+        return _json(openapi_document())
+
+    async def docs(self, _: Request) -> Response:
+        """`GET /v1/docs`."""
+        return HTMLResponse(docs_page(openapi_document()))
+
+    async def metrics(self, _: Request) -> Response:
+        """`GET /metrics`."""
+        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def _count(self, record: DecisionRecord) -> None:
+        if record.request.mode == "live":
+            self._metrics.decisions.labels(record.placement, record.reason).inc()
+
+    def _count_outcome(self, result: OutcomeResult) -> None:
+        self._metrics.outcomes.labels(result.status).inc()
+
+
+def record_document(record: DecisionRecord) -> dict[str, Any]:
+    """The record with names for every field; the ledger keeps the repeated parts as arrays."""
+    document: dict[str, Any] = msgspec.to_builtins(record)
+    for field in ("candidates", "contacts", "consents", "dropped"):
+        items = getattr(record, field)
+        document[field] = [{name: getattr(item, name) for name in item.__struct_fields__} for item in items]
+    return document
+
+
+def _outcome_answer(result: OutcomeResult) -> OutcomeAnswer:
+    problem = problem_of(result.problem) if result.problem else None
+    return OutcomeAnswer(result.status, result.outcome_id, problem)
+
+
+def _json(content: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
+
+
+def _guarded(template: str, handler: Handler, metrics: Metrics) -> Handler:
+    """Errors become problem documents, and every answer is counted by its route's template."""
+
+    async def guarded(request: Request) -> Response:
+        began = time.perf_counter()
+        try:
+            response = await handler(request)
+        except NextmoveError as error:
+            if isinstance(error, StoreError):
+                logger.warning("%s: %s", template, error.message)
+            response = problem_response(error)
+        except Exception:
+            logger.exception("%s failed", template)
+            response = problem_response(InternalError("this is a mistake of the service; its log has the details"))
+        metrics.requests.labels(template, response.status_code).inc()
+        metrics.seconds.labels(template).observe(time.perf_counter() - began)
+        return response
+
+    return guarded
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    what = f"{request.method} {request.url.path[:256]}"
+    response = problem_response(NotFound(f"{what} is not a route of this service; GET /v1/openapi.json lists them"))
+    response.status_code = status
+    return response

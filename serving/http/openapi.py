@@ -1,0 +1,270 @@
+"""The OpenAPI 3.1 document, made from the wire types themselves, and a page that shows it.
+
+The page is plain HTML from this process: it works on machines without internet.
+"""
+
+import json
+from functools import cache
+from html import escape
+from typing import Any, NamedTuple
+
+import msgspec
+
+from decisioning.answer import DecisionAnswer
+from decisioning.request import DecisionRequest, OutcomeReport
+from serving.http.problems import STATUSES, Problem
+
+REQUEST_EXAMPLE: dict[str, Any] = {
+    "customer_id": "c-000123",
+    "placement": "home_hero",
+    "limit": 3,
+    "context": {"device": "mobile"},
+}
+OUTCOME_EXAMPLE: dict[str, Any] = {
+    "outcome_id": "o-1",
+    "decision_id": "01KANTX7M0D4Q3V3Z0V6S2D6QJ",
+    "action_id": "sneaker_drop",
+    "type": "accept",
+    "value": 49.9,
+    "occurred_at": "2026-11-21T18:00:09Z",
+}
+ANSWER_EXAMPLE: dict[str, Any] = {
+    "decision_id": "01KANTX7M0D4Q3V3Z0V6S2D6QJ",
+    "decided_at": "2026-11-21T18:00:00Z",
+    "customer_id": "c-000123",
+    "anonymous_id": None,
+    "placement": "home_hero",
+    "actions": [
+        {
+            "action_id": "sneaker_drop",
+            "treatment_id": "sneaker_drop_web",
+            "slot": 1,
+            "priority": 2.31,
+            "propensity": 0.183,
+            "value": 12.6,
+            "context_weight": 1.0,
+            "lever": 1.0,
+            "probability": 0.62,
+            "content": {"headline": "New this week"},
+        }
+    ],
+    "experiments": [{"experiment": "hero_copy", "variant": "b", "reason": "SPLIT", "payload": {"tone": "bold"}}],
+    "reason": "RANKED",
+    "reason_detail": "",
+    "exploration": {"policy": "squarecb", "version": "1"},
+    "model": {"name": "simulated-propensity", "version": "7"},
+    "catalog_version": "sha256:5d0e...",
+    "features_as_of": "2026-11-21T17:59:58Z",
+    "expires_at": "2026-11-21T18:30:00Z",
+}
+PROBLEM_EXAMPLE: dict[str, Any] = {
+    "type": "urn:nextmove:problem:unknown_placement",
+    "title": "Unknown placement",
+    "status": 422,
+    "code": "unknown_placement",
+    "detail": "placement is 'hero', must be one of home_hero, newsletter",
+    "where": "placement",
+}
+
+
+class _Route(NamedTuple):
+    method: str
+    path: str
+    summary: str
+    status: int
+    answer: Any
+    answer_example: Any
+    body: Any = None
+    body_example: Any = None
+    problems: tuple[int, ...] = ()
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _array(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": 1, "maxItems": 1000}
+
+
+_OBJECT = {"type": "object"}
+_OUTCOME_ANSWER = {
+    "type": "object",
+    "properties": {
+        "status": {"enum": ["accepted", "duplicate", "rejected"]},
+        "outcome_id": {"type": "string"},
+        "problem": _reference("Problem"),
+    },
+}
+_ROUTES = (
+    _Route(
+        "post",
+        "/v1/decisions",
+        "Ranked next best actions and A/B assignments for one customer and placement.",
+        200,
+        _reference("DecisionAnswer"),
+        ANSWER_EXAMPLE,
+        _reference("DecisionRequest"),
+        REQUEST_EXAMPLE,
+        (400, 409, 413, 415, 422, 503),
+    ),
+    _Route(
+        "post",
+        "/v1/decisions/batch",
+        "Up to 1,000 requests, answered in order, each with its own decision or problem.",
+        200,
+        {"type": "object", "properties": {"results": _array(_OBJECT)}},
+        {"results": [{"decision": ANSWER_EXAMPLE}, {"problem": PROBLEM_EXAMPLE}]},
+        {"type": "object", "properties": {"requests": _array(_reference("DecisionRequest"))}, "required": ["requests"]},
+        {"requests": [REQUEST_EXAMPLE]},
+        (400, 413, 415, 503),
+    ),
+    _Route(
+        "get",
+        "/v1/decisions/{decision_id}",
+        "A decision's answer and its full record, with every dropped action and why.",
+        200,
+        {"type": "object", "properties": {"answer": _reference("DecisionAnswer"), "record": _OBJECT}},
+        {"answer": ANSWER_EXAMPLE, "record": {}},
+        problems=(404, 503),
+    ),
+    _Route(
+        "post",
+        "/v1/outcomes",
+        "What the customer did: one outcome, or a list of up to 1,000.",
+        202,
+        {"oneOf": [_OUTCOME_ANSWER, {"type": "object", "properties": {"results": _array(_OUTCOME_ANSWER)}}]},
+        {"status": "accepted", "outcome_id": "o-1"},
+        {"oneOf": [_reference("OutcomeReport"), _array(_reference("OutcomeReport"))]},
+        OUTCOME_EXAMPLE,
+        (400, 409, 413, 415, 422, 503),
+    ),
+    _Route("get", "/v1/catalog", "The catalogue that is served now.", 200, _OBJECT, {"version": "sha256:5d0e..."}),
+    _Route("get", "/livez", "Whether the process lives.", 200, {"type": "string"}, ""),
+    _Route(
+        "get",
+        "/readyz",
+        "Whether model, catalogue and stores are loaded, and which.",
+        200,
+        _OBJECT,
+        {"status": "ready", "model": "7"},
+        problems=(503,),
+    ),
+    _Route("get", "/metrics", "Metrics for Prometheus.", 200, {"type": "string"}, ""),
+)
+
+
+@cache
+def openapi_document() -> dict[str, Any]:
+    """The whole document."""
+    _, schemas = msgspec.json.schema_components(
+        (DecisionRequest, DecisionAnswer, OutcomeReport, Problem), ref_template="#/components/schemas/{name}"
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for route in _ROUTES:
+        paths.setdefault(route.path, {})[route.method] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Nextmove", "version": "1", "description": "Next-best-action decisions and their outcomes."},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _operation(route: _Route) -> dict[str, Any]:
+    def content(schema: Any, example: Any, media_type: str = "application/json") -> dict[str, Any]:
+        return {media_type: {"schema": schema, "example": example}}
+
+    codes = {
+        status: sorted({kind.code for kind, known in STATUSES.items() if known == status}) for status in route.problems
+    }
+    operation: dict[str, Any] = {
+        "summary": route.summary,
+        "responses": {
+            str(route.status): {
+                "description": "The answer.",
+                "content": content(route.answer, route.answer_example),
+            },
+            **{
+                str(status): {
+                    "description": f"A problem: {', '.join(names)}.",
+                    "content": content(_reference("Problem"), PROBLEM_EXAMPLE, "application/problem+json"),
+                }
+                for status, names in codes.items()
+            },
+        },
+    }
+    if route.body is not None:
+        operation["requestBody"] = {"required": True, "content": content(route.body, route.body_example)}
+    if "{decision_id}" in route.path:
+        operation["parameters"] = [
+            {"name": "decision_id", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 256}}
+        ]
+    return operation
+
+
+def docs_page(document: dict[str, Any]) -> str:
+    """The document as a page: every route with its examples, then every schema."""
+    parts = []
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("example")
+            parts.append(
+                f"<section><h2><b>{method.upper()}</b> {escape(path)}</h2><p>{escape(operation['summary'])}</p>"
+            )
+            if body is not None:
+                command = f"curl -s localhost:3000{path} -H 'content-type: application/json' -d '{json.dumps(body)}'"
+                parts.append(f"<h3>Request</h3><pre>{escape(command)}</pre>")
+            for status, response in operation["responses"].items():
+                [media] = response["content"].values()
+                if status.startswith("2") and media["example"]:
+                    example = escape(json.dumps(media["example"], indent=2))
+                    parts.append(f"<h3>Answer {status}</h3><pre>{example}</pre>")
+                elif not status.startswith("2"):
+                    parts.append(f"<p class=problem><b>{status}</b> {escape(response['description'])}</p>")
+            parts.append("</section>")
+    parts.append("<section><h2>Schemas</h2>")
+    for name, schema in document["components"]["schemas"].items():
+        rows = "".join(
+            f"<tr><td><code>{escape(field)}</code></td><td>{escape(_type_of(spec))}</td></tr>"
+            for field, spec in schema.get("properties", {}).items()
+        )
+        parts.append(
+            f"<h3>{escape(name)}</h3><p class=text>{escape(schema.get('description', ''))}</p><table>{rows}</table>"
+        )
+    parts.append("</section>")
+    return _PAGE.replace("{{content}}", "\n".join(parts))
+
+
+def _type_of(spec: dict[str, Any]) -> str:
+    if "$ref" in spec:
+        return str(spec["$ref"].rpartition("/")[2])
+    if "anyOf" in spec:
+        return " | ".join(_type_of(option) for option in spec["anyOf"])
+    if "enum" in spec:
+        return " | ".join(json.dumps(option) for option in spec["enum"])
+    if spec.get("type") == "array":
+        return f"list of {_type_of(spec.get('items', {})) if isinstance(spec.get('items'), dict) else 'values'}"
+    return str(spec.get("type", "any"))
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Nextmove API</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem; color: #1d2530; }
+h1 { margin-bottom: 0 } section { border-top: 1px solid #d8dee6; margin-top: 1.5rem }
+h2 { font: 600 1.1rem ui-monospace, monospace } h2 b { color: #0b62c4 } h3 { margin: .8rem 0 .2rem; font-size: .95rem }
+pre { background: #f4f6f9; padding: .8rem; overflow-x: auto; border-radius: .4rem; font-size: .85rem }
+.problem { margin: .1rem 0; color: #7a4a00; font-size: .9rem } .text { white-space: pre-line; color: #4a5564 }
+td { padding: .1rem 1rem .1rem 0; vertical-align: top; font-size: .9rem }
+@media (prefers-color-scheme: dark) {
+  body { background: #12161c; color: #dfe5ec } pre { background: #1b222b } section { border-color: #2c3540 }
+  .problem { color: #e0b060 } .text { color: #a9b4c0 } h2 b { color: #6db1ff }
+}
+</style></head><body>
+<h1>Nextmove API</h1>
+<p>The machine-readable form is <a href="/v1/openapi.json">/v1/openapi.json</a>.</p>
+{{content}}
+</body></html>
+"""

@@ -1,0 +1,111 @@
+"""Problem documents (RFC 9457): what was wrong, what it must be, where, with a stable code."""
+
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from decisioning.answer import answer
+from decisioning.errors import (
+    BundleError,
+    CatalogError,
+    DecisionConflict,
+    NextmoveError,
+    OutcomeConflict,
+    RequestError,
+    SetupError,
+    StoreError,
+    UnknownAction,
+    UnknownDecision,
+    UnknownPlacement,
+)
+from decisioning.record import DecisionRecord
+
+# The one place where errors become HTTP statuses; the nearest class in the tree counts.
+STATUSES: dict[type[NextmoveError], int] = {
+    RequestError: 400,
+    UnknownDecision: 404,
+    DecisionConflict: 409,
+    OutcomeConflict: 409,
+    UnknownPlacement: 422,
+    UnknownAction: 422,
+    StoreError: 503,
+    BundleError: 503,
+    CatalogError: 503,
+    SetupError: 503,
+    NextmoveError: 500,
+}
+MEDIA_TYPE = "application/problem+json"
+
+
+class MalformedJson(RequestError):
+    """A body that is not JSON."""
+
+    code = "malformed_json"
+
+
+class BodyTooLarge(RequestError):
+    """A body above the route's limit."""
+
+    code = "body_too_large"
+
+
+class WrongMediaType(RequestError):
+    """A body that is not declared as JSON."""
+
+    code = "wrong_media_type"
+
+
+class NotFound(RequestError):
+    """A path or method that this service does not have."""
+
+    code = "not_found"
+
+
+class LoopbackOnly(RequestError):
+    """A caller from another machine, while no keys are configured."""
+
+    code = "loopback_only"
+
+
+class InternalError(NextmoveError):
+    """A mistake of ours; the log has the rest."""
+
+    code = "internal_error"
+
+
+STATUSES |= {BodyTooLarge: 413, WrongMediaType: 415, NotFound: 404, LoopbackOnly: 403}
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """The document itself; `where` is the path in the body, `first` the decision that stands."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    where: str | msgspec.UnsetType = msgspec.UNSET
+    first: Any = msgspec.UNSET
+
+
+def problem_of(error: NextmoveError) -> Problem:
+    """The document for an error."""
+    status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    first = getattr(error, "first", None)
+    return Problem(
+        type=f"urn:nextmove:problem:{error.code}",
+        title=error.code.replace("_", " ").capitalize(),
+        status=status,
+        code=error.code,
+        detail=error.message,
+        where=error.where or msgspec.UNSET,
+        first=answer(first) if isinstance(first, DecisionRecord) else msgspec.UNSET,
+    )
+
+
+def problem_response(error: NextmoveError) -> Response:
+    """The HTTP response for an error."""
+    problem = problem_of(error)
+    headers = {"Retry-After": "1"} if problem.status == 503 else None
+    return Response(msgspec.json.encode(problem), problem.status, headers=headers, media_type=MEDIA_TYPE)

@@ -1,0 +1,234 @@
+import json
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from serving.http.app import create_app
+from serving.http.guard import Guard, Readiness
+from serving.http.metrics import Metrics
+from serving.http.openapi import docs_page, openapi_document
+from tests.builders import catalog, experiment
+from tests.serving.test_engine import Shop
+
+HEADERS = {"content-type": "application/json"}
+ASK = {"customer_id": "c-1", "placement": "home_hero"}
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop(catalog(experiments=(experiment(),)))
+
+
+@pytest.fixture
+def client(shop: Shop) -> TestClient:
+    return TestClient(create_app(lambda: shop.engine, Metrics(lambda: shop.engine)))
+
+
+def problem(response: Any) -> tuple[int, str, str | None]:
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["status"] == response.status_code
+    assert body["detail"]
+    return response.status_code, body["code"], body.get("where")
+
+
+def test_a_decision_has_the_contract_s_fields(client: TestClient) -> None:
+    body = client.post("/v1/decisions", json=ASK).json()
+    assert {
+        "decision_id",
+        "decided_at",
+        "customer_id",
+        "placement",
+        "actions",
+        "experiments",
+        "reason",
+        "exploration",
+        "model",
+        "catalog_version",
+        "features_as_of",
+        "expires_at",
+    } <= body.keys()
+    first = body["actions"][0]
+    assert first["slot"] == 1
+    assert 0 < first["probability"] <= 1
+    assert first["priority"] == pytest.approx(
+        first["propensity"] * first["value"] * first["context_weight"] * first["lever"]
+    )
+    assert body["experiments"][0]["reason"] == "SPLIT"
+    assert body["model"] == {"name": "shop-propensity", "version": "7"}
+
+
+def test_explain_names_every_dropped_action(client: TestClient) -> None:
+    body = client.post("/v1/decisions", json=ASK | {"explain": True, "exclude": ["loan"]}).json()
+    assert [drop for drop in body["dropped"] if drop["action_id"] == "loan"] == [
+        {"action_id": "loan", "step": "candidates", "reason": "EXCLUDED", "detail": "excluded by the request"}
+    ]
+
+
+def test_an_empty_answer_counts_what_each_step_dropped(client: TestClient) -> None:
+    body = client.post("/v1/decisions", json=ASK | {"exclude": ["card", "loan", "no_action"]}).json()
+    assert (body["reason"], body["dropped_by_step"]) == ("NO_ELIGIBLE_ACTION", {"candidates": 3})
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"{", (400, "malformed_json", None)),
+        (b"\xff\xfe", (400, "malformed_json", None)),
+        (b'{"customer_id":"c","placement":"home_hero","context":{"x":NaN}}', (400, "malformed_json", None)),
+        (b'{"customer_id":"c","placement":"home_hero","context":{"x":1e999}}', (400, "invalid_request", "context")),
+        (b"[" * 100_000, (400, "invalid_request", None)),
+        (b"[]", (400, "invalid_request", None)),
+        (b'{"customer_id":"c"}', (400, "invalid_request", None)),
+        (b'{"placement":"home_hero"}', (400, "invalid_request", "customer_id")),
+        (b'{"customer_id":7,"placement":"home_hero"}', (400, "invalid_request", "customer_id")),
+        (b'{"customer_id":"","placement":"home_hero"}', (400, "invalid_request", "customer_id")),
+        (b'{"customer_id":"c","placement":"home_hero","limit":0}', (400, "invalid_request", "limit")),
+        (b'{"customer_id":"c","placement":"home_hero","colour":1}', (400, "invalid_request", None)),
+        (b'{"customer_id":"c","placement":"home_hero","context":{"a":{}}}', (400, "invalid_request", "context[...]")),
+        (b'{"customer_id":"c","placement":"hero"}', (422, "unknown_placement", "placement")),
+        (b'{"customer_id":"c","placement":"home_hero","actions":["x"]}', (422, "unknown_action", "actions[0]")),
+    ],
+)
+def test_bad_input_is_a_problem_with_a_stable_code_and_its_place(
+    client: TestClient, shop: Shop, body: bytes, expected: tuple[int, str, str | None]
+) -> None:
+    status, code, where = problem(client.post("/v1/decisions", content=body, headers=HEADERS))
+    assert (status, code) == expected[:2]
+    assert expected[2] is None or (where or "").startswith(expected[2])
+    assert shop.ledger.decisions == {}
+    assert client.post("/v1/decisions", json=ASK).status_code == 200
+
+
+def test_an_id_of_256_characters_is_taken_and_one_more_is_not(client: TestClient) -> None:
+    assert client.post("/v1/decisions", json=ASK | {"customer_id": "c" * 256}).status_code == 200
+    answer = client.post("/v1/decisions", json=ASK | {"customer_id": "c" * 257})
+    assert problem(answer) == (400, "invalid_request", "customer_id")
+
+
+def test_an_oversized_body_is_refused(client: TestClient) -> None:
+    body = json.dumps(ASK | {"context": {"x": "y" * 300_000}}).encode()
+    assert problem(client.post("/v1/decisions", content=body, headers=HEADERS))[:2] == (413, "body_too_large")
+
+
+def test_a_body_that_is_not_declared_as_json_is_refused(client: TestClient) -> None:
+    answer = client.post("/v1/decisions", content=json.dumps(ASK), headers={"content-type": "text/plain"})
+    assert problem(answer)[:2] == (415, "wrong_media_type")
+
+
+def test_a_conflict_carries_the_first_answer(client: TestClient) -> None:
+    first = client.post("/v1/decisions", json=ASK | {"decision_id": "d-1"}).json()
+    assert client.post("/v1/decisions", json=ASK | {"decision_id": "d-1"}).json() == first
+    conflict = client.post("/v1/decisions", json=ASK | {"decision_id": "d-1", "limit": 1})
+    assert problem(conflict)[:2] == (409, "decision_id_reused")
+    assert conflict.json()["first"] == first
+
+
+def test_a_batch_answers_in_order_each_with_its_own_result(client: TestClient) -> None:
+    requests = [ASK, {"placement": 3}, ASK | {"placement": "hero"}, ASK | {"decision_id": "d-9"}]
+    results = client.post("/v1/decisions/batch", json={"requests": requests}).json()["results"]
+    assert [next(iter(result)) for result in results] == ["decision", "problem", "problem", "decision"]
+    assert results[1]["problem"]["where"].startswith("requests[1]")
+    assert results[3]["decision"]["decision_id"] == "d-9"
+
+
+def test_a_batch_has_at_most_1000_requests(client: TestClient) -> None:
+    assert problem(client.post("/v1/decisions/batch", json={"requests": [ASK] * 1001}))[:2] == (400, "invalid_request")
+    assert problem(client.post("/v1/decisions/batch", json={"requests": []}))[:2] == (400, "invalid_request")
+
+
+def test_a_decision_can_be_read_back_with_everything_it_used(client: TestClient) -> None:
+    made = client.post("/v1/decisions", json=ASK).json()
+    found = client.get(f"/v1/decisions/{made['decision_id']}").json()
+    assert found["answer"] == made
+    assert found["record"]["features"] == {"age": 41.0, "city": "ulm"}
+    assert {"action_id", "propensity", "priority"} <= found["record"]["candidates"][0].keys()
+    assert problem(client.get("/v1/decisions/nothing"))[:2] == (404, "unknown_decision")
+
+
+def test_outcomes_come_alone_or_as_a_list_with_a_result_each(client: TestClient) -> None:
+    made = client.post("/v1/decisions", json=ASK | {"limit": 1}).json()
+    one = {"decision_id": made["decision_id"], "type": "accept", "outcome_id": "o-1"}
+    alone = client.post("/v1/outcomes", json=one)
+    assert (alone.status_code, alone.json()) == (202, {"status": "accepted", "outcome_id": "o-1"})
+    results = client.post("/v1/outcomes", json=[one, one | {"type": "nonsense"}, one | {"outcome_id": "o-2"}]).json()
+    assert [result["status"] for result in results["results"]] == ["duplicate", "rejected", "accepted"]
+    assert results["results"][1]["problem"]["where"] == "[1].type"
+
+
+def test_a_single_wrong_outcome_is_a_problem(client: TestClient) -> None:
+    assert problem(client.post("/v1/outcomes", json={"type": "accept"}))[:2] == (400, "invalid_request")
+    made = client.post("/v1/decisions", json=ASK | {"limit": 1}).json()
+    ghost = {"decision_id": made["decision_id"], "type": "accept", "action_id": "ghost"}
+    assert problem(client.post("/v1/outcomes", json=ghost)) == (422, "unknown_action", "action_id")
+
+
+def test_the_catalogue_lists_what_is_served(client: TestClient) -> None:
+    body = client.get("/v1/catalog").json()
+    assert body["version"] == "sha256:test"
+    assert {"id": "home_hero", "channel": "web", "slots": 2}.items() <= body["placements"][0].items()
+    assert body["experiments"][0].keys() >= {"id", "layer", "variants"}
+
+
+def test_a_full_ledger_is_a_503_that_asks_to_try_again(client: TestClient, shop: Shop) -> None:
+    shop.ledger.down = True
+    answer = client.post("/v1/decisions", json=ASK)
+    assert problem(answer)[:2] == (503, "store_unavailable")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_a_mistake_of_ours_is_a_problem_without_its_details(client: TestClient, shop: Shop) -> None:
+    shop.engine.scorer.score = None  # type: ignore[method-assign,assignment,union-attr]
+    answer = client.post("/v1/decisions", json=ASK)
+    assert problem(answer)[:2] == (500, "internal_error")
+    assert "NoneType" not in answer.text
+
+
+def test_an_unknown_route_and_a_wrong_method_are_problems(client: TestClient) -> None:
+    assert client.get("/v1/nothing").json()["code"] == "not_found"
+    assert client.delete("/v1/decisions").status_code == 405
+
+
+def test_metrics_count_by_route_and_reason_and_never_by_id(client: TestClient) -> None:
+    made = client.post("/v1/decisions", json=ASK).json()
+    client.get(f"/v1/decisions/{made['decision_id']}")
+    text = client.get("/metrics").text
+    assert 'nextmove_decisions_total{placement="home_hero",reason="RANKED"} 1.0' in text
+    assert 'route="/v1/decisions/{decision_id:path}"' in text
+    assert made["decision_id"] not in text
+    assert "c-1" not in text
+
+
+def test_the_openapi_document_covers_every_route(client: TestClient) -> None:
+    document = client.get("/v1/openapi.json").json()
+    routes = {route.path.replace(":path", "") for route in client.app.routes}  # type: ignore[attr-defined]
+    assert routes - {"/v1/openapi.json", "/v1/docs"} <= document["paths"].keys()
+    assert "/v1/decisions" in client.get("/v1/docs").text
+
+
+def test_every_example_in_the_document_is_accepted_by_its_schema(client: TestClient) -> None:
+    asked = openapi_document()["paths"]["/v1/decisions"]["post"]["requestBody"]["content"]["application/json"]
+    assert client.post("/v1/decisions", json=asked["example"]).status_code == 200
+    assert "<script" not in docs_page(openapi_document())
+
+
+def ready(*problems: str) -> Readiness:
+    return Readiness(status="x", model="7", bundle_sha256="1", catalog_version="sha256:1", problems=list(problems))
+
+
+def test_readiness_is_503_with_its_reasons(client: TestClient) -> None:
+    guarded = TestClient(Guard(client.app, readiness=lambda: ready("no model")))
+    assert guarded.get("/readyz").status_code == 503
+    assert guarded.get("/readyz").json()["problems"] == ["no model"]
+    assert TestClient(Guard(client.app, readiness=ready)).get("/readyz").status_code == 200
+
+
+def test_without_keys_other_machines_are_refused(client: TestClient) -> None:
+    outside = TestClient(Guard(client.app, readiness=ready), client=("192.0.2.1", 5000))
+    assert problem(outside.post("/v1/decisions", json=ASK))[:2] == (403, "loopback_only")
+
+
+def test_a_body_nested_past_reason_is_refused(client: TestClient) -> None:
+    answer = client.post("/v1/outcomes", content=b"[" * 100_000, headers=HEADERS)
+    assert problem(answer)[:2] == (400, "malformed_json")
