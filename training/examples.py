@@ -1,0 +1,185 @@
+"""Training examples: one frame of decisions, whatever they come from.
+
+One row is one action that a customer met. Columns:
+
+| column | type | what |
+|---|---|---|
+| `row_id` | str | unique |
+| `source` | `log` or `ledger` | a data set's own log, or our ledger |
+| `customer_id` | str | whose decision it was |
+| `decided_at` | datetime64[us, UTC] | when |
+| `placement`, `channel` | str | where |
+| `action_id` | str | what was shown |
+| `probability` | float | chance of `action_id` in this slot; NaN where nothing was drawn |
+| `candidates` | tuple of str | what could have been in this slot, `action_id` among them |
+| `context_weights` | tuple of float | the candidates' context weights, in their order |
+| `contacts` | tuple of Contact | the customer's contacts as they were then |
+| `reward` | float | what it earned within the attribution window |
+| `success` | int | 1 where the reward is above 0: what the propensity model learns |
+| `drawn` | bool | a policy drew it, so off-policy evaluation may weigh it |
+| `customer.<name>` | any | customer features as they were: as logged, or joined point-in-time |
+| `context.<name>` | any | what the caller sent, unless it names a customer feature |
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import pandas as pd
+
+from decisioning.catalog import Catalog, Placement
+from decisioning.errors import DataError
+from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
+from decisioning.reward import counted, reward, was_shown
+
+CUSTOMER, CONTEXT = "customer.", "context."
+_JOIN_KEYS = ("row_id", "customer_id", "event_timestamp")
+_LOG_COLUMNS = (
+    "row_id", "customer_id", "decided_at", "placement", "action_id", "probability", "candidates", "context",
+    "contacts", "reward", "success",
+)  # fmt: skip
+
+
+class DecisionReader(Protocol):
+    """What is read of the ledger; `storage.ledger.reader.LedgerReader` is one."""
+
+    def decisions(
+        self, domain: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[DecisionRecord]:
+        """Decisions by `decided_at`."""
+        ...
+
+    def outcomes(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> dict[str, list[OutcomeRecord]]:
+        """Outcomes by decision id."""
+        ...
+
+
+def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) -> pd.DataFrame:
+    """Examples from a data set's own log of past decisions.
+
+    Args:
+        log: `Domain.log()`: one row a decision.
+        features: The customers' features at the time of each, with the log's `row_id`.
+        catalog: Says which channel a placement is on.
+
+    Raises:
+        DataError: A column is missing, rows have no features, or a name is not in the catalogue.
+    """
+    missing = [name for name in _LOG_COLUMNS if name not in log.columns]
+    if missing:
+        raise DataError(f"the log lacks the columns {', '.join(missing)}; a domain's log() must have them all")
+    joined = features.set_index("row_id").drop(columns=[key for key in _JOIN_KEYS[1:] if key in features.columns])
+    if joined.index.has_duplicates or not log["row_id"].isin(joined.index).all():
+        raise DataError(
+            f"the point-in-time join gave {joined.index.nunique()} of {len(log)} rows; carry a unique row_id in it,"
+            " because rows that repeat customer and time are dropped otherwise"
+        )
+    unknown = sorted(set(log["placement"]) - set(catalog.placements))
+    if unknown:
+        raise DataError(f"the log names the placements {', '.join(unknown)}, which the catalogue does not have")
+    joined = joined.loc[log["row_id"]].reset_index(drop=True).add_prefix(CUSTOMER)
+    contexts = pd.DataFrame.from_records(log["context"].tolist(), index=joined.index).add_prefix(CONTEXT)
+    known = log.reset_index(drop=True)
+    plain = pd.DataFrame(
+        {
+            "row_id": known["row_id"],
+            "source": "log",
+            "customer_id": known["customer_id"],
+            "decided_at": known["decided_at"],
+            "placement": known["placement"],
+            "channel": known["placement"].map({name: p.channel for name, p in catalog.placements.items()}),
+            "action_id": known["action_id"],
+            "probability": known["probability"].astype(float),
+            "candidates": known["candidates"].map(tuple),
+            "context_weights": known["candidates"].map(lambda ids: (1.0,) * len(ids)),
+            "contacts": known["contacts"].map(tuple),
+            "reward": known["reward"].astype(float),
+            "success": known["success"].astype(int),
+            "drawn": True,
+        }
+    )
+    return _context_that_names_a_feature_wins(pd.concat([plain, joined, contexts], axis=1))
+
+
+def ledger_examples(reader: DecisionReader, catalog: Catalog, *, now: datetime) -> pd.DataFrame:
+    """Examples from our own decisions, one a shown slot.
+
+    A decision counts when its placement's attribution window has closed at `now`: earlier, late
+    answers would be missing and it would look like a failure. What the customer never met (not
+    sent, bounced, no impression) is no example.
+    """
+    outcomes = reader.outcomes()
+    rows: list[dict[str, Any]] = []
+    for record in reader.decisions(catalog.content.domain, until=now):
+        placement = catalog.placements.get(record.placement)
+        if placement is None or record.decided_at + placement.attribution_window > now:
+            continue
+        rows += _rows_of(record, placement, outcomes.get(record.decision_id, ()))
+    if not rows:
+        return pd.DataFrame()
+    frame = pd.DataFrame.from_records(rows)
+    frame["decided_at"] = pd.to_datetime(frame["decided_at"], utc=True).astype("datetime64[us, UTC]")
+    return frame
+
+
+def combined(*frames: pd.DataFrame) -> pd.DataFrame:
+    """Examples of several sources in the order of their time; a column that one lacks is missing there.
+
+    Raises:
+        DataError: There is no example at all.
+    """
+    filled = [frame for frame in frames if len(frame)]
+    if not filled:
+        raise DataError(
+            "there is nothing to learn from: no log, and no decision in the ledger whose attribution window has closed"
+        )
+    frame = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
+    frame = frame.sort_values(["decided_at", "row_id"], kind="stable", ignore_index=True)
+    return _context_that_names_a_feature_wins(frame)
+
+
+def _rows_of(record: DecisionRecord, placement: Placement, reported: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
+    within = counted(reported, placement, decided_at=record.decided_at)
+    rows = []
+    for slot in record.slots:
+        own = [outcome for outcome in within if outcome.action_id in (slot.action_id, None)]
+        if was_shown(slot.action_id, own, placement):
+            rows.append(_row(record, slot, reward(own, placement)))
+    return rows
+
+
+def _row(record: DecisionRecord, slot: ShownSlot, earned: float) -> dict[str, Any]:
+    available = [record.candidates[place] for place in slot.available]
+    return {
+        "row_id": f"{record.decision_id}/{slot.slot}",
+        "source": "ledger",
+        "customer_id": record.customer_id,
+        "decided_at": record.decided_at,
+        "placement": record.placement,
+        "channel": record.channel,
+        "action_id": slot.action_id,
+        "probability": float("nan") if slot.probability is None else slot.probability,
+        "candidates": tuple(candidate.action_id for candidate in available),
+        "context_weights": tuple(candidate.context_weight for candidate in available),
+        "contacts": record.contacts,
+        "reward": earned,
+        "success": int(earned > 0.0),
+        "drawn": record.drawn,
+        **{CUSTOMER + name: value for name, value in record.features.items()},
+        **{CONTEXT + name: value for name, value in record.request.context.items() if name not in record.features},
+    }
+
+
+def _context_that_names_a_feature_wins(frame: pd.DataFrame) -> pd.DataFrame:
+    """A value sent under a customer feature's name supplies that feature, as it does in the service."""
+    twice = [name for name in frame.columns if name.startswith(CONTEXT) and CUSTOMER + _bare(name) in frame.columns]
+    for name in twice:
+        stored = CUSTOMER + _bare(name)
+        frame[stored] = frame[name].where(frame[name].notna(), frame[stored])
+    return frame.drop(columns=twice)
+
+
+def _bare(column: str) -> str:
+    return column.removeprefix(CUSTOMER).removeprefix(CONTEXT)

@@ -1,0 +1,127 @@
+"""One ONNX graph from trees and calibration, refused unless it scores as they do."""
+
+import hashlib
+from datetime import datetime
+
+import numpy as np
+import onnxmltools
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnxmltools.convert.common.data_types import FloatTensorType
+
+from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, PROBE_TOLERANCE, Manifest
+from decisioning.errors import BundleError
+from training.calibration import FLOOR
+from training.graph_scorer import GraphScorer
+from training.probe import PROBE_ROWS, synthetic_rows, thresholds
+from training.propensity import PropensityModel
+
+OPSET, IR_VERSION = 15, 8
+_CONVERTER_OPSET = {"": OPSET, "ai.onnx.ml": 1}
+
+
+def export_graph(model: PropensityModel) -> bytes:
+    """The ONNX graph: trees, the chance of success, clip, logit, slope and intercept, sigmoid.
+
+    Input `features`, float32 `(n, n_features)`; output `propensity`, float32 `(n,)`.
+    """
+    n_features = len(model.features)
+    converted = onnxmltools.convert_lightgbm(
+        model.booster,
+        initial_types=[(INPUT_NAME, FloatTensorType([None, n_features]))],
+        zipmap=False,
+        target_opset=OPSET,
+    )
+    trees = next(node for node in converted.graph.node if node.op_type == "TreeEnsembleClassifier")
+    trees.output[:] = ["label", "chances"]
+    constants = {
+        "second": np.array([1], dtype=np.int64),
+        "floor": np.array(FLOOR, dtype=np.float32),
+        "ceiling": np.array(1.0 - FLOOR, dtype=np.float32),
+        "one": np.array(1.0, dtype=np.float32),
+        "slope": np.array(model.calibration.slope, dtype=np.float32),
+        "intercept": np.array(model.calibration.intercept, dtype=np.float32),
+        "flat": np.array([-1], dtype=np.int64),
+    }
+    nodes = [
+        trees,
+        helper.make_node("Gather", ["chances", "second"], ["chance"], axis=1),
+        helper.make_node("Clip", ["chance", "floor", "ceiling"], ["clipped"]),
+        helper.make_node("Sub", ["one", "clipped"], ["rest"]),
+        helper.make_node("Div", ["clipped", "rest"], ["odds"]),
+        helper.make_node("Log", ["odds"], ["logit"]),
+        helper.make_node("Mul", ["logit", "slope"], ["sloped"]),
+        helper.make_node("Add", ["sloped", "intercept"], ["calibrated"]),
+        helper.make_node("Sigmoid", ["calibrated"], ["column"]),
+        helper.make_node("Reshape", ["column", "flat"], [OUTPUT_NAME]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "propensity",
+        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, [None, n_features])],
+        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, [None])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid(domain, version) for domain, version in _CONVERTER_OPSET.items()]
+    return helper.make_model(
+        graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="nextmove"
+    ).SerializeToString()
+
+
+def check_parity(graph: bytes, model: PropensityModel, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What the graph gives for these rows, `(n,)`, after holding it against trees and calibration.
+
+    The trees and the calibration are computed in float64, by LightGBM and numpy.
+
+    Raises:
+        BundleError: They differ by more than 1e-5 somewhere; says on how many rows and where first.
+    """
+    scores = GraphScorer(graph).score(rows)
+    expected = model.propensities(rows)
+    error = np.abs(scores - expected)
+    wrong = ~(error <= PROBE_TOLERANCE)  # NaN is wrong too
+    if wrong.any():
+        worst = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
+        raise BundleError(
+            f"the ONNX graph differs from the model on {int(wrong.sum())} of {len(rows)} probe rows, by up to"
+            f" {error[worst]:.2g} where at most {PROBE_TOLERANCE:g} is allowed (row {worst}: graph {scores[worst]:.6f},"
+            f" model {expected[worst]:.6f}); it was not packed, and the last bundle stands"
+        )
+    return scores
+
+
+def build_manifest(
+    model: PropensityModel,
+    graph: bytes,
+    *,
+    domain: str,
+    name: str,
+    version: str,
+    run_id: str,
+    data_sha256: str,
+    git_commit: str,
+    now: datetime,
+    rng: np.random.Generator,
+) -> Manifest:
+    """The manifest of a graph that agrees with its model on every edge that its trees have.
+
+    Raises:
+        BundleError: It does not agree.
+    """
+    rows = synthetic_rows(model.features, thresholds(model.booster, len(model.features)), rng=rng)
+    scores = check_parity(graph, model, rows)
+    probe = np.ascontiguousarray(rows[:PROBE_ROWS])
+    return Manifest(
+        domain=domain,
+        name=name,
+        version=version,
+        run_id=run_id,
+        created_at=now,
+        features=model.features,
+        graph_sha256=hashlib.sha256(graph).hexdigest(),
+        probe=probe.astype("<f4").tobytes(),
+        probe_scores=scores[:PROBE_ROWS].astype("<f8").tobytes(),
+        data_sha256=data_sha256,
+        trained_until=model.split.trained_until,
+        git_commit=git_commit,
+    )

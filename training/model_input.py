@@ -1,0 +1,166 @@
+"""From examples to the model's input: which features there are, and their numbers.
+
+Values become numbers through `decisioning.bundle` alone, which the service uses too.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decisioning.bundle import ModelFeature, encode_column, encode_value
+from decisioning.catalog import Catalog
+from decisioning.errors import DataError
+from decisioning.profile import HISTORY_FEATURES, history_features
+from training.examples import CONTEXT, CUSTOMER
+
+Kind = Literal["number", "category", "time"]
+
+# A rarer level tells noise; it is coded like a level that was never met, so "other" is learnt too.
+MINIMUM_COUNT = 20
+MOST_LEVELS = 200
+REQUEST_FACTS = ("placement", "channel")  # the engine supplies them beside the request's context
+
+
+def learn_features(train: pd.DataFrame, catalog: Catalog) -> tuple[ModelFeature, ...]:
+    """The model's columns, their kinds and levels, from the training slice alone.
+
+    Raises:
+        DataError: Two sources use one name.
+    """
+    features = [
+        _learnt(name.removeprefix(prefix), source, train[name])
+        for prefix, source in ((CUSTOMER, "customer"), (CONTEXT, "context"))
+        for name in train.columns
+        if name.startswith(prefix)
+    ]
+    features += [_learnt(name, "context", train[name]) for name in REQUEST_FACTS]
+    scopes = {action_id: action.scope() for action_id, action in catalog.actions.items()}
+    for name in dict.fromkeys(name for scope in scopes.values() for name in scope):
+        shown = train["action_id"].map({action_id: scope.get(name) for action_id, scope in scopes.items()})
+        features.append(_learnt(name, "action", shown))
+    features += [ModelFeature(name, "history", "number") for name in HISTORY_FEATURES]
+    for name, count in Counter(feature.name for feature in features).items():
+        if count > 1:
+            sources = " and ".join(f.source for f in features if f.name == name)
+            raise DataError(
+                f"'{name}' is a feature of {sources}; names must be unique, since a request may supply a value by name:"
+                " rename one"
+            )
+    return tuple(features)
+
+
+def encode_pairs(
+    features: Sequence[ModelFeature],
+    examples: pd.DataFrame,
+    catalog: Catalog,
+    rows: NDArray[np.int64],
+    actions: Sequence[str],
+) -> NDArray[np.float32]:
+    """Model input of customers met with actions, `(n_pairs, n_features)`.
+
+    Pair i is `examples.iloc[rows[i]]` shown `actions[i]`, which need not be what was shown.
+
+    Raises:
+        DataError: An action is not in the catalogue.
+    """
+    unknown = sorted(set(actions) - set(catalog.actions))
+    if unknown:
+        raise DataError(
+            f"the examples show {', '.join(unknown)}, which the catalogue does not have; retire, not delete"
+        )
+    encoded = np.empty((len(rows), len(features)), dtype=np.float32)
+    names = list(catalog.actions)
+    code_of = {name: code for code, name in enumerate(names)}
+    codes = np.fromiter((code_of[action] for action in actions), dtype=np.int64, count=len(rows))
+    scopes = [catalog.actions[name].scope() for name in names]
+    history: NDArray[np.float64] | None = None
+    for column, feature in enumerate(features):
+        if feature.source == "action":
+            values = [encode_value(feature, _conforming(feature.kind, scope.get(feature.name))) for scope in scopes]
+            encoded[:, column] = np.array(values, dtype=np.float32)[codes]
+        elif feature.source == "history":
+            if history is None:
+                history = _history(examples, catalog, rows, names, codes)
+            encoded[:, column] = history[:, HISTORY_FEATURES.index(feature.name)]
+        else:
+            encoded[:, column] = encode_column(feature, _values(feature, examples))[rows]
+    return encoded
+
+
+def encode_shown(features: Sequence[ModelFeature], examples: pd.DataFrame, catalog: Catalog) -> NDArray[np.float32]:
+    """Model input of what was shown, `(n, n_features)`."""
+    return encode_pairs(features, examples, catalog, np.arange(len(examples)), examples["action_id"].tolist())
+
+
+def _learnt(name: str, source: Any, column: pd.Series) -> ModelFeature:
+    values = _plain(column)
+    kind = _kind(values)
+    if kind == "category":
+        counts = Counter(str(value) for value in values if _conforming(kind, value) is not None)
+        frequent = [level for level, count in counts.most_common(MOST_LEVELS) if count >= MINIMUM_COUNT]
+        return ModelFeature(name, source, kind, tuple(sorted(frequent)))
+    if kind == "time":
+        first = min(value for value in values if isinstance(value, datetime))
+        return ModelFeature(name, source, kind, base=first.replace(hour=0, minute=0, second=0, microsecond=0))
+    return ModelFeature(name, source, kind)
+
+
+def _kind(values: Sequence[Any]) -> Kind:
+    """What most of the values are; a column without any counts as a number."""
+    kinds: Counter[Kind] = Counter()
+    for kind_of, count in Counter(type(value) for value in values if value is not None).items():
+        kinds["category" if issubclass(kind_of, str) else "time" if issubclass(kind_of, datetime) else "number"] += (
+            count
+        )
+    return kinds.most_common(1)[0][0] if kinds else "number"
+
+
+def _values(feature: ModelFeature, examples: pd.DataFrame) -> Iterable[Any]:
+    if feature.name in REQUEST_FACTS and feature.source == "context":
+        return examples[feature.name].tolist()
+    name = {"customer": CUSTOMER, "context": CONTEXT}[feature.source] + feature.name
+    if name not in examples.columns:
+        return [None] * len(examples)
+    if feature.kind == "number" and pd.api.types.is_numeric_dtype(examples[name].dtype):
+        return _plain(examples[name])
+    return [_conforming(feature.kind, value) for value in _plain(examples[name])]
+
+
+def _plain(column: pd.Series) -> list[Any]:
+    """Python values, None where missing."""
+    if pd.api.types.is_numeric_dtype(column.dtype) and not isinstance(column.dtype, pd.api.extensions.ExtensionDtype):
+        return column.tolist()
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        return [None if value is pd.NaT else value.to_pydatetime() for value in column.tolist()]
+    return [None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)]
+
+
+def _conforming(kind: Kind, value: Any) -> Any:
+    """The value, or None where it is of another kind than its column: callers may send anything once."""
+    allowed = {"number": bool | int | float, "category": str | bool | int, "time": datetime}[kind]
+    return value if isinstance(value, allowed) else None
+
+
+def _history(
+    examples: pd.DataFrame, catalog: Catalog, rows: NDArray[np.int64], names: Sequence[str], codes: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """`history_features` of each pair, `(n_pairs, 3)`, computed once per customer and group where it can be."""
+    found = np.zeros((len(rows), len(HISTORY_FEATURES)))
+    contacts = examples["contacts"].tolist()
+    times = [at.to_pydatetime() for at in examples["decided_at"].tolist()]
+    contacted = [frozenset(contact.action_id for contact in each) for each in contacts]
+    known: dict[tuple[int, str, str], tuple[float, ...]] = {}
+    some = np.fromiter((bool(each) for each in contacts), dtype=bool, count=len(contacts))[rows]
+    for pair in np.flatnonzero(some):
+        row, action = int(rows[pair]), catalog.actions[names[codes[pair]]]
+        key = (row, action.group, action.id if action.id in contacted[row] else "")
+        if key not in known:
+            counts = history_features(action, contacts[row], now=times[row])
+            known[key] = tuple(counts[name] for name in HISTORY_FEATURES)
+        found[pair] = known[key]
+    return found

@@ -1,0 +1,149 @@
+"""The propensity model: LightGBM over customer, context, action and contact history.
+
+**Imbalance.** Successes are rare, and neither weighed up nor resampled: both change the base rate
+that the trees learn, and a calibration would have to undo it. Log loss is a proper score at any
+rate; what rarity does need is leaves that can tell a rate, so a leaf must expect a few successes.
+"""
+
+import math
+from dataclasses import dataclass
+
+import lightgbm as lgb
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decisioning.bundle import ModelFeature
+from decisioning.catalog import Catalog
+from decisioning.errors import DataError
+from training.calibration import Calibration, fit_calibration
+from training.model_input import encode_shown, learn_features
+from training.time_split import TimeSplit, split_by_time
+
+ROUNDS, PATIENCE = 600, 40
+SMALLEST_LEAF, SUCCESSES_A_LEAF = 40, 4
+# `zero_as_missing` must stay off: the ONNX converter gets it wrong without saying so.
+Parameters = dict[str, float | int | str | bool]
+PARAMETERS: Parameters = {
+    "objective": "binary",
+    "metric": "binary_logloss",
+    "learning_rate": 0.05,
+    "num_leaves": 31,
+    "lambda_l2": 5.0,
+    "feature_fraction": 0.7,
+    "cat_smooth": 20.0,
+    "cat_l2": 10.0,
+    "max_cat_threshold": 16,
+    "zero_as_missing": False,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 2,
+    "verbosity": -1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PropensityModel:
+    """A fitted model with its calibration and all that it was fitted from."""
+
+    booster: lgb.Booster
+    calibration: Calibration
+    features: tuple[ModelFeature, ...]
+    split: TimeSplit
+    parameters: Parameters
+
+    def propensities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Calibrated propensities, in float64, `(n,)`, of model input `(n, n_features)`."""
+        return self.calibration.apply(np.asarray(self.booster.predict(rows), dtype=np.float64))
+
+
+def fit_propensity(
+    examples: pd.DataFrame, catalog: Catalog, *, seed: int
+) -> tuple[PropensityModel, NDArray[np.float32]]:
+    """Fit on the examples' earlier slices; also the model input of all of them, `(n, n_features)`.
+
+    Raises:
+        DataError: The examples cannot be split by time, or a slice has no success or no failure.
+    """
+    split = split_by_time(examples["decided_at"])
+    success = examples["success"].to_numpy(dtype=np.int64)
+    for name in ("train", "valid", "calibration"):
+        rate = success[getattr(split, name)].mean()
+        if rate in (0.0, 1.0):
+            raise DataError(
+                f"every example of the {name} slice is a {'success' if rate else 'failure'}: nothing to learn;"
+                " log longer, or look at the placements' rewards and at the outcomes that arrive"
+            )
+    features = learn_features(examples.iloc[split.train], catalog)
+    rows = encode_shown(features, examples, catalog)
+    rate = float(success[split.train].mean())
+    leaf = max(SMALLEST_LEAF, math.ceil(SUCCESSES_A_LEAF / min(rate, 1.0 - rate)))
+    parameters: Parameters = {
+        **PARAMETERS,
+        "min_data_in_leaf": min(leaf, len(success[split.train]) // 10),
+        "seed": seed,
+    }
+    booster = _fit(rows, success, split, features, parameters)
+    model = PropensityModel(
+        booster=booster,
+        calibration=fit_calibration(
+            np.asarray(booster.predict(rows[split.calibration]), dtype=np.float64), success[split.calibration]
+        ),
+        features=features,
+        split=split,
+        parameters={**parameters, "rounds": booster.num_trees()},
+    )
+    return model, rows
+
+
+def _fit(
+    rows: NDArray[np.float32],
+    success: NDArray[np.int64],
+    split: TimeSplit,
+    features: tuple[ModelFeature, ...],
+    parameters: Parameters,
+) -> lgb.Booster:
+    train = lgb.Dataset(
+        rows[split.train],
+        success[split.train],
+        feature_name=column_names(features),
+        categorical_feature=[place for place, feature in enumerate(features) if feature.kind == "category"],
+        params=parameters,
+    )
+    valid = lgb.Dataset(rows[split.valid], success[split.valid], reference=train)
+    booster = lgb.train(
+        parameters,
+        train,
+        num_boost_round=ROUNDS,
+        valid_sets=[valid],
+        callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
+    )
+    return with_float32_thresholds(booster.model_to_string(num_iteration=booster.best_iteration))
+
+
+def with_float32_thresholds(model: str) -> lgb.Booster:
+    """The model with every threshold rounded down to a float32, which changes no float32 row's path.
+
+    ONNX holds thresholds in float32, rounded to nearest. One that is rounded up lets a value on it
+    go left there and right here. Rounded down it is exact: for a float32 x, `x <= t` if and only if
+    `x <= floor32(t)`.
+    """
+    lines = []
+    for line in model.split("\n"):
+        if line.startswith("tree_sizes="):
+            continue  # byte counts that no longer hold; LightGBM then reads tree by tree
+        if line.startswith("threshold="):
+            exact = np.array([float(text) for text in line.removeprefix("threshold=").split(" ") if text])
+            rounded = exact.astype(np.float32)
+            rounded = np.where(rounded > exact, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+            line = "threshold=" + " ".join(f"{value:.17g}" for value in rounded.astype(np.float64))
+        lines.append(line)
+    return lgb.Booster(model_str="\n".join(lines))
+
+
+def column_names(features: tuple[ModelFeature, ...]) -> list[str]:
+    """Names that LightGBM takes: it refuses JSON's own characters, and context may hold any."""
+    return [
+        f"{place:03d}_" + "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in feature.name)
+        for place, feature in enumerate(features)
+    ]

@@ -1,0 +1,158 @@
+"""One training run: examples in; a checked bundle, its metrics and its MLflow run out."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decisioning.bundle import Bundle, pack
+from decisioning.catalog import Catalog
+from storage.blobs import BlobStore
+from storage.bundles import publish_bundle
+from storage.settings import Settings
+from training.domains import Domain
+from training.export import build_manifest, export_graph
+from training.figures import importance_figure, reliability_figure
+from training.model_card import model_card
+from training.model_quality import quality, quality_by_action
+from training.propensity import PropensityModel, fit_propensity
+from training.tracking import BUNDLE_TAG, CHALLENGER, TRAINED_UNTIL_TAG, Tracking, git_commit, model_name
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """What came of a run.
+
+    Attributes:
+        run_id: MLflow's run; empty when the model was not registered.
+        version: The registered version; `unregistered` and a hash otherwise.
+        metrics: On the test slice; see `model_quality.quality`.
+        by_action: The same by action.
+    """
+
+    run_id: str
+    version: str
+    bundle: Bundle
+    model: PropensityModel
+    metrics: dict[str, float]
+    by_action: pd.DataFrame
+    n_examples: int
+
+
+def train(
+    source: Domain | pd.DataFrame,
+    settings: Settings,
+    *,
+    catalog: Catalog,
+    now: datetime,
+    seed: int = 1,
+    progress: Progress = lambda _: None,
+    register: bool = True,
+) -> TrainedModel:
+    """Fit, calibrate, export, check, and (unless told not to) register as challenger.
+
+    Args:
+        source: A domain, whose examples are collected, or examples that are already built.
+        settings: Where MLflow and the bundles are.
+        catalog: Whose actions the model learns about.
+        now: When this is; windows that close later are still open.
+        seed: Of everything random.
+        progress: Told what happens.
+        register: False: nothing is written anywhere; for simulations that train many models.
+
+    Raises:
+        DataError: The examples cannot be learnt from.
+        BundleError: The graph does not agree with the model; nothing was registered.
+    """
+    if isinstance(source, pd.DataFrame):
+        examples = source
+    else:
+        from training.example_sources import collect_examples  # brings Feast, seconds to import
+
+        examples = collect_examples(source, settings, catalog, now=now, progress=progress)
+    progress(f"training on {len(examples)} examples")
+    model, rows = fit_propensity(examples, catalog, seed=seed)
+    success = examples["success"].to_numpy(dtype=np.int64)
+    test = model.split.test
+    propensities = model.propensities(rows[test])
+    metrics = quality(propensities, success[test], base_rate=float(success[model.split.train].mean()))
+    by_action = quality_by_action(examples["action_id"].iloc[test], propensities, success[test])
+    progress("exporting to ONNX and checking that it agrees")
+    graph = export_graph(model)
+    data_sha256 = _hash(examples, rows, success)
+    domain = catalog.content.domain
+
+    def bundle_of(version: str, run_id: str) -> Bundle:
+        manifest = build_manifest(
+            model,
+            graph,
+            domain=domain,
+            name=model_name(domain),
+            version=version,
+            run_id=run_id,
+            data_sha256=data_sha256,
+            git_commit=git_commit(),
+            now=now,
+            rng=np.random.default_rng(seed),
+        )
+        return pack(manifest, graph)[1]
+
+    if not register:
+        bundle = bundle_of(f"unregistered-{data_sha256[:12]}", "")
+        return TrainedModel("", bundle.manifest.version, bundle, model, metrics, by_action, len(examples))
+
+    bundle_of("unregistered", "")  # an export that does not agree leaves no run and no version behind
+    progress("logging to MLflow")
+    tracking = Tracking(settings)
+    with tracking.run(f"train {domain}", tags={"domain": domain}) as run_id:
+        version = tracking.register(run_id, domain, model.booster, len(model.features))
+        bundle = bundle_of(version, run_id)
+        manifest_bytes, _ = pack(bundle.manifest, graph)
+        blobs = BlobStore(settings)
+        publish_bundle(blobs, bundle.manifest, graph)
+        blobs.close()
+        card = model_card(bundle.manifest, model, examples, metrics, bundle_sha256=bundle.sha256)
+        split = model.split
+        tracking.log(
+            run_id,
+            parameters={
+                **model.parameters,
+                "calibration_slope": model.calibration.slope,
+                "calibration_intercept": model.calibration.intercept,
+                "examples": len(examples),
+                **{f"{name}_from": at.isoformat() for name, at in zip(_LATER_SLICES, split.boundaries, strict=True)},
+                "trained_until": split.trained_until.isoformat(),
+                "n_features": len(model.features),
+            },
+            metrics={f"test_{name}": value for name, value in metrics.items()},
+            tags={BUNDLE_TAG: bundle.sha256, "data_sha256": data_sha256, "mlflow.note.content": card},
+        )
+        tracking.log_data(run_id, name=domain, sha256=data_sha256, context="training")
+        tracking.log_table(run_id, "by_action", by_action)
+        tracking.log_figure(run_id, "figures/reliability.png", reliability_figure(propensities, success[test]))
+        tracking.log_figure(run_id, "figures/importance.png", importance_figure(model.booster, model.features))
+        tracking.log_text(run_id, "model_card.md", card)
+        tracking.log_file(run_id, "bundle/manifest.json", manifest_bytes)
+        tracking.log_file(run_id, "bundle/model.onnx", graph)
+        tracking.tag_version(
+            domain, version, {BUNDLE_TAG: bundle.sha256, TRAINED_UNTIL_TAG: split.trained_until.isoformat()}
+        )
+        tracking.point_alias(domain, CHALLENGER, version)
+    return TrainedModel(run_id, version, bundle, model, metrics, by_action, len(examples))
+
+
+_LATER_SLICES = ("valid", "calibration", "test")
+
+
+def _hash(examples: pd.DataFrame, rows: NDArray[np.float32], success: NDArray[np.int64]) -> str:
+    """Hash of all that the model could learn from, in order."""
+    digest = hashlib.sha256(np.ascontiguousarray(rows).tobytes())
+    digest.update(success.tobytes())
+    digest.update("\n".join(examples["row_id"]).encode())
+    return digest.hexdigest()
