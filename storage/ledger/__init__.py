@@ -1,0 +1,1 @@
+"""The durable truth: decisions, outcomes, consents, blobs and the pointers to them."""

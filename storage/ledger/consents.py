@@ -1,0 +1,42 @@
+"""Changes of consent are kept for good: what was granted, withdrawn, when, and where it was said."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects import sqlite
+
+from decisioning.profile import ConsentChange
+from storage.instants import to_microseconds
+from storage.ledger.database import open_ledger, writing
+from storage.ledger.tables import consents
+from storage.settings import Settings
+
+
+def append_consents(settings: Settings, changes: Iterable[ConsentChange]) -> int:
+    """Keep these changes, all or none, and return how many were new: the same word twice is one word.
+
+    Raises:
+        StoreError: They could not be kept.
+    """
+    rows = [
+        {
+            "customer_id": change.customer_id,
+            "purpose": change.purpose,
+            "channel": change.channel,
+            "granted": change.granted,
+            "at": to_microseconds(change.at),
+            "source": change.source,
+        }
+        for change in changes
+    ]
+    if not rows:
+        return 0
+    engine = open_ledger(settings)
+    count = select(func.count()).select_from(consents)
+    try:
+        with writing(engine) as connection:
+            before = connection.execute(count).scalar_one()
+            connection.execute(sqlite.insert(consents).on_conflict_do_nothing(), rows)
+            return connection.execute(count).scalar_one() - before
+    finally:
+        engine.dispose()

@@ -1,0 +1,169 @@
+"""The ledger read back: for training, for rebuilding hot state, for reports.
+
+Long reads go in chunks, each its own short transaction: one long one would keep the write-ahead
+log from ever being emptied under a running service.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from sqlalchemy import ColumnElement, Select, Table, and_, func, or_, select
+
+from decisioning.profile import ConsentChange
+from decisioning.record import DecisionRecord, OutcomeRecord
+from storage.instants import to_microseconds
+from storage.ledger.arrow import DECISIONS_SCHEMA, decision_columns
+from storage.ledger.database import open_ledger, reading
+from storage.ledger.rows import consent_of, decoded, outcome_of
+from storage.ledger.tables import consents, decisions, outcomes
+from storage.settings import Settings
+
+CHUNK = 2_000
+
+
+class LedgerCounts(NamedTuple):
+    """How much the ledger holds; `unjoined_outcomes` name a decision that it does not hold."""
+
+    decisions: int
+    outcomes: int
+    unjoined_outcomes: int
+    consents: int
+
+
+class LedgerReader:
+    """Reads what writers committed; of a ledger that did not exist yet, nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Open the ledger, created or migrated first where needed.
+
+        Raises:
+            SetupError: The state directory or the file cannot be used, or is of a newer version.
+        """
+        self._engine = open_ledger(settings)
+
+    def decisions(
+        self, domain: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[DecisionRecord]:
+        """The domain's decisions from `since` (included) to `until` (excluded), by time of decision.
+
+        Raises:
+            StoreError: The ledger cannot be read.
+        """
+        for rows in self._by_time(domain, since, until):
+            for row in rows:
+                yield decoded(row.record)
+
+    def decisions_table(self, domain: str, *, since: datetime | None = None, until: datetime | None = None) -> pa.Table:
+        """The same decisions with the columns of `arrow.DECISIONS_SCHEMA`.
+
+        Raises:
+            StoreError: The ledger cannot be read.
+        """
+        batches = [
+            pa.RecordBatch.from_pydict(decision_columns([decoded(row.record) for row in rows]), DECISIONS_SCHEMA)
+            for rows in self._by_time(domain, since, until)
+        ]
+        return pa.Table.from_batches(batches, DECISIONS_SCHEMA)
+
+    def all_decisions(self, *, since: datetime | None = None) -> Iterator[DecisionRecord]:
+        """Decisions of every domain made at or after `since`, in the order in which they were kept."""
+        for rows in self._by_sequence(
+            decisions, None if since is None else decisions.c.decided_at >= to_microseconds(since)
+        ):
+            for row in rows:
+                yield decoded(row.record)
+
+    def contains(self, decision_id: str) -> bool:
+        """Whether this decision is kept."""
+        with reading(self._engine) as connection:
+            found = connection.execute(select(decisions.c.seq).where(decisions.c.decision_id == decision_id))
+            return found.first() is not None
+
+    def outcomes(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> dict[str, list[OutcomeRecord]]:
+        """Outcomes by decision id, in the order of arrival.
+
+        With a window, only those of decisions made in it: from `since` (included) to `until`
+        (excluded). Without, also those whose decision is not known.
+        """
+        found: dict[str, list[OutcomeRecord]] = {}
+        for outcome in self.all_outcomes(within=_window(since, until)):
+            found.setdefault(outcome.decision_id, []).append(outcome)
+        return found
+
+    def all_outcomes(self, *, within: ColumnElement[bool] | None = None) -> Iterator[OutcomeRecord]:
+        """Outcomes in the order of arrival; `within` is a condition on their decisions."""
+        of_decisions = None
+        if within is not None:
+            of_decisions = outcomes.c.decision_id.in_(select(decisions.c.decision_id).where(within))
+        for rows in self._by_sequence(outcomes, of_decisions):
+            for row in rows:
+                yield outcome_of(row[1:-1])
+
+    def outcomes_of(self, decision_id: str) -> list[OutcomeRecord]:
+        """The outcomes of one decision, in the order of arrival."""
+        query = select(outcomes).where(outcomes.c.decision_id == decision_id).order_by(outcomes.c.seq)
+        with reading(self._engine) as connection:
+            return [outcome_of(row[1:-1]) for row in connection.execute(query)]
+
+    def consents(self) -> Iterator[ConsentChange]:
+        """Every change of consent, in the order in which it was kept."""
+        for rows in self._by_sequence(consents):
+            for row in rows:
+                yield consent_of(row[1:])
+
+    def counts(self, domain: str | None = None) -> LedgerCounts:
+        """How much there is; `domain` narrows decisions alone."""
+        unjoined = outcomes.c.decision_id.not_in(select(decisions.c.decision_id))
+        with reading(self._engine) as connection:
+
+            def count(table: Table, *conditions: ColumnElement[bool]) -> int:
+                return connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one()
+
+            return LedgerCounts(
+                decisions=count(decisions, *([] if domain is None else [decisions.c.domain == domain])),
+                outcomes=count(outcomes),
+                unjoined_outcomes=count(outcomes, unjoined),
+                consents=count(consents),
+            )
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._engine.dispose()
+
+    def _by_time(self, domain: str, since: datetime | None, until: datetime | None) -> Iterator[Any]:
+        window = _window(since, until)
+        query = select(decisions.c.decided_at, decisions.c.seq, decisions.c.record).where(decisions.c.domain == domain)
+        query = query.order_by(decisions.c.decided_at, decisions.c.seq).limit(CHUNK)
+        if window is not None:
+            query = query.where(window)
+        after: ColumnElement[bool] | None = None
+        while rows := self._fetch(query if after is None else query.where(after)):
+            yield rows
+            at, seq = rows[-1].decided_at, rows[-1].seq
+            after = and_(decisions.c.decided_at >= at, or_(decisions.c.decided_at > at, decisions.c.seq > seq))
+
+    def _by_sequence(self, table: Table, condition: ColumnElement[bool] | None = None) -> Iterator[Any]:
+        query = select(table).order_by(table.c.seq).limit(CHUNK)
+        if condition is not None:
+            query = query.where(condition)
+        last = 0
+        while rows := self._fetch(query.where(table.c.seq > last)):
+            yield rows
+            last = rows[-1].seq
+
+    def _fetch(self, query: Select[Any]) -> Any:
+        with reading(self._engine) as connection:
+            return connection.execute(query).all()
+
+
+def _window(since: datetime | None, until: datetime | None) -> ColumnElement[bool] | None:
+    conditions = []
+    if since is not None:
+        conditions.append(decisions.c.decided_at >= to_microseconds(since))
+    if until is not None:
+        conditions.append(decisions.c.decided_at < to_microseconds(until))
+    return and_(*conditions) if conditions else None

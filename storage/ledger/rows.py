@@ -1,0 +1,99 @@
+"""Records to rows and back. Rows are in the order of the table's columns after `seq`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from decisioning.errors import StoreError
+from decisioning.profile import ConsentChange
+from decisioning.record import DecisionRecord, OutcomeRecord
+from storage.instants import from_microseconds, to_microseconds
+
+Row = tuple[Any, ...]
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(DecisionRecord)
+
+
+def decision_row(record: DecisionRecord, digest: str) -> Row:
+    """A row of `decisions`.
+
+    Raises:
+        StoreError: The record holds something that JSON cannot.
+    """
+    try:
+        encoded = _encoder.encode(record)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise StoreError(f"decision {record.decision_id!r} cannot be kept: {error}") from error
+    return (
+        record.decision_id,
+        record.domain,
+        record.market,
+        record.customer_id,
+        record.placement,
+        record.channel,
+        to_microseconds(record.decided_at),
+        record.slots[0].action_id if record.slots else None,
+        record.reason,
+        record.drawn,
+        record.catalog_version,
+        record.model.bundle_sha256 if record.model else None,
+        digest,
+        encoded,
+    )
+
+
+def outcome_row(record: OutcomeRecord, digest: str) -> Row:
+    """A row of `outcomes`."""
+    return (
+        record.outcome_id,
+        record.decision_id,
+        record.action_id,
+        record.type,
+        record.detail,
+        record.value,
+        to_microseconds(record.occurred_at),
+        to_microseconds(record.received_at),
+        digest,
+    )
+
+
+def decoded(record: bytes) -> DecisionRecord:
+    """The decision in the column `record`.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    try:
+        return _decoder.decode(record)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"a decision in the ledger cannot be read: {error}; restore it from a backup") from error
+
+
+def outcome_of(row: Sequence[Any]) -> OutcomeRecord:
+    """The outcome in a row of `outcomes`, without `seq` and `digest`."""
+    outcome_id, decision_id, action_id, kind, detail, value, occurred_at, received_at = row
+    return OutcomeRecord(
+        outcome_id=outcome_id,
+        decision_id=decision_id,
+        action_id=action_id,
+        type=kind,
+        detail=detail,
+        value=value,
+        occurred_at=from_microseconds(occurred_at),
+        received_at=from_microseconds(received_at),
+    )
+
+
+def consent_of(row: Sequence[Any]) -> ConsentChange:
+    """The change in a row of `consents`, without `seq`."""
+    customer_id, purpose, channel, granted, at, source = row
+    return ConsentChange(
+        customer_id=customer_id,
+        purpose=purpose,
+        channel=channel,
+        granted=bool(granted),
+        at=from_microseconds(at),
+        source=source,
+    )

@@ -1,0 +1,246 @@
+"""Decisions and outcomes become durable, many in one commit.
+
+One thread takes all that waits, writes it in one transaction and only then lets the callers go
+on. So a commit's cost (one `fsync`) is shared by everyone who came while the one before it ran,
+and no answer leaves before its record would survive a power cut.
+"""
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from typing import Literal, NamedTuple
+
+from sqlalchemy import Table
+from sqlalchemy.pool import PoolProxiedConnection
+
+from decisioning.errors import DecisionConflict, StoreError
+from decisioning.record import DecisionRecord, OutcomeRecord
+from storage.ledger.checkpoint import Checkpointer
+from storage.ledger.database import BUSY_TIMEOUT, first_line, open_ledger
+from storage.ledger.rows import Row, decision_row, decoded, outcome_row
+from storage.ledger.statements import SELECT_DECISION, digest_place, insert_new, select_digest
+from storage.ledger.tables import decisions, outcomes
+from storage.settings import Settings
+
+Status = Literal["accepted", "duplicate", "conflict"]
+
+ROWS_PER_COMMIT = 512  # bounds how long the first of a burst waits for the last
+ROWS_PER_STATEMENT = 64
+# What the driver raises for a row that it cannot take, as opposed to a database that cannot.
+UNFIT_ROW = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError,
+             OverflowError, TypeError, ValueError)  # fmt: skip
+
+
+class _Write(NamedTuple):
+    """Rows of one call, and who waits for them."""
+
+    table: Table
+    rows: list[Row]
+    loop: asyncio.AbstractEventLoop
+    done: "asyncio.Future[list[Status]]"
+
+
+class Ledger:
+    """Appends to the ledger from any event loop; several processes may do so at once."""
+
+    def __init__(self, settings: Settings, *, busy_timeout: timedelta = BUSY_TIMEOUT) -> None:
+        """Open the ledger, created or migrated first where needed.
+
+        Raises:
+            SetupError: The state directory or the file cannot be used, or is of a newer version.
+        """
+        self._engine = open_ledger(settings, busy_timeout=busy_timeout)
+        self._limit = settings.ledger_queue
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._entry = threading.Lock()  # nothing may enter the queue behind its end
+        self._closed = False
+        self._reader = self._engine.raw_connection()
+        self._reading = threading.Lock()
+        self._writer: PoolProxiedConnection | None = None
+        self._checkpointer = Checkpointer(self._engine)
+        self._thread = threading.Thread(target=self._run, name="nextmove-ledger", daemon=True)
+        self._thread.start()
+
+    async def append_decision(self, record: DecisionRecord, *, digest: str) -> None:
+        """Return once the record is durable. Again with the same digest changes nothing.
+
+        Raises:
+            DecisionConflict: The id stands for another request.
+            StoreError: It could not be kept.
+        """
+        [status] = await self._submit(decisions, [decision_row(record, digest)])
+        if status == "conflict":
+            raise DecisionConflict(
+                f"decision_id '{record.decision_id}' was already used with another body; send a new id"
+            )
+
+    async def append_outcomes(self, records: Sequence[tuple[OutcomeRecord, str]]) -> list[Status]:
+        """Return once all are durable; the first outcome with an id stands, one by one in order.
+
+        Raises:
+            StoreError: They could not be kept, none of them.
+        """
+        if not records:
+            return []
+        return await self._submit(outcomes, [outcome_row(record, digest) for record, digest in records])
+
+    async def get(self, decision_id: str) -> tuple[DecisionRecord, str] | None:
+        """A decision and its request's digest.
+
+        Raises:
+            StoreError: The ledger cannot be read.
+        """
+        try:
+            with self._reading:
+                if self._closed:
+                    raise StoreError("the ledger is closed")
+                cursor = self._reader.cursor()
+                cursor.execute(SELECT_DECISION, (decision_id,))
+                row = cursor.fetchone()
+        except UnicodeEncodeError:
+            return None  # half a surrogate pair: no id that was ever kept
+        except sqlite3.Error as error:
+            raise StoreError(f"the ledger cannot be read: {first_line(error)}") from error
+        return (decoded(row[0]), row[1]) if row else None
+
+    def close(self) -> None:
+        """Write what waits, then let go of the file. A second time does nothing."""
+        with self._entry:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
+        self._thread.join()
+        self._checkpointer.close()
+        with self._reading:
+            self._reader.close()
+        self._engine.dispose()
+
+    async def _submit(self, table: Table, rows: list[Row]) -> list[Status]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[list[Status]] = loop.create_future()
+        with self._entry:
+            if self._closed:
+                raise StoreError("the ledger is closed")
+            if self._queue.qsize() >= self._limit:
+                raise StoreError(f"{self._limit} writes wait for the ledger already; send it again later")
+            self._queue.put(_Write(table, rows, loop, done))
+        return await done
+
+    def _run(self) -> None:
+        for batch in self._batches():
+            _deliver(batch, self._write(batch))
+            self._checkpointer.written()
+        self._forget_connection()
+
+    def _batches(self) -> Iterator[list[_Write]]:
+        """All that waits, time after time, until the queue's end."""
+        ended = False
+        while not ended:
+            batch: list[_Write] = []
+            rows = 0
+            while rows < ROWS_PER_COMMIT and not (batch and self._queue.empty()):
+                write = self._queue.get()
+                if write is None:
+                    ended = True
+                    break
+                batch.append(write)
+                rows += len(write.rows)
+            if batch:
+                yield batch
+
+    def _write(self, batch: list[_Write]) -> list[list[Status] | StoreError]:
+        """What became of each write; either all are committed, or those that failed left nothing."""
+        try:
+            connection = self._connection()
+            try:
+                if self._write_together(connection, batch):
+                    return [["accepted"] * len(write.rows) for write in batch]
+            except UNFIT_ROW:
+                pass  # one of them; found below
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            return self._write_one_by_one(connection, batch)
+        except Exception as error:  # whatever it is, callers must not wait for ever
+            self._forget_connection()
+            failure = f"the ledger cannot be written: {first_line(error)}"
+            return [StoreError(failure) for _ in batch]
+
+    def _write_together(self, connection: sqlite3.Connection, batch: list[_Write]) -> bool:
+        """Whether every row was new; if not, nothing that matters was written."""
+        statements = [
+            (insert_new(table, len(rows)), [value for row in rows for value in row])
+            for table in (decisions, outcomes)
+            for rows in _chunks([row for write in batch if write.table is table for row in write.rows])
+        ]
+        expected = sum(len(write.rows) for write in batch)
+        if len(statements) == 1 and batch[0].table is decisions:
+            # Commits by itself. Should some have been there already, writing them again is harmless.
+            return connection.execute(*statements[0]).rowcount == expected
+        connection.execute("BEGIN IMMEDIATE")
+        if sum(connection.execute(*statement).rowcount for statement in statements) != expected:
+            return False
+        connection.execute("COMMIT")
+        return True
+
+    def _write_one_by_one(self, connection: sqlite3.Connection, batch: list[_Write]) -> list[list[Status] | StoreError]:
+        results: list[list[Status] | StoreError] = []
+        connection.execute("BEGIN IMMEDIATE")
+        for write in batch:
+            connection.execute("SAVEPOINT write")
+            try:
+                results.append([_insert(connection, write.table, row) for row in write.rows])
+            except UNFIT_ROW as error:
+                connection.execute("ROLLBACK TO write")
+                results.append(StoreError(f"the record cannot be kept: {first_line(error)}"))
+            connection.execute("RELEASE write")
+        connection.execute("COMMIT")
+        return results
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = self._engine.raw_connection()
+        connection = self._writer.driver_connection
+        assert isinstance(connection, sqlite3.Connection)
+        return connection
+
+    def _forget_connection(self) -> None:
+        """After a failure the next batch starts with a new one; what was open is rolled back."""
+        if self._writer is not None:
+            self._writer.invalidate()
+            self._writer = None
+
+
+def _insert(connection: sqlite3.Connection, table: Table, row: Row) -> Status:
+    if connection.execute(insert_new(table, 1), row).rowcount == 1:
+        return "accepted"
+    (stored,) = connection.execute(select_digest(table), (row[0],)).fetchone()
+    return "duplicate" if stored == row[digest_place(table)] else "conflict"
+
+
+def _chunks(rows: list[Row]) -> list[list[Row]]:
+    return [rows[start : start + ROWS_PER_STATEMENT] for start in range(0, len(rows), ROWS_PER_STATEMENT)]
+
+
+def _deliver(batch: list[_Write], results: list[list[Status] | StoreError]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Write, list[Status] | StoreError]]] = {}
+    for write, result in zip(batch, results, strict=True):
+        by_loop.setdefault(write.loop, []).append((write, result))
+    for loop, settled in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_settle, settled)
+        except RuntimeError:
+            continue  # the loop was closed, so nobody waits any more
+
+
+def _settle(settled: list[tuple[_Write, list[Status] | StoreError]]) -> None:
+    for write, result in settled:
+        if write.done.done():
+            continue  # its caller was cancelled
+        if isinstance(result, StoreError):
+            write.done.set_exception(result)
+        else:
+            write.done.set_result(result)
