@@ -16,6 +16,7 @@ from storage.hot_state.rebuild import needs_rebuild, rebuild
 from storage.hot_state.sqlite import SqliteHotState
 from storage.ledger.migrate import migrate
 
+from decisioning.bundle import Bundle
 from decisioning.catalog import Catalog
 from decisioning.errors import NextmoveError, SetupError, StoreError
 from serving.adapters.feast_features import FeastFeatures
@@ -191,6 +192,19 @@ def live_catalog(blobs: BlobStore, settings: Settings) -> Catalog:
             f"no catalogue of '{settings.domain}' is released in {settings.home}; run: nextmove catalog release"
         )
     return decode_catalog(blobs.get(released))
+
+
+def live_bundle(blobs: BlobStore, settings: Settings) -> Bundle:
+    """The promoted bundle, its hashes verified.
+
+    Raises:
+        SetupError: None was ever promoted.
+        BundleError: It is damaged.
+    """
+    promoted = blobs.pointer(bundle_pointer(settings.domain))
+    if promoted is None:
+        raise SetupError(f"no model of '{settings.domain}' is promoted in {settings.home}; run: nextmove quickstart")
+    return load_bundle(blobs, promoted)
 
 
 def draw_key(settings: Settings) -> DrawKey:

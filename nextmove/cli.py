@@ -1,0 +1,309 @@
+"""`nextmove`: every command, its options and its help. The work is done elsewhere.
+
+Imports of libraries that take seconds stand inside the commands that need them.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from decisioning.errors import NextmoveError
+from nextmove.console import err, next_command, out, print_json, print_table, step
+from storage.settings import Settings, load_settings
+
+app = typer.Typer(
+    name="nextmove",
+    help="Next-best-action decisioning: data, models, catalogue and service.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+catalog_app = typer.Typer(help="The catalogue: what may be proposed, to whom, where and how often.", no_args_is_help=True)
+state_app = typer.Typer(help="Hot state: what is true of each customer at this instant.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measurements; each prints its own baseline or breakdown.", no_args_is_help=True)
+app.add_typer(catalog_app, name="catalog")
+app.add_typer(state_app, name="state")
+app.add_typer(bench_app, name="bench")
+
+Dataset = Annotated[str | None, typer.Option(help="Data domain: simulated, hillstrom, or one of your own.")]
+Data = Annotated[Path | None, typer.Option(help="The domain's input file, where it reads one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")]
+Host = Annotated[str, typer.Option(help="Address to serve on; loopback only, as long as there are no keys.")]
+
+
+@app.command()
+def quickstart(
+    dataset: Dataset = None,
+    data: Data = None,
+    host: Host = "127.0.0.1",
+    port: Port = 3000,
+    check: Annotated[bool, typer.Option("--check", help="End after the self-check instead of serving.")] = False,
+) -> None:
+    """Everything in one go: data, features, model, evaluation, promotion, service.
+
+    Example: nextmove quickstart --dataset hillstrom --data ../shared/data/hillstrom/hillstrom.csv
+    """
+    from nextmove.quickstart import run
+
+    run(_settings(dataset, data), host=host, port=port, check=check)
+
+
+@app.command()
+def ingest(dataset: Dataset = None, data: Data = None) -> None:
+    """Bring a domain's features into Feast and its consents into the ledger.
+
+    Example: nextmove ingest --dataset simulated
+    """
+    from nextmove import steps
+
+    settings = _settings(dataset, data)
+    steps.open_home(settings)
+    with step("ingest") as progress:
+        report = steps.ingest_domain(settings, steps.domain_of(settings), now=_now(), progress=progress)
+        progress.result = f"{report.customers:,} customers, {report.features} features"
+    next_command("nextmove train")
+
+
+@app.command()
+def train(
+    dataset: Dataset = None,
+    data: Data = None,
+    seed: Annotated[int, typer.Option(help="Of everything random in training.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Train a challenger on the data set's log and the ledger's closed decisions.
+
+    Example: nextmove train --dataset simulated
+    """
+    from nextmove import steps
+
+    settings = _settings(dataset, data)
+    steps.open_home(settings)
+    with step("train") as progress:
+        trained = steps.train_challenger(
+            settings, steps.domain_of(settings), now=_now(), seed=seed, progress=progress
+        )
+        progress.result = f"version {trained.version}"
+    if as_json:
+        print_json({"run_id": trained.run_id, "version": trained.version, "metrics": trained.metrics})
+    else:
+        print_table("Test slice", ("metric", "value"), list(trained.metrics.items()))
+    next_command("nextmove evaluate")
+
+
+@app.command()
+def evaluate(dataset: Dataset = None, data: Data = None, as_json: AsJson = False) -> None:
+    """Estimate what the challenger would earn, from decisions later than all it learnt from.
+
+    Example: nextmove evaluate --dataset hillstrom --data ../shared/data/hillstrom/hillstrom.csv
+    """
+    from nextmove import steps
+
+    settings = _settings(dataset, data)
+    steps.open_home(settings)
+    with step("evaluate") as progress:
+        report = steps.evaluate_challenger(settings, steps.domain_of(settings), now=_now(), progress=progress)
+    if as_json:
+        print_json(steps.evaluation_json(report))
+    else:
+        steps.print_evaluation(report)
+    next_command("nextmove promote")
+
+
+@app.command()
+def promote(
+    dataset: Dataset = None,
+    data: Data = None,
+    run: Annotated[str | None, typer.Option(help="MLflow run to promote; the challenger when absent.")] = None,
+    non_inferior: Annotated[
+        float | None, typer.Option(help="Accept a challenger that is at most this much worse (do no harm).")
+    ] = None,
+    force: Annotated[str | None, typer.Option(help="Promote against the gate; the reason is kept.")] = None,
+) -> None:
+    """Make a trained model the champion, if it passes the gate; running services follow within 5 s.
+
+    Example: nextmove promote --non-inferior 0.01
+    """
+    from nextmove import steps
+
+    settings = _settings(dataset, data)
+    steps.open_home(settings)
+    with step("promote") as progress:
+        promotion = steps.promote_challenger(
+            settings,
+            steps.domain_of(settings),
+            run_id=run,
+            now=_now(),
+            non_inferior=non_inferior,
+            force=force,
+            progress=progress,
+        )
+        progress.result = steps.promotion_sentence(promotion)
+    next_command("nextmove serve")
+
+
+@app.command()
+def rollback(
+    dataset: Dataset = None,
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")] = "nextmove rollback",
+) -> None:
+    """Go back to the champion before; running services follow within 5 s.
+
+    Example: nextmove rollback --reason "complaints about loans"
+    """
+    from training.promotion import rollback as roll_back
+
+    settings = _settings(dataset, None)
+    with step("rollback") as progress:
+        restored = roll_back(settings, settings.domain, now=_now(), reason=reason)
+        progress.result = f"version {restored.version} is champion again"
+
+
+@app.command()
+def serve(
+    dataset: Dataset = None,
+    host: Host = "127.0.0.1",
+    port: Port = 3000,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; each holds the model.")] = 1,
+) -> None:
+    """Serve decisions over HTTP until Ctrl-C.
+
+    Example: nextmove serve --port 3000
+    """
+    from nextmove.serve import check_address, service_command, service_environment
+    from nextmove.steps import open_home, unreleased_changes
+
+    settings = _settings(dataset, None)
+    check_address(host, port)
+    open_home(settings)
+    if unreleased_changes(settings):
+        err.print("the catalogue's files differ from what is released; to serve them: nextmove catalog release")
+    err.print(f"serving '{settings.domain}' on http://{host}:{port}; the API is described at /v1/docs")
+    command = service_command(host, port)
+    os.execve(command[0], command, service_environment(settings, workers))  # noqa: S606
+
+
+@app.command()
+def simulate(
+    rounds: Annotated[int, typer.Option(min=100, help="Visits to play.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Of the visits, the outcomes and the draws.")] = 1,
+    retrain_every: Annotated[int, typer.Option(min=100, help="Visits between two trainings.")] = 5_000,
+    last: Annotated[int, typer.Option(min=1, help="Visits at the end that the comparison is about.")] = 5_000,
+    as_json: AsJson = False,
+) -> None:
+    """Let the simulated world use the real engine, and the engine learn from it.
+
+    Example: nextmove simulate --rounds 20000 --seed 1
+    """
+    from nextmove.simulation import run
+
+    run(_settings("simulated", None), rounds=rounds, seed=seed, retrain_every=retrain_every, last=last, as_json=as_json)
+
+
+@catalog_app.command("check")
+def catalog_check(dataset: Dataset = None) -> None:
+    """Check the catalogue's files as a whole; every mistake in one report.
+
+    Example: nextmove catalog check --dataset simulated
+    """
+    from nextmove.steps import catalog_folder
+    from storage.catalog_files import read_catalog
+
+    settings = _settings(dataset, None)
+    _, catalog = read_catalog(catalog_folder(settings))
+    content = catalog.content
+    out.print(
+        f"ok: {len(content.actions)} actions, {len(content.placements)} placements,"
+        f" {len(content.contact_policies)} contact policies, {len(content.experiments)} experiments"
+    )
+    next_command("nextmove catalog release")
+
+
+@catalog_app.command("release")
+def catalog_release(
+    dataset: Dataset = None,
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")] = "nextmove catalog release",
+) -> None:
+    """Make the checked files the served catalogue; running services follow within 5 s.
+
+    Example: nextmove catalog release --reason "spring sale"
+    """
+    from nextmove.steps import open_home, release_catalog
+
+    settings = _settings(dataset, None)
+    open_home(settings)
+    catalog, changed = release_catalog(settings, now=_now(), reason=reason)
+    out.print(f"{'released' if changed else 'already released'}: {catalog.version}")
+
+
+@state_app.command("rebuild")
+def state_rebuild() -> None:
+    """Make hot state anew from the ledger. Stop the service first.
+
+    Example: nextmove state rebuild
+    """
+    from storage.hot_state.rebuild import rebuild
+    from storage.ledger.database import migrate
+    from storage.settings import prepare_home
+
+    settings = _settings(None, None)
+    prepare_home(settings)
+    migrate(settings)
+    with step("state rebuild"):
+        rebuild(settings)
+
+
+@bench_app.command("decide")
+def bench_decide(
+    dataset: Dataset = None,
+    placement: Annotated[str | None, typer.Option(help="Placement to decide for; the first when absent.")] = None,
+    decisions: Annotated[int, typer.Option(min=10, help="Decisions a round.")] = 1_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are over them.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """CPU microseconds per decision by stage, in process, with embedded stores and a durable ledger.
+
+    Example: nextmove bench decide --placement home_hero
+    """
+    from nextmove.bench import run_decide
+
+    run_decide(_settings(dataset, None), placement=placement, decisions=decisions, rounds=rounds, as_json=as_json)
+
+
+def _settings(dataset: str | None, data: Path | None) -> Settings:
+    settings = load_settings(os.environ, directory=Path.cwd())
+    changes: dict[str, Any] = {}
+    if dataset is not None:
+        changes["domain"] = dataset
+    if data is not None:
+        changes["data"] = data.expanduser().resolve()
+    return replace(settings, **changes)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def main(run: Callable[[], Any] = app) -> None:
+    """The console script: an error of ours is one clear line and exit code 1."""
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    try:
+        run()
+    except NextmoveError as error:
+        err.print(f"[red]error[/] ({error.code}): {error.message}", markup=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""From nothing to a service that answers and learns, in one command.
+
+Every step can be done again over its own result, so a second run reuses what is there and a run
+that was cut off is simply run again.
+"""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from decisioning.catalog import Catalog
+from decisioning.errors import SetupError
+from nextmove import steps
+from nextmove.console import err, out, step
+from nextmove.serve import Service, check_address
+from storage.settings import Settings, prepare_home
+
+
+def run(settings: Settings, *, host: str, port: int, check: bool) -> None:
+    """Set up what is missing, serve, check the service, and go on serving unless `check`.
+
+    Raises:
+        SetupError: The port is taken, the state directory cannot be used, or another run is at it.
+    """
+    began = time.monotonic()
+    check_address(host, port)
+    prepare_home(settings)
+    with _alone(settings):
+        catalog = _set_up(settings)
+    with step("serve") as progress:
+        service = Service(settings, host=host, port=port)
+        try:
+            ready = service.wait_until_ready()
+            progress.result = f"{service.url}, model version {ready['model']}"
+        except BaseException:
+            service.stop()
+            raise
+    try:
+        _check_service(service, settings, catalog)
+        err.print(f"[green]ready[/] after {time.monotonic() - began:.0f} s")
+        out.print(f"\nruns, models and figures:  mlflow ui --backend-store-uri {settings.mlflow_uri} --port 5000")
+        out.print(f"the API:                   {service.url}/v1/docs")
+        if check:
+            return
+        err.print("serving until Ctrl-C")
+        service.process.wait()
+        raise SetupError(f"the service ended; its log is {service.log_path}")
+    finally:
+        service.stop()
+
+
+def _set_up(settings: Settings) -> Catalog:
+    now = datetime.now(UTC)
+    with step("catalogue") as progress:
+        steps.open_home(settings)
+        catalog, _ = steps.release_catalog(settings, now=now, reason="nextmove quickstart")
+        progress.result = f"{len(catalog.actions)} actions"
+    with step("ingest") as progress:
+        domain = steps.domain_of(settings)
+        ingested = steps.ingest_domain(settings, domain, now=now, progress=progress)
+        progress.result = f"{ingested.customers:,} customers, {ingested.features} features"
+    champion = steps.champion_version(settings)
+    if ingested.reused and champion is not None:
+        err.print(f"[green]ok[/] model version {champion} is champion already")
+        return catalog
+    with step("train") as progress:
+        trained = steps.train_challenger(settings, domain, now=now, seed=1, progress=progress)
+        progress.result = f"version {trained.version}, AUC {trained.metrics['auc']:.3f}"
+    with step("evaluate") as progress:
+        report = steps.evaluate_challenger(settings, domain, now=now, progress=progress)
+    steps.print_evaluation(report)
+    with step("promote") as progress:
+        promotion = steps.promote_challenger(
+            settings, domain, run_id=trained.run_id, now=now, non_inferior=None, force=None, progress=progress
+        )
+        progress.result = steps.promotion_sentence(promotion)
+    return catalog
+
+
+def _check_service(service: Service, settings: Settings, catalog: Catalog) -> None:
+    """One decision and one outcome over HTTP, printed with the commands that repeat them."""
+    placement = steps.example_placement(catalog)
+    request = {"customer_id": steps.example_customer(settings), "placement": placement.id}
+    decision = _post(service, "/v1/decisions", request)
+    out.print("\n[bold]One decision[/]", markup=True)
+    out.print(_curl(service, "/v1/decisions", request))
+    out.print_json(data=decision)
+    if not decision["actions"]:
+        raise SetupError(f"the service has no action for {request}: {decision['reason']} {decision['reason_detail']}")
+    outcome = {
+        "decision_id": decision["decision_id"],
+        "action_id": decision["actions"][0]["action_id"],
+        "type": "sent" if placement.shown_by == "sent" else "impression",
+    }
+    answer = _post(service, "/v1/outcomes", outcome)
+    out.print("\n[bold]One outcome[/]", markup=True)
+    out.print(_curl(service, "/v1/outcomes", outcome))
+    out.print_json(data=answer)
+
+
+def _post(service: Service, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    response = httpx.post(f"{service.url}{path}", json=body, timeout=10.0)
+    if not response.is_success:
+        raise SetupError(f"the service answered {response.status_code} to {path}: {response.text}")
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def _curl(service: Service, path: str, body: dict[str, Any]) -> str:
+    return f"curl -s {service.url}{path} -H 'content-type: application/json' -d '{json.dumps(body)}'"
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """Hold the state directory for this run; the system lets go of it however the run ends."""
+    with (settings.home / "quickstart.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SetupError(f"another quickstart is setting up {settings.home}; wait for it, or end it") from error
+        yield
