@@ -37,6 +37,9 @@ def apply_feature_repo(store: FeatureStore, settings: Settings) -> None:
                 objects.append(module.customer)
     finally:
         sys.path.remove(str(FEATURE_REPO))
+        # Its files import one another by bare names, which are nobody else's business.
+        for path in FEATURE_REPO.glob("*.py"):
+            sys.modules.pop(path.stem, None)
     store.apply(objects)
 
 

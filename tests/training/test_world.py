@@ -1,0 +1,221 @@
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from decisioning.catalog import NO_ACTION
+from decisioning.profile import Contact
+from training.world import Memory, Report, Visit, World
+from training.world_actions import ACTIONS, ALL_ACTIONS, LATEST
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(seed=7, customers=3_000)
+
+
+def visit(world: World, customer: int = 0, *, placement: str = "home_hero", days: float = 5.5, **context: str) -> Visit:
+    now = world.log_start + timedelta(days=days)
+    return Visit(customer, world.customers.ids[customer], placement, context, now)
+
+
+def contact(action_id: str, at: Visit, *, ago: timedelta = timedelta(hours=1)) -> Contact:
+    action = next(action for action in ACTIONS if action.id == action_id)
+    return Contact(action_id, action.group, "web", at.now - ago)
+
+
+def probability(world: World, at: Visit, action_id: str, *contacts: Contact) -> float:
+    return float(world.response_probability([at], [contacts])[0, world.columns([action_id])[0]])
+
+
+def some_visits(world: World, n: int, *, seed: int = 1) -> list[Visit]:
+    return list(world.visits(np.random.default_rng(seed), n, start=world.log_start, per_day=500))
+
+
+def best_placed(world: World, action_id: str) -> Visit:
+    """The visit of the customer who is readiest for an action."""
+    everyone = [visit(world, customer) for customer in range(len(world.customers.ids))]
+    chances = world.response_probability(everyone, [()] * len(everyone))[:, world.columns([action_id])[0]]
+    return everyone[int(chances.argmax())]
+
+
+def test_the_same_seed_gives_the_same_world(world: World) -> None:
+    twin = World(seed=7, customers=3_000)
+    assert twin.customers.profile.equals(world.customers.profile)
+    assert some_visits(twin, 50) == some_visits(world, 50)
+    visits, silence = some_visits(world, 50), [()] * 50
+    np.testing.assert_array_equal(
+        twin.response_probability(visits, silence), world.response_probability(visits, silence)
+    )
+
+
+def test_another_seed_gives_another_world(world: World) -> None:
+    assert not World(seed=8, customers=3_000).customers.profile.equals(world.customers.profile)
+
+
+def test_there_are_fifty_actions_in_four_groups_and_the_choice_of_none() -> None:
+    assert len(ACTIONS) == 50
+    assert len({action.group for action in ACTIONS}) == 4
+    assert {channel for action in ACTIONS for channel in action.channels} == {"web", "email", "app"}
+    assert ALL_ACTIONS[-1].id == NO_ACTION
+
+
+def test_consent_differs_by_channel(world: World) -> None:
+    # Shares are of random propensities; four standard errors of 3,000 answers are .036.
+    assert world.customers.email_consent.mean() == pytest.approx(0.55, abs=0.04)
+    assert world.customers.app_consent.mean() == pytest.approx(0.39, abs=0.04)
+
+
+def test_features_of_a_thing_that_is_not_there_are_missing(world: World) -> None:
+    profile = world.customers.profile
+    assert profile.loc[~world.customers.has_app, "app_sessions_30d"].isna().all()
+    assert profile.loc[profile["orders_365d"] == 0, "avg_order_value"].isna().all()
+    assert 0.08 < profile["age"].isna().mean() < 0.16
+
+
+def test_what_customers_do_is_drawn_from_the_truth(world: World) -> None:
+    at, rng, n = best_placed(world, "running_shoes"), np.random.default_rng(2), 3_000
+    chance = probability(world, at, "running_shoes")
+    bought = 0
+    for number in range(n):
+        reports = world.outcomes(at, ["running_shoes"], world.memory(), rng=rng, decision_id=f"d-{number}")
+        bought += any(report.type == "purchase" for report in reports)
+    assert bought / n == pytest.approx(chance, abs=4.0 * np.sqrt(chance * (1.0 - chance) / n))
+
+
+def test_a_lower_slot_is_seen_by_fewer(world: World) -> None:
+    at, rng, n = best_placed(world, "outlet_fashion"), np.random.default_rng(3), 2_000
+    taken = [0, 0]
+    for number in range(n):
+        shown = ["denim_days", "outlet_fashion"] if number % 2 else ["outlet_fashion", "denim_days"]
+        reports = world.outcomes(at, shown, world.memory(), rng=rng, decision_id=f"d-{number}")
+        taken[number % 2] += any(r.type == "purchase" and r.action_id == "outlet_fashion" for r in reports)
+    assert taken[1] < 0.85 * taken[0]
+
+
+def all_reports(world: World, n: int = 4_000) -> list[tuple[Visit, Report]]:
+    rng, memory = np.random.default_rng(4), world.memory()
+    found = []
+    for number, at in enumerate(some_visits(world, n)):
+        allowed = np.flatnonzero(world.available(at))
+        action_id = world.action_ids[rng.choice(allowed)]
+        found += [(at, r) for r in world.outcomes(at, [action_id], memory, rng=rng, decision_id=f"d-{number}")]
+    return found
+
+
+def test_outcomes_come_late_twice_or_never(world: World) -> None:
+    found = all_reports(world)
+    copies = np.array([report.copies for _, report in found])
+    for count, share in ((0, 0.02), (2, 0.03)):
+        assert (copies == count).mean() == pytest.approx(share, abs=4.0 * np.sqrt(share / len(copies)))
+    delays = np.array([(report.occurred_at - at.now) / timedelta(minutes=1) for at, report in found])
+    successes = delays[[report.value is not None for _, report in found]]
+    assert delays.min() > 0
+    assert successes.max() <= LATEST / timedelta(minutes=1)
+    assert 0.1 < (successes > 60.0).mean() < 0.4
+    assert all(report.reported_at >= report.occurred_at for _, report in found)
+
+
+def test_outcome_ids_are_unique(world: World) -> None:
+    ids = [report.outcome_id for _, report in all_reports(world, 1_000)]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_success_is_worth_the_action_s_value_on_average(world: World) -> None:
+    found = [report for _, report in all_reports(world) if report.value is not None]
+    values = dict(zip(world.action_ids, world.values, strict=True))
+    ratios = np.array([(report.value or 0.0) / values[report.action_id] for report in found])
+    assert ratios.mean() == pytest.approx(1.0, abs=4.0 * 0.25 / np.sqrt(len(ratios)))
+
+
+def test_a_contact_tires_and_most_for_the_same_action(world: World) -> None:
+    at = visit(world)
+    fresh = probability(world, at, "running_shoes")
+    other, group, same = (
+        probability(world, at, "running_shoes", contact(shown, at))
+        for shown in ("coffee_machine", "denim_days", "running_shoes")
+    )
+    assert fresh > other > group > same
+
+
+def test_customers_recover_and_after_seven_days_have_forgotten(world: World) -> None:
+    at = visit(world, days=20.0)
+    fresh = probability(world, at, "running_shoes")
+    after = [
+        probability(world, at, "running_shoes", contact("running_shoes", at, ago=timedelta(days=days)))
+        for days in (0.1, 2.0, 6.9)
+    ]
+    assert after[0] < after[1] < after[2] < fresh
+    assert probability(world, at, "running_shoes", contact("running_shoes", at, ago=timedelta(days=7))) == fresh
+
+
+def test_showing_nothing_tires_nobody(world: World) -> None:
+    at = visit(world)
+    assert probability(world, at, NO_ACTION, contact("denim_days", at)) == probability(world, at, NO_ACTION)
+    memory = Memory()
+    memory.show(at.customer_id, Contact(NO_ACTION, "none", "web", at.now))
+    assert memory.contacts(at.customer_id, now=at.now) == []
+
+
+def test_appeal_drifts_and_changes_sign(world: World) -> None:
+    # The 6th and the 62nd day know different recent behaviour, so the two actions are compared.
+    chances = {
+        (name, days): probability(world, visit(world, days=days), name)
+        for name in ("winter_coats", "summer_dresses")
+        for days in (0.5, 62.5)
+    }
+    early = chances["winter_coats", 0.5] / chances["summer_dresses", 0.5]
+    late = chances["winter_coats", 62.5] / chances["summer_dresses", 62.5]
+    assert late > 8.0 * early
+
+
+def test_personalising_beats_the_best_constant_action_which_beats_uniform(world: World) -> None:
+    visits = some_visits(world, 4_000)
+    allowed = np.array([world.available(at) for at in visits])
+    earned = world.expected_reward(visits, [()] * len(visits))
+    uniform = (np.where(allowed, earned, 0.0).sum(axis=1) / allowed.sum(axis=1)).mean()
+    constant = np.where(allowed, earned, earned[:, -1:]).mean(axis=0).max()
+    oracle = np.where(allowed, earned, -np.inf).max(axis=1).mean()
+    assert 1.3 < constant / uniform < 2.2
+    assert oracle / constant > 1.6
+
+
+def test_successes_are_as_rare_as_in_a_shop(world: World) -> None:
+    chances = world.response_probability(visits := some_visits(world, 2_000), [()] * len(visits))[:, :-1]
+    assert 0.02 < chances.mean() < 0.08
+    assert chances.min() > 0.0
+    assert chances.max() < 0.4
+
+
+def test_marketing_needs_consent_where_it_is_pushed(world: World) -> None:
+    refuses = int(np.flatnonzero(~world.customers.email_consent)[0])
+    agrees = int(np.flatnonzero(world.customers.email_consent)[0])
+    assert world.available(visit(world, refuses, placement="newsletter")).sum() == 1
+    assert world.available(visit(world, agrees, placement="newsletter")).sum() == 37
+    assert world.available(visit(world, refuses, placement="home_hero")).sum() == 47
+
+
+def test_whoever_unsubscribed_is_left_alone(world: World) -> None:
+    at = visit(world, int(np.flatnonzero(world.customers.email_consent)[0]), placement="newsletter")
+    memory = world.memory()
+    memory.withdraw(at.customer_id, "email")
+    assert world.available(at, memory).sum() == 1
+
+
+def test_visits_are_in_order_and_as_many_a_day_as_asked_for(world: World) -> None:
+    visits = some_visits(world, 3_000)
+    times = [at.now for at in visits]
+    assert times == sorted(times)
+    days = (times[-1] - world.log_start) / timedelta(days=1)
+    assert days == pytest.approx(6.0, abs=0.35)  # four standard errors of 3,000 gaps, and the time of day
+
+
+def test_few_visit_by_night(world: World) -> None:
+    hours = np.array([at.now.hour for at in some_visits(world, 3_000)])
+    assert (hours < 5).mean() < 0.08
+    assert all(at.context["daypart"] == ("night", "morning", "afternoon", "evening")[at.now.hour // 6]
+               for at in some_visits(world, 100))  # fmt: skip
+
+
+def test_a_context_that_nobody_knows_changes_nothing(world: World) -> None:
+    assert probability(world, visit(world, device="fridge"), "smart_tv") == probability(world, visit(world), "smart_tv")
