@@ -24,10 +24,15 @@ def open_feature_store(settings: Settings) -> FeatureStore:
         SetupError: `redis_url` is not the address of a Redis.
     """
     settings.feast_dir.mkdir(parents=True, exist_ok=True)
-    return FeatureStore(config=_repo_config(settings))
+    return FeatureStore(config=repo_config(settings))
 
 
-def _repo_config(settings: Settings) -> RepoConfig:
+def repo_config(settings: Settings) -> RepoConfig:
+    """Feast's configuration under these settings; touches nothing.
+
+    Raises:
+        SetupError: `redis_url` is not the address of a Redis.
+    """
     return RepoConfig(
         project=PROJECT,
         provider="local",

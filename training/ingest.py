@@ -20,7 +20,14 @@ from decisioning.profile import ConsentChange
 from storage.feature_store import open_feature_store
 from storage.settings import Settings
 from training.domains import Domain
-from training.features import FEATURE_REPO, apply_feature_repo, domain_views, feature_names, offline_path
+from training.features import (
+    FEATURE_REPO,
+    apply_feature_repo,
+    domain_service,
+    domain_views,
+    feature_names,
+    offline_path,
+)
 
 Progress = Callable[[str], None]
 
@@ -40,9 +47,13 @@ class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Marker(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finished run worked on: data, definitions, and the stores that it filled."""
+    """What a finished run worked on: data, definitions, and the stores that it filled.
+
+    `witness` is one of the customers: while its features can be read online, the store stands.
+    """
 
     report: IngestReport
+    witness: str
     definitions_sha256: str
     online_store: str
 
@@ -68,7 +79,7 @@ def ingest(
     settings.feast_dir.mkdir(parents=True, exist_ok=True)
     marker = settings.feast_dir / f"{domain.name}.ingested.json"
     done = _read(marker)
-    if done is not None and done == _marker(done.report, domain, settings):
+    if done is not None and done == _marker(done.report, done.witness, domain, settings) and _stands(done, settings):
         progress(f"'{domain.name}': {done.report.customers:,} customers were ingested before and are reused")
         return msgspec.structs.replace(done.report, reused=True)
     marker.unlink(missing_ok=True)
@@ -100,20 +111,35 @@ def ingest(
         features=len(feature_names(settings, domain.name)),
         consents=len(consents),
     )
-    encoded = msgspec.json.encode(_marker(report, domain, settings))
+    witness = str(newest[views[0].name]["customer_id"].iloc[0])
+    encoded = msgspec.json.encode(_marker(report, witness, domain, settings))
     _replace(marker, lambda path: path.write_bytes(encoded))
     return report
 
 
-def _marker(report: IngestReport, domain: Domain, settings: Settings) -> _Marker:
+def _marker(report: IngestReport, witness: str, domain: Domain, settings: Settings) -> _Marker:
     definitions = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(FEATURE_REPO.glob("*.py"))))
     online = settings.redis_url if settings.online_store == "redis" else "sqlite"
     return _Marker(
         report=msgspec.structs.replace(report, data_sha256=domain.data_sha256),
+        witness=witness,
         definitions_sha256=definitions.hexdigest(),
         # A hash, since the address may hold a password.
         online_store=hashlib.sha256(online.encode()).hexdigest(),
     )
+
+
+def _stands(done: _Marker, settings: Settings) -> bool:
+    """Whether what an earlier run wrote is still there: registry, offline files, online store."""
+    try:
+        store = open_feature_store(settings)
+        service = domain_service(store, done.report.domain)
+        views = domain_views(store, done.report.domain)
+        answer = store.get_online_features(service, entity_rows=[{"customer_id": done.witness}]).to_dict()
+    except Exception:  # whatever is wrong with a store, writing it again is the remedy
+        return False
+    values = [value[0] for name, value in answer.items() if name != "customer_id"]
+    return any(value is not None for value in values) and all(Path(view.batch_source.path).is_file() for view in views)
 
 
 def _read(marker: Path) -> _Marker | None:

@@ -11,6 +11,7 @@ import yaml
 from decisioning.catalog import NO_ACTION, Catalog, Content
 from decisioning.errors import SetupError
 from decisioning.profile import HISTORY_FEATURES, Contact
+from decisioning.rules import RuleScope
 from training.domains import LOG_COLUMNS, open_domain
 from training.domains.simulated import Simulated
 from training.world import Visit
@@ -157,3 +158,28 @@ def test_a_name_means_one_thing_among_everything_a_model_sees(domain: Simulated)
     names = [*customer, *context, *action, *HISTORY_FEATURES, *taken]
     assert len(customer) == 40
     assert len(names) == len(set(names))
+
+
+def test_the_shop_s_rules_can_be_judged_for_every_customer_even_one_without_values(domain: Simulated) -> None:
+    told = catalog("simulated")
+    tables = domain.tables()
+    newest = tables["recent"].drop_duplicates("customer_id", keep="last").set_index("customer_id")
+    rows = tables["profile"].set_index("customer_id").join(newest, rsuffix="_recent").iloc[:60]
+    customers = [
+        {name: None if value != value else value for name, value in row.items()}
+        for row in rows.drop(columns=["event_timestamp", "event_timestamp_recent"]).to_dict("records")
+    ]
+    customers.append(dict.fromkeys(customers[0]))
+    for values in customers:
+        scope = RuleScope(customer=values, context={"daypart": "evening"}, now=domain.world.log_end)
+        live = [
+            action
+            for action in told.content.actions
+            if all(
+                told.rule(rule).holds(scope, action.scope())
+                for rule in (action.eligibility, action.applicability, action.suitability)
+            )
+        ]
+        for weight in (w for action in told.content.actions for w in action.context_weights):
+            told.rule(weight.when).holds(scope)
+        assert len(live) > 35
