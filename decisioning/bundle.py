@@ -171,6 +171,8 @@ def encode_column(feature: ModelFeature, values: Iterable[Scalar | datetime]) ->
             [math.nan if value is None or value != value else codes.get(str(value), other) for value in values],
             dtype=np.float32,
         )
+    if feature.kind == "number" and isinstance(values, np.ndarray) and values.dtype.kind in "bfiu":
+        return values.astype(np.float32)
     return np.array([encode_value(feature, value) for value in values], dtype=np.float32)
 
 

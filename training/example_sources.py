@@ -10,33 +10,56 @@ from storage.ledger.reader import LedgerReader
 from storage.settings import Settings
 from training.domains import Domain
 from training.examples import combined, ledger_examples, log_examples
-from training.features import historical_features
 
 Progress = Callable[[str], None]
 
 
-def collect_examples(
-    domain: Domain, settings: Settings, catalog: Catalog, *, now: datetime, progress: Progress = lambda _: None
-) -> pd.DataFrame:
-    """The domain's log and the ledger's closed decisions, in the order of their time.
+def silent(_: str) -> None:
+    """Progress that nobody follows."""
 
-    The log's rows get the features of their time from Feast. The ledger's keep those that were
-    logged with the decision: a join would miss what the request supplied and add what came late.
+
+def examples_of(
+    source: Domain | pd.DataFrame,
+    settings: Settings,
+    catalog: Catalog,
+    *,
+    now: datetime,
+    progress: Progress = silent,
+) -> pd.DataFrame:
+    """The domain's log and the ledger's closed decisions, in order of time; a frame is returned as it is.
 
     Raises:
         DataError: There is nothing to learn from, or the join lost rows.
         SetupError: The domain is not ingested.
     """
-    log = domain.log()
-    frames = []
-    if len(log):
-        progress(f"joining features to {len(log):,} logged decisions as of their time")
-        entities = log[["row_id", "customer_id", "decided_at"]].rename(columns={"decided_at": "event_timestamp"})
-        frames.append(log_examples(log, historical_features(settings, domain.name, entities), catalog))
+    if isinstance(source, pd.DataFrame):
+        return source
+    logged = logged_examples(source, settings, catalog, progress=progress)
     progress("reading the ledger's decisions whose attribution window has closed")
     reader = LedgerReader(settings)
     try:
-        frames.append(ledger_examples(reader, catalog, now=now))
+        return combined(logged, ledger_examples(reader, catalog, now=now))
     finally:
         reader.close()
-    return combined(*frames)
+
+
+def logged_examples(
+    domain: Domain, settings: Settings, catalog: Catalog, *, progress: Progress = silent
+) -> pd.DataFrame:
+    """The domain's log with the features of its time, from Feast; empty where there is no log.
+
+    The ledger's decisions are not joined: they keep the features that were logged with them. A join
+    would miss what the request supplied, and add what came late.
+
+    Raises:
+        DataError: The join lost rows.
+        SetupError: The domain is not ingested.
+    """
+    from training.features import historical_features  # brings Feast, seconds to import
+
+    log = domain.log()
+    if log.empty:
+        return pd.DataFrame()
+    progress(f"joining features to {len(log):,} logged decisions as of their time")
+    entities = log[["row_id", "customer_id", "decided_at"]].rename(columns={"decided_at": "event_timestamp"})
+    return log_examples(log, historical_features(settings, domain.name, entities), catalog)

@@ -4,7 +4,7 @@ Values become numbers through `decisioning.bundle` alone, which the service uses
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -60,10 +60,11 @@ def encode_pairs(
     catalog: Catalog,
     rows: NDArray[np.int64],
     actions: Sequence[str],
+    codes: NDArray[np.int64],
 ) -> NDArray[np.float32]:
     """Model input of customers met with actions, `(n_pairs, n_features)`.
 
-    Pair i is `examples.iloc[rows[i]]` shown `actions[i]`, which need not be what was shown.
+    Pair i is `examples.iloc[rows[i]]` shown `actions[codes[i]]`, which need not be what was shown.
 
     Raises:
         DataError: An action is not in the catalogue.
@@ -73,28 +74,26 @@ def encode_pairs(
         raise DataError(
             f"the examples show {', '.join(unknown)}, which the catalogue does not have; retire, not delete"
         )
-    encoded = np.empty((len(rows), len(features)), dtype=np.float32)
-    names = list(catalog.actions)
-    code_of = {name: code for code, name in enumerate(names)}
-    codes = np.fromiter((code_of[action] for action in actions), dtype=np.int64, count=len(rows))
-    scopes = [catalog.actions[name].scope() for name in names]
-    history: NDArray[np.float64] | None = None
+    encoded = np.empty((len(rows), len(features)), dtype=np.float32, order="F")
+    scopes = [catalog.actions[name].scope() for name in actions]
+    history: NDArray[np.float32] | None = None
     for column, feature in enumerate(features):
         if feature.source == "action":
             values = [encode_value(feature, _conforming(feature.kind, scope.get(feature.name))) for scope in scopes]
             encoded[:, column] = np.array(values, dtype=np.float32)[codes]
         elif feature.source == "history":
             if history is None:
-                history = _history(examples, catalog, rows, names, codes)
+                history = _history(examples, catalog, rows, actions, codes)
             encoded[:, column] = history[:, HISTORY_FEATURES.index(feature.name)]
         else:
-            encoded[:, column] = encode_column(feature, _values(feature, examples))[rows]
-    return encoded
+            encoded[:, column] = _encoded(feature, examples)[rows]
+    return np.ascontiguousarray(encoded)
 
 
 def encode_shown(features: Sequence[ModelFeature], examples: pd.DataFrame, catalog: Catalog) -> NDArray[np.float32]:
     """Model input of what was shown, `(n, n_features)`."""
-    return encode_pairs(features, examples, catalog, np.arange(len(examples)), examples["action_id"].tolist())
+    codes, actions = pd.factorize(examples["action_id"])
+    return encode_pairs(features, examples, catalog, np.arange(len(examples)), list(actions), codes.astype(np.int64))
 
 
 def _learnt(name: str, source: Any, column: pd.Series) -> ModelFeature:
@@ -120,20 +119,30 @@ def _kind(values: Sequence[Any]) -> Kind:
     return kinds.most_common(1)[0][0] if kinds else "number"
 
 
-def _values(feature: ModelFeature, examples: pd.DataFrame) -> Iterable[Any]:
-    if feature.name in REQUEST_FACTS and feature.source == "context":
-        return examples[feature.name].tolist()
+def _encoded(feature: ModelFeature, examples: pd.DataFrame) -> NDArray[np.float32]:
+    """One customer or context feature, `(n,)`."""
     name = {"customer": CUSTOMER, "context": CONTEXT}[feature.source] + feature.name
+    if feature.source == "context" and feature.name in REQUEST_FACTS:
+        name = feature.name
     if name not in examples.columns:
-        return [None] * len(examples)
-    if feature.kind == "number" and pd.api.types.is_numeric_dtype(examples[name].dtype):
-        return _plain(examples[name])
-    return [_conforming(feature.kind, value) for value in _plain(examples[name])]
+        return np.full(len(examples), np.nan, dtype=np.float32)
+    column = examples[name]
+    if feature.kind == "number" and _is_numeric(column):
+        return encode_column(feature, column.to_numpy())
+    if feature.kind == "category" and not _is_numeric(column):  # few levels, many rows
+        codes, levels = pd.factorize(column)
+        encoded = encode_column(feature, [*(_conforming(feature.kind, level) for level in levels), None])
+        return encoded[codes]  # missing has code -1, the last
+    return encode_column(feature, [_conforming(feature.kind, value) for value in _plain(column)])
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    return isinstance(column.dtype, np.dtype) and column.dtype.kind in "bfiu"
 
 
 def _plain(column: pd.Series) -> list[Any]:
     """Python values, None where missing."""
-    if pd.api.types.is_numeric_dtype(column.dtype) and not isinstance(column.dtype, pd.api.extensions.ExtensionDtype):
+    if _is_numeric(column):
         return column.tolist()
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return [None if value is pd.NaT else value.to_pydatetime() for value in column.tolist()]
@@ -148,19 +157,32 @@ def _conforming(kind: Kind, value: Any) -> Any:
 
 def _history(
     examples: pd.DataFrame, catalog: Catalog, rows: NDArray[np.int64], names: Sequence[str], codes: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """`history_features` of each pair, `(n_pairs, 3)`, computed once per customer and group where it can be."""
-    found = np.zeros((len(rows), len(HISTORY_FEATURES)))
+) -> NDArray[np.float32]:
+    """`history_features` of each pair, `(n_pairs, 3)`.
+
+    Of a customer, all actions of one group that were not shown lately have the same, so it is asked
+    once for them: a decision with fifty candidates asks about five times.
+    """
+    found = np.zeros((len(rows), len(HISTORY_FEATURES)), dtype=np.float32)
     contacts = examples["contacts"].tolist()
-    times = [at.to_pydatetime() for at in examples["decided_at"].tolist()]
-    contacted = [frozenset(contact.action_id for contact in each) for each in contacts]
-    known: dict[tuple[int, str, str], tuple[float, ...]] = {}
-    some = np.fromiter((bool(each) for each in contacts), dtype=bool, count=len(contacts))[rows]
-    for pair in np.flatnonzero(some):
-        row, action = int(rows[pair]), catalog.actions[names[codes[pair]]]
+    some = np.array([bool(each) for each in contacts], dtype=bool)
+    asked = np.flatnonzero(some[rows])
+    actions = [catalog.actions[name] for name in names]
+    decided_at = examples["decided_at"].tolist()
+    times: dict[int, Any] = {row: decided_at[row].to_pydatetime() for row in np.flatnonzero(some).tolist()}
+    contacted = {row: {contact.action_id for contact in contacts[row]} for row in times}
+    known: dict[tuple[int, str, str], int] = {}
+    distinct: list[list[float]] = []
+    place = np.empty(len(asked), dtype=np.int64)
+    for index, (row, code) in enumerate(zip(rows[asked].tolist(), codes[asked].tolist(), strict=True)):
+        action = actions[code]
         key = (row, action.group, action.id if action.id in contacted[row] else "")
-        if key not in known:
+        at = known.get(key)
+        if at is None:
+            at = known[key] = len(distinct)
             counts = history_features(action, contacts[row], now=times[row])
-            known[key] = tuple(counts[name] for name in HISTORY_FEATURES)
-        found[pair] = known[key]
+            distinct.append([counts[name] for name in HISTORY_FEATURES])
+        place[index] = at
+    if distinct:
+        found[asked] = np.array(distinct, dtype=np.float32)[place]
     return found

@@ -22,6 +22,7 @@ from storage.settings import Settings
 BOARD = "models"
 CHAMPION, CHALLENGER = "champion", "challenger"
 BUNDLE_TAG, TRAINED_UNTIL_TAG = "bundle_sha256", "trained_until"
+ROLLED_BACK_TAG = "rolled_back"
 UNKNOWN_COMMIT = "unknown"
 
 
@@ -41,11 +42,12 @@ def git_commit() -> str:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredModel:
-    """A version of a domain's registered model."""
+    """A version of a domain's registered model; `rolled_back` says why, if it was."""
 
     version: str
     run_id: str
     bundle_sha256: str | None
+    rolled_back: str | None
 
 
 class Tracking:
@@ -213,4 +215,6 @@ class Tracking:
 
 
 def _registered(found: Any) -> RegisteredModel:
-    return RegisteredModel(str(found.version), str(found.run_id), found.tags.get(BUNDLE_TAG))
+    return RegisteredModel(
+        str(found.version), str(found.run_id), found.tags.get(BUNDLE_TAG), found.tags.get(ROLLED_BACK_TAG)
+    )

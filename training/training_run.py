@@ -1,7 +1,6 @@
 """One training run: examples in; a checked bundle, its metrics and its MLflow run out."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,14 +14,13 @@ from storage.blobs import BlobStore
 from storage.bundles import publish_bundle
 from storage.settings import Settings
 from training.domains import Domain
+from training.example_sources import Progress, examples_of, silent
 from training.export import build_manifest, export_graph
 from training.figures import importance_figure, reliability_figure
 from training.model_card import model_card
 from training.model_quality import quality, quality_by_action
 from training.propensity import PropensityModel, fit_propensity
 from training.tracking import BUNDLE_TAG, CHALLENGER, TRAINED_UNTIL_TAG, Tracking, git_commit, model_name
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def train(
     catalog: Catalog,
     now: datetime,
     seed: int = 1,
-    progress: Progress = lambda _: None,
+    progress: Progress = silent,
     register: bool = True,
 ) -> TrainedModel:
     """Fit, calibrate, export, check, and (unless told not to) register as challenger.
@@ -70,12 +68,7 @@ def train(
         DataError: The examples cannot be learnt from.
         BundleError: The graph does not agree with the model; nothing was registered.
     """
-    if isinstance(source, pd.DataFrame):
-        examples = source
-    else:
-        from training.example_sources import collect_examples  # brings Feast, seconds to import
-
-        examples = collect_examples(source, settings, catalog, now=now, progress=progress)
+    examples = examples_of(source, settings, catalog, now=now, progress=progress)
     progress(f"training on {len(examples)} examples")
     model, rows = fit_propensity(examples, catalog, seed=seed)
     success = examples["success"].to_numpy(dtype=np.int64)

@@ -1,0 +1,204 @@
+"""What acting on a model would have earned, beside simpler policies, on decisions that it never saw."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decisioning.bundle import Bundle
+from decisioning.catalog import Catalog
+from decisioning.errors import DataError
+from decisioning.evaluation import (
+    Bootstrap,
+    Estimate,
+    Terms,
+    doubly_robust,
+    inverse_propensity,
+    overlap_warnings,
+    self_normalised,
+)
+from training.graph_scorer import verified_scorer
+from training.reward_model import cross_fitted
+from training.target_policies import (
+    Decisions,
+    always,
+    best_constant,
+    candidate_rows,
+    constant_ranking,
+    drawn_decisions,
+    greedy,
+    priorities,
+    uniform,
+)
+
+METRICS = ("success", "reward")
+ESTIMATORS = ("ips", "snips", "dr")
+MODEL, CHAMPION_POLICY, BEST_CONSTANT, UNIFORM = "greedy", "champion", "best_constant", "uniform"
+MOST_CONSTANTS = 10  # with more actions, only the best constant is reported
+FEWEST_DECISIONS = 200
+
+
+class PolicyValue(msgspec.Struct, frozen=True):
+    """What a policy would have earned a decision; with `over`, how much more than that one, paired."""
+
+    policy: str
+    metric: str
+    estimator: str
+    estimate: Estimate
+    over: str | None = None
+
+
+class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The comparison of a model's greedy policy with others.
+
+    Attributes:
+        since: Every decision is later than this, and so than every slice that either model used.
+        best_constant: By placement, the action that earned most before `since`.
+        logged: What the decisions earned as they were made, by metric.
+        values: Each policy, metric and estimator.
+        differences: The model's policy over each other one, paired.
+    """
+
+    domain: str
+    version: str
+    run_id: str
+    bundle_sha256: str
+    champion_version: str | None
+    champion_sha256: str | None
+    since: datetime
+    n_decisions: int
+    n_customers: int
+    best_constant: dict[str, str]
+    logged: dict[str, float]
+    values: tuple[PolicyValue, ...]
+    differences: tuple[PolicyValue, ...]
+    warnings: tuple[str, ...]
+
+    def difference(self, over: str, *, metric: str = "reward", estimator: str = "dr") -> Estimate | None:
+        """The model's policy minus `over`, or None where that was not compared."""
+        for found in self.differences:
+            if (found.over, found.metric, found.estimator) == (over, metric, estimator):
+                return found.estimate
+        return None
+
+    def table(self) -> pd.DataFrame:
+        """Values, then differences, one row each."""
+        return pd.DataFrame(
+            [
+                {
+                    "policy": found.policy,
+                    "over": found.over or "",
+                    "metric": found.metric,
+                    "estimator": found.estimator,
+                    "value": found.estimate.value,
+                    "low": found.estimate.low,
+                    "high": found.estimate.high,
+                    "n": found.estimate.n,
+                    "effective_sample_size": found.estimate.effective_sample_size,
+                }
+                for found in (*self.values, *self.differences)
+            ]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Target policies over the same decisions, `(n, n_actions)` each; `encoded` as the model sees them."""
+
+    decisions: Decisions
+    encoded: NDArray[np.float32]
+    targets: dict[str, NDArray[np.float64]]
+    best_constant: dict[str, str]
+
+
+def evaluate(
+    bundle: Bundle, examples: pd.DataFrame, catalog: Catalog, *, champion: Bundle | None = None, seed: int = 1
+) -> EvaluationReport:
+    """Compare the model's greedy policy with uniform, constants, and the champion's greedy policy.
+
+    Only drawn decisions count that are later than every slice that either model used, calibration
+    included. The best constant is chosen on what came before. DR's reward model is cross-fitted
+    over customers and the same for all policies, so no policy is judged by its own predictions.
+
+    Raises:
+        BundleError: A bundle does not score as it was built.
+        DataError: Fewer than 200 decisions are left.
+    """
+    if champion is not None and champion.sha256 == bundle.sha256:
+        champion = None
+    since = max(each.manifest.trained_until for each in (bundle, champion) if each is not None)
+    later = (examples["decided_at"] > pd.Timestamp(since)).to_numpy()
+    comparison = _targets(bundle, champion, examples, later, catalog, since)
+    decisions, targets = comparison.decisions, comparison.targets
+    q_hat = cross_fitted(bundle.manifest.features, comparison.encoded, examples, decisions, catalog, METRICS, seed=seed)
+    logs = {metric: decisions.log(metric) for metric in METRICS}
+    terms: dict[str, Terms] = {}
+    for policy, target in targets.items():
+        for metric, log in logs.items():
+            terms[_key(policy, metric, "ips")] = inverse_propensity(log, target)
+            terms[_key(policy, metric, "dr")] = doubly_robust(log, target, q_hat[metric])
+            if terms[_key(policy, metric, "ips")].weights.any():  # else SNIPS is 0 / 0
+                terms[_key(policy, metric, "snips")] = self_normalised(log, target)
+    customer = logs[METRICS[0]].customer
+    bootstrap = Bootstrap(terms, customer, rng=np.random.default_rng(seed))
+    each = [(m, policy, e) for m in METRICS for policy in targets for e in ESTIMATORS if _key(policy, m, e) in terms]
+    paired = [(m, policy, e) for m, policy, e in each if policy != MODEL and _key(MODEL, m, e) in terms]
+    return EvaluationReport(
+        domain=catalog.content.domain,
+        version=bundle.manifest.version,
+        run_id=bundle.manifest.run_id,
+        bundle_sha256=bundle.sha256,
+        champion_version=champion.manifest.version if champion else None,
+        champion_sha256=champion.sha256 if champion else None,
+        since=since,
+        n_decisions=len(customer),
+        n_customers=len(np.unique(customer)),
+        best_constant=comparison.best_constant,
+        logged={metric: float(log.reward.mean()) for metric, log in logs.items()},
+        values=tuple(PolicyValue(policy, m, e, bootstrap.estimate(_key(policy, m, e))) for m, policy, e in each),
+        differences=tuple(
+            PolicyValue(MODEL, m, e, bootstrap.difference(_key(MODEL, m, e), _key(policy, m, e)), over=policy)
+            for m, policy, e in paired
+        ),
+        warnings=tuple(
+            f"{policy}: {warning}"
+            for policy, target in targets.items()
+            for warning in overlap_warnings(logs[METRICS[0]], target)
+        ),
+    )
+
+
+def _targets(
+    bundle: Bundle,
+    champion: Bundle | None,
+    examples: pd.DataFrame,
+    later: NDArray[np.bool_],
+    catalog: Catalog,
+    since: datetime,
+) -> _Comparison:
+    decisions = drawn_decisions(examples[later], catalog)
+    if len(decisions.examples) < FEWEST_DECISIONS:
+        raise DataError(
+            f"{len(decisions.examples)} drawn decisions are later than {since.isoformat()}, until when the models"
+            f" learnt; at least {FEWEST_DECISIONS} are needed to compare them: let the service decide longer"
+        )
+    past = drawn_decisions(examples[~later], catalog)
+    ranking = constant_ranking(past, "reward") if len(past.examples) else {}
+    encoded = candidate_rows(bundle.manifest.features, decisions, catalog)
+    targets = {MODEL: greedy(priorities(verified_scorer(bundle), encoded, decisions, catalog))}
+    if champion is not None:
+        its_own = candidate_rows(champion.manifest.features, decisions, catalog)
+        targets[CHAMPION_POLICY] = greedy(priorities(verified_scorer(champion), its_own, decisions, catalog))
+    targets[BEST_CONSTANT] = best_constant(decisions, ranking)
+    if len(decisions.actions) <= MOST_CONSTANTS:
+        for action_id in decisions.actions:
+            targets[f"always-{action_id}"] = always(decisions, action_id, targets[BEST_CONSTANT])
+    targets[UNIFORM] = uniform(decisions)
+    return _Comparison(decisions, encoded, targets, {placement: order[0] for placement, order in ranking.items()})
+
+
+def _key(policy: str, metric: str, estimator: str) -> str:
+    return f"{policy}/{metric}/{estimator}"
