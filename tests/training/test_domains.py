@@ -3,16 +3,16 @@
 from datetime import timedelta
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
-import yaml
 
-from decisioning.catalog import NO_ACTION, Catalog, Content
+from decisioning.catalog import NO_ACTION, Catalog
 from decisioning.errors import SetupError
 from decisioning.profile import HISTORY_FEATURES, Contact
 from decisioning.rules import RuleScope
+from storage.catalog_files import read_catalog
 from training.domains import LOG_COLUMNS, open_domain
+from training.domains.hillstrom import CANDIDATES, PLACEMENT
 from training.domains.simulated import Simulated
 from training.world import Visit
 from training.world_actions import ALL_ACTIONS, LATEST, PLACEMENTS
@@ -26,11 +26,7 @@ def domain() -> Simulated:
 
 
 def catalog(domain: str) -> Catalog:
-    merged: dict[str, object] = {}
-    for path in sorted((CATALOG / domain / "global").glob("*.yaml")):
-        for key, value in yaml.safe_load(path.read_text("utf-8")).items():
-            merged[key] = [*merged.get(key, []), *value] if isinstance(value, list) else value
-    return Catalog(msgspec.convert(merged, Content), version="test")
+    return read_catalog(CATALOG / domain)[1]
 
 
 def test_the_log_has_the_columns_of_every_log(domain: Simulated) -> None:
@@ -183,3 +179,11 @@ def test_the_shop_s_rules_can_be_judged_for_every_customer_even_one_without_valu
         for weight in (w for action in told.content.actions for w in action.context_weights):
             told.rule(weight.when).holds(scope)
         assert len(live) > 35
+
+
+def test_the_e_mail_challenge_has_its_three_arms_and_asks_for_no_consent() -> None:
+    told = catalog("hillstrom")
+    assert set(told.actions) == set(CANDIDATES)
+    assert {action.value for action in told.content.actions} == {1.0}
+    assert told.placements[PLACEMENT].reward == {"click": 1}
+    assert [channel.requires_consent for channel in told.content.channels] == [None]
