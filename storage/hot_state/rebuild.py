@@ -1,0 +1,156 @@
+"""Hot state anew from the ledger: consents, what decisions showed, what outcomes said of it."""
+
+import fcntl
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from decisioning.errors import StoreError
+from decisioning.profile import Contact
+from decisioning.record import ShownSlot
+from storage.hot_state.changes import (
+    CONFIRMS,
+    RELEASES,
+    apply_outcome,
+    change_consents,
+    insert_contacts,
+    withdraws_consent,
+)
+from storage.hot_state.schema import boot_id, connect
+from storage.hot_state.sqlite import CONTACT_WINDOW, SqliteHotState
+from storage.instants import to_microseconds
+from storage.ledger.reader import LedgerReader
+from storage.settings import Settings, prepare_home
+
+Progress = Callable[[str], None]
+
+# What was reserved this short ago may belong to a decision that is on its way to the ledger.
+UNDER_WAY = timedelta(minutes=1)
+
+
+class _Shown(msgspec.Struct):
+    """What of a decision makes contacts."""
+
+    decision_id: str
+    decided_at: datetime
+    expires_at: datetime
+    customer_id: str
+    channel: str
+    slots: tuple[ShownSlot, ...]
+
+
+def open_hot_state(settings: Settings, *, now: datetime, progress: Progress | None = None) -> SqliteHotState:
+    """Hot state, rebuilt first where that is needed.
+
+    Raises:
+        SetupError: The state directory or the ledger cannot be used.
+        StoreError: Hot state cannot be written.
+    """
+    if needs_rebuild(settings):
+        rebuild(settings, now=now, progress=progress)
+    return SqliteHotState(settings)
+
+
+def needs_rebuild(settings: Settings) -> bool:
+    """Whether hot state is lost, damaged, of another schema, or from before the machine's last start."""
+    if settings.hot_path.exists():
+        try:
+            with closing(connect(settings.hot_path)) as connection:
+                return connection.execute("SELECT boot_id FROM written_since").fetchone() != (boot_id(),)
+        except sqlite3.OperationalError:
+            return False  # somebody else is using it
+        except sqlite3.DatabaseError:
+            return True
+    counts = LedgerReader(settings).counts()
+    return counts.decisions > 0 or counts.consents > 0
+
+
+def rebuild(settings: Settings, *, now: datetime, progress: Progress | None = None) -> None:
+    """Make hot state anew. A service that runs meanwhile waits or falls back, and then sees the new one.
+
+    Raises:
+        SetupError: The state directory or the ledger cannot be used.
+        StoreError: Hot state cannot be written, or the ledger not be read.
+    """
+    prepare_home(settings)
+    reader = LedgerReader(settings)
+    try:
+        with _alone(settings):
+            if not _refill(settings.hot_path, reader, now, progress):
+                # Under its own name it would count as whole from its first row on.
+                fresh = settings.hot_path.with_name("hot.db.new")
+                _remove(fresh)
+                _refill(fresh, reader, now, progress, new=True)
+                _remove(settings.hot_path)
+                fresh.replace(settings.hot_path)
+    except sqlite3.Error as error:
+        raise StoreError(f"hot state {settings.hot_path} cannot be rebuilt: {error}") from error
+    finally:
+        reader.close()
+
+
+def _refill(path: Path, reader: LedgerReader, now: datetime, progress: Progress | None, *, new: bool = False) -> bool:
+    """Whether the file could be refilled in place, in one transaction; a damaged or missing one cannot."""
+    if not (new or path.exists()):
+        return False
+    try:
+        with closing(connect(path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            _fill(connection, reader, now, progress or _silent)
+            connection.execute("COMMIT")
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError:
+        if new:
+            raise
+        return False
+    return True
+
+
+def _fill(connection: sqlite3.Connection, reader: LedgerReader, now: datetime, progress: Progress) -> None:
+    oldest = now - CONTACT_WINDOW
+    connection.execute("DELETE FROM contacts WHERE at <= ?", (to_microseconds(now - UNDER_WAY),))
+    connection.execute("DELETE FROM consents")
+    connection.execute("UPDATE written_since SET boot_id = ?", (boot_id(),))
+    change_consents(connection, reader.consents())
+    decisions = 0
+    for decision in reader.all_decisions(_Shown, since=oldest):
+        for slot in decision.slots:
+            contact = Contact(slot.action_id, slot.group, decision.channel, decision.decided_at)
+            insert_contacts(
+                connection,
+                decision.customer_id,
+                decision.decision_id,
+                [(slot.slot, contact)],
+                expires_at=None if slot.confirmed else to_microseconds(decision.expires_at),
+            )
+        decisions += 1
+        if decisions % 10_000 == 0:
+            progress(f"{decisions} decisions")
+    outcomes = 0
+    for customer_id, channel, decided_at, outcome in reader.customers_outcomes(CONFIRMS | RELEASES):
+        if decided_at > oldest or withdraws_consent(outcome):
+            apply_outcome(connection, customer_id, outcome, channel)
+            outcomes += 1
+    progress(f"hot state rebuilt from {decisions} decisions and {outcomes} outcomes")
+
+
+def _remove(path: Path) -> None:
+    """The database with its log: a log left behind would be taken for the next file's."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _silent(_message: str) -> None:
+    """Report nothing."""
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    with (settings.home / "hot.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
