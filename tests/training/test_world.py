@@ -93,36 +93,37 @@ def test_a_lower_slot_is_seen_by_fewer(world: World) -> None:
     assert taken[1] < 0.85 * taken[0]
 
 
-def all_reports(world: World, n: int = 4_000) -> list[tuple[Visit, Report]]:
+@pytest.fixture(scope="module")
+def reported(world: World) -> list[tuple[Visit, Report]]:
+    """Every report of 4,000 visits that were answered at random."""
     rng, memory = np.random.default_rng(4), world.memory()
     found = []
-    for number, at in enumerate(some_visits(world, n)):
+    for number, at in enumerate(some_visits(world, 4_000)):
         allowed = np.flatnonzero(world.available(at))
         action_id = world.action_ids[rng.choice(allowed)]
         found += [(at, r) for r in world.outcomes(at, [action_id], memory, rng=rng, decision_id=f"d-{number}")]
     return found
 
 
-def test_outcomes_come_late_twice_or_never(world: World) -> None:
-    found = all_reports(world)
-    copies = np.array([report.copies for _, report in found])
+def test_outcomes_come_late_twice_or_never(reported: list[tuple[Visit, Report]]) -> None:
+    copies = np.array([report.copies for _, report in reported])
     for count, share in ((0, 0.02), (2, 0.03)):
         assert (copies == count).mean() == pytest.approx(share, abs=4.0 * np.sqrt(share / len(copies)))
-    delays = np.array([(report.occurred_at - at.now) / timedelta(minutes=1) for at, report in found])
-    successes = delays[[report.value is not None for _, report in found]]
+    delays = np.array([(report.occurred_at - at.now) / timedelta(minutes=1) for at, report in reported])
+    successes = delays[[report.value is not None for _, report in reported]]
     assert delays.min() > 0
     assert successes.max() <= LATEST / timedelta(minutes=1)
     assert 0.1 < (successes > 60.0).mean() < 0.4
-    assert all(report.reported_at >= report.occurred_at for _, report in found)
+    assert all(report.reported_at >= report.occurred_at for _, report in reported)
 
 
-def test_outcome_ids_are_unique(world: World) -> None:
-    ids = [report.outcome_id for _, report in all_reports(world, 1_000)]
+def test_outcome_ids_are_unique(reported: list[tuple[Visit, Report]]) -> None:
+    ids = [report.outcome_id for _, report in reported]
     assert len(ids) == len(set(ids))
 
 
-def test_a_success_is_worth_the_action_s_value_on_average(world: World) -> None:
-    found = [report for _, report in all_reports(world) if report.value is not None]
+def test_a_success_is_worth_the_action_s_value_on_average(world: World, reported: list[tuple[Visit, Report]]) -> None:
+    found = [report for _, report in reported if report.value is not None]
     values = dict(zip(world.action_ids, world.values, strict=True))
     ratios = np.array([(report.value or 0.0) / values[report.action_id] for report in found])
     assert ratios.mean() == pytest.approx(1.0, abs=4.0 * 0.25 / np.sqrt(len(ratios)))
