@@ -24,6 +24,8 @@ from storage.settings import Settings
 CHUNK = 2_000
 Kind = TypeVar("Kind")
 
+_ITS_DECISION = select(decisions.c.seq).where(decisions.c.decision_id == outcomes.c.decision_id).correlate(outcomes)
+
 
 class LedgerCounts(NamedTuple):
     """How much the ledger holds; `unjoined_outcomes` name a decision that it does not hold."""
@@ -95,9 +97,8 @@ class LedgerReader:
         (excluded). Without, also those whose decision is not known.
         """
         window = _window(since, until)
-        known = select(decisions.c.decision_id)
         found: dict[str, list[OutcomeRecord]] = {}
-        condition = None if window is None else outcomes.c.decision_id.in_(known.where(window))
+        condition = None if window is None else _ITS_DECISION.where(window).exists()
         for rows in self._by_sequence(outcomes, condition):
             for row in rows:
                 found.setdefault(row.decision_id, []).append(outcome_of(row[1:-1]))
@@ -129,7 +130,7 @@ class LedgerReader:
 
     def counts(self, domain: str | None = None) -> LedgerCounts:
         """How much there is; `domain` narrows decisions alone."""
-        unjoined = outcomes.c.decision_id.not_in(select(decisions.c.decision_id))
+        unjoined = ~_ITS_DECISION.exists()
         with reading(self._engine) as connection:
 
             def count(table: Table, *conditions: ColumnElement[bool]) -> int:
