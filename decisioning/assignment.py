@@ -18,7 +18,7 @@ def bucket(salt: str, unit: str) -> int:
     """The unit's bucket, 0 to 9,999: MurmurHash3 (x86, 32 bit, seed 0) of `salt:unit`.
 
     >>> bucket("hero_copy", "c-1")
-    3475
+    6735
     """
     return mmh3.hash(f"{salt}:{unit}", signed=False) % BUCKETS
 
@@ -29,7 +29,7 @@ def assign(experiment: Experiment, unit: str) -> Assignment:
     >>> from decisioning.catalog import Variant
     >>> copy = Experiment(id="hero_copy", variants=(Variant("a", 1.0), Variant("b", 1.0)))
     >>> assign(copy, "c-1").variant
-    'a'
+    'b'
     """
     position = bucket(experiment.salt or experiment.id, unit) + 0.5
     total = sum(variant.weight for variant in experiment.variants)

@@ -7,9 +7,9 @@ import time
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import msgspec
-
 from decisioning.request import DecisionRequest
+from nextmove import steps
+from nextmove.console import out, print_json, print_table, step
 from nextmove.sandbox import Sandbox
 from storage.settings import Settings
 
@@ -34,19 +34,43 @@ class DecideBench(NamedTuple):
     wall_p99: float
 
 
-def bench_decide(
-    settings: Settings, *, placement: str, customers: list[str], decisions: int, rounds: int
-) -> DecideBench:
-    """Decide `decisions` times in each of `rounds` rounds, after one round to warm up."""
+def run_decide(settings: Settings, *, placement: str | None, decisions: int, rounds: int, as_json: bool) -> None:
+    """Measure and print.
+
+    Raises:
+        SetupError: No model is promoted, or nobody is ingested.
+    """
     sandbox = Sandbox(settings, settings.bench_dir / "decide")
-    asked = [
-        msgspec.convert({"customer_id": customers[i % len(customers)], "placement": placement}, DecisionRequest)
-        for i in range(decisions)
-    ]
     try:
-        return asyncio.run(_measure(sandbox, asked, rounds))
+        asked = placement or steps.example_placement(sandbox.catalog).id
+        customers = steps.example_customers(settings, 1_000)
+        requests = [
+            DecisionRequest(customer_id=customers[index % len(customers)], placement=asked)
+            for index in range(decisions)
+        ]
+        with step("bench decide"):
+            result = asyncio.run(_measure(sandbox, requests, rounds))
     finally:
         sandbox.close()
+    if as_json:
+        print_json(as_document(result))
+        return
+    total = sum(cost.microseconds for cost in result.stages)
+    rows = [(cost.stage, cost.microseconds, 100 * cost.microseconds / total) for cost in result.stages]
+    print_table(
+        f"CPU microseconds a decision at '{asked}', {result.candidates:.0f} candidates; medians of {rounds} rounds of"
+        f" {decisions:,}",
+        ("stage", "us", "%"),
+        [
+            *rows,
+            ("sum of stages", total, 100.0),
+            ("deciding thread", result.deciding_thread, 100 * result.deciding_thread / total),
+            ("other threads (ledger)", result.other_threads, 100 * result.other_threads / total),
+        ],
+    )
+    out.print(
+        f"wall time one by one, each with its own commit: p50 {result.wall_p50:,.0f} us, p99 {result.wall_p99:,.0f} us"
+    )
 
 
 async def _measure(sandbox: Sandbox, asked: list[DecisionRequest], rounds: int) -> DecideBench:
@@ -84,7 +108,7 @@ async def _measure(sandbox: Sandbox, asked: list[DecisionRequest], rounds: int) 
     )
 
 
-def as_json(result: DecideBench) -> dict[str, Any]:
+def as_document(result: DecideBench) -> dict[str, Any]:
     """The result for machines."""
     return {
         **result._asdict(),

@@ -5,12 +5,14 @@ Imports of libraries that take seconds stand inside the commands that need them.
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from decisioning.errors import NextmoveError
@@ -25,8 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-catalog_app = typer.Typer(help="The catalogue: what may be proposed, to whom, where and how often.", no_args_is_help=True)
-state_app = typer.Typer(help="Hot state: what is true of each customer at this instant.", no_args_is_help=True)
+catalog_app = typer.Typer(
+    help="The catalogue: what may be proposed, to whom, where and how often.", no_args_is_help=True
+)
+state_app = typer.Typer(help="What is true of each customer at this instant.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measurements; each prints its own baseline or breakdown.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(state_app, name="state")
@@ -84,38 +88,46 @@ def train(
     Example: nextmove train --dataset simulated
     """
     from nextmove import steps
+    from training.training_run import train as train_model
 
     settings = _settings(dataset, data)
     steps.open_home(settings)
+    catalog, domain = steps.released_catalog(settings), steps.domain_of(settings)
     with step("train") as progress:
-        trained = steps.train_challenger(
-            settings, steps.domain_of(settings), now=_now(), seed=seed, progress=progress
-        )
-        progress.result = f"version {trained.version}"
+        trained = train_model(domain, settings, catalog=catalog, now=_now(), seed=seed, progress=progress)
+        progress.result = f"version {trained.version}, run {trained.run_id}"
     if as_json:
         print_json({"run_id": trained.run_id, "version": trained.version, "metrics": trained.metrics})
     else:
         print_table("Test slice", ("metric", "value"), list(trained.metrics.items()))
-    next_command("nextmove evaluate")
+    next_command(f"nextmove evaluate --dataset {settings.domain}")
 
 
 @app.command()
-def evaluate(dataset: Dataset = None, data: Data = None, as_json: AsJson = False) -> None:
-    """Estimate what the challenger would earn, from decisions later than all it learnt from.
+def evaluate(
+    dataset: Dataset = None,
+    data: Data = None,
+    run: Annotated[str | None, typer.Option(help="MLflow run to evaluate; the challenger when absent.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate what a model would earn, from decisions later than all it learnt from.
 
     Example: nextmove evaluate --dataset hillstrom --data ../shared/data/hillstrom/hillstrom.csv
     """
     from nextmove import steps
+    from nextmove.reports import print_evaluation
+    from training.evaluation_run import evaluate_run
 
     settings = _settings(dataset, data)
     steps.open_home(settings)
+    catalog, domain = steps.released_catalog(settings), steps.domain_of(settings)
     with step("evaluate") as progress:
-        report = steps.evaluate_challenger(settings, steps.domain_of(settings), now=_now(), progress=progress)
+        report = evaluate_run(domain, settings, catalog=catalog, now=_now(), run_id=run, progress=progress)
     if as_json:
-        print_json(steps.evaluation_json(report))
+        print_json(msgspec.to_builtins(report))
     else:
-        steps.print_evaluation(report)
-    next_command("nextmove promote")
+        print_evaluation(report)
+    next_command(f"nextmove promote --dataset {settings.domain}")
 
 
 @app.command()
@@ -124,7 +136,7 @@ def promote(
     data: Data = None,
     run: Annotated[str | None, typer.Option(help="MLflow run to promote; the challenger when absent.")] = None,
     non_inferior: Annotated[
-        float | None, typer.Option(help="Accept a challenger that is at most this much worse (do no harm).")
+        float | None, typer.Option(help="Accept a model that earns at most this much less a decision (do no harm).")
     ] = None,
     force: Annotated[str | None, typer.Option(help="Promote against the gate; the reason is kept.")] = None,
 ) -> None:
@@ -133,21 +145,26 @@ def promote(
     Example: nextmove promote --non-inferior 0.01
     """
     from nextmove import steps
+    from nextmove.reports import print_verdict
+    from training.promotion import promote as promote_model
 
     settings = _settings(dataset, data)
     steps.open_home(settings)
+    catalog, domain = steps.released_catalog(settings), steps.domain_of(settings)
     with step("promote") as progress:
-        promotion = steps.promote_challenger(
+        promotion = promote_model(
+            domain,
             settings,
-            steps.domain_of(settings),
-            run_id=run,
+            catalog=catalog,
             now=_now(),
+            run_id=run,
             non_inferior=non_inferior,
             force=force,
             progress=progress,
         )
-        progress.result = steps.promotion_sentence(promotion)
-    next_command("nextmove serve")
+        progress.result = f"version {promotion.version} is champion{'' if promotion.changed else ' already'}"
+    print_verdict(promotion)
+    next_command(f"nextmove serve --dataset {settings.domain}")
 
 
 @app.command()
@@ -164,7 +181,7 @@ def rollback(
     settings = _settings(dataset, None)
     with step("rollback") as progress:
         restored = roll_back(settings, settings.domain, now=_now(), reason=reason)
-        progress.result = f"version {restored.version} is champion again"
+        progress.result = f"version {restored.version} is champion again instead of {restored.left_version}"
 
 
 @app.command()
@@ -246,7 +263,7 @@ def catalog_release(
 
 @state_app.command("rebuild")
 def state_rebuild() -> None:
-    """Make hot state anew from the ledger. Stop the service first.
+    """Make hot state anew from the ledger; a running service sees the new one.
 
     Example: nextmove state rebuild
     """
@@ -257,8 +274,8 @@ def state_rebuild() -> None:
     settings = _settings(None, None)
     prepare_home(settings)
     migrate(settings)
-    with step("state rebuild"):
-        rebuild(settings)
+    with step("state rebuild") as progress:
+        rebuild(settings, now=_now(), progress=progress)
 
 
 @bench_app.command("decide")
@@ -295,6 +312,7 @@ def _now() -> datetime:
 def main(run: Callable[[], Any] = app) -> None:
     """The console script: an error of ours is one clear line and exit code 1."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    warnings.filterwarnings("ignore", category=DeprecationWarning)  # libraries' own, nothing a user can act on
     try:
         run()
     except NextmoveError as error:

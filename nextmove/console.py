@@ -45,7 +45,7 @@ def print_json(content: Any) -> None:
     sys.stdout.write(json.dumps(content, indent=2, default=str) + "\n")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | float]]) -> None:
     """A table on standard output; the first column is text, the others are numbers."""
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):

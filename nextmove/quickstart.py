@@ -18,8 +18,13 @@ from decisioning.catalog import Catalog
 from decisioning.errors import SetupError
 from nextmove import steps
 from nextmove.console import err, out, step
+from nextmove.reports import print_evaluation, print_verdict
 from nextmove.serve import Service, check_address
 from storage.settings import Settings, prepare_home
+from training.evaluation_run import evaluate_run
+from training.example_sources import examples_of
+from training.promotion import promote
+from training.training_run import train
 
 
 def run(settings: Settings, *, host: str, port: int, check: bool) -> None:
@@ -70,23 +75,26 @@ def _set_up(settings: Settings) -> Catalog:
         err.print(f"[green]ok[/] model version {champion} is champion already")
         return catalog
     with step("train") as progress:
-        trained = steps.train_challenger(settings, domain, now=now, seed=1, progress=progress)
-        progress.result = f"version {trained.version}, AUC {trained.metrics['auc']:.3f}"
+        examples = examples_of(domain, settings, catalog, now=now, progress=progress)
+        trained = train(examples, settings, catalog=catalog, now=now, seed=1, progress=progress)
+        progress.result = f"version {trained.version}, AUC {trained.metrics['auc']:.3f} on later decisions"
     with step("evaluate") as progress:
-        report = steps.evaluate_challenger(settings, domain, now=now, progress=progress)
-    steps.print_evaluation(report)
+        report = evaluate_run(examples, settings, catalog=catalog, now=now, run_id=trained.run_id, progress=progress)
+    print_evaluation(report)
     with step("promote") as progress:
-        promotion = steps.promote_challenger(
-            settings, domain, run_id=trained.run_id, now=now, non_inferior=None, force=None, progress=progress
+        promotion = promote(
+            examples, settings, catalog=catalog, now=now, run_id=trained.run_id, report=report, progress=progress
         )
-        progress.result = steps.promotion_sentence(promotion)
+        progress.result = f"version {promotion.version} is champion"
+    print_verdict(promotion)
     return catalog
 
 
 def _check_service(service: Service, settings: Settings, catalog: Catalog) -> None:
     """One decision and one outcome over HTTP, printed with the commands that repeat them."""
     placement = steps.example_placement(catalog)
-    request = {"customer_id": steps.example_customer(settings), "placement": placement.id}
+    [customer] = steps.example_customers(settings, 1)
+    request = {"customer_id": customer, "placement": placement.id}
     decision = _post(service, "/v1/decisions", request)
     out.print("\n[bold]One decision[/]", markup=True)
     out.print(_curl(service, "/v1/decisions", request))

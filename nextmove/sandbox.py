@@ -15,6 +15,7 @@ from serving.engine import DrawKey, Engine
 from storage.blobs import BlobStore
 from storage.feature_store import open_feature_store
 from storage.hot_state.sqlite import SqliteHotState
+from storage.ledger.database import migrate
 from storage.ledger.writer import Ledger
 from storage.settings import Settings, prepare_home
 
@@ -29,6 +30,7 @@ class Sandbox:
         shutil.rmtree(home, ignore_errors=True)
         self.settings = replace(settings, home=home)
         prepare_home(self.settings)
+        migrate(self.settings)
         blobs = BlobStore(settings)
         self.catalog: Catalog = live_catalog(blobs, settings)
         self.ledger = Ledger(self.settings)

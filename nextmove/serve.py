@@ -54,6 +54,7 @@ def service_environment(settings: Settings, workers: int) -> dict[str, str]:
         "NEXTMOVE_DOMAIN": settings.domain,
         "NEXTMOVE_WORKERS": str(workers),
         "BENTOML_DO_NOT_TRACK": "True",
+        "PYTHONWARNINGS": "ignore::DeprecationWarning",  # those of libraries, at every start
         "BENTOML_HOME": str(settings.home / "bentoml"),
     }
 

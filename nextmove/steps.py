@@ -4,32 +4,40 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from decisioning.catalog import Catalog
+import pyarrow.parquet as pq
+
+from decisioning.catalog import Catalog, Placement
+from decisioning.errors import SetupError
 from decisioning.profile import ConsentChange
 from storage.blobs import BlobStore
+from storage.bundles import bundle_pointer, load_bundle
 from storage.catalog_files import catalog_pointer, decode_catalog, read_catalog
-from storage.hot_state.rebuild import needs_rebuild, rebuild
-from storage.hot_state.sqlite import SqliteHotState
-from storage.ledger.consents import append_consents
+from storage.consents import record_consents
+from storage.hot_state.rebuild import open_hot_state
 from storage.ledger.database import migrate
+from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
 from training.domains import Domain, open_domain
+from training.features import offline_path
 from training.ingest import IngestReport, ingest
 
 Progress = Callable[[str], None]
 
 
 def open_home(settings: Settings) -> None:
-    """The state directory, its ledger in the current version, and hot state if it was lost."""
+    """The state directory and its ledger, created or brought to this version."""
     prepare_home(settings)
     migrate(settings)
-    if needs_rebuild(settings):
-        rebuild(settings)
 
 
 def domain_of(settings: Settings) -> Domain:
     """The data behind the settings' domain."""
     return open_domain(settings.domain, data=settings.data)
+
+
+def catalog_folder(settings: Settings) -> Path:
+    """Where the domain's catalogue files are."""
+    return settings.catalog_dir / settings.domain
 
 
 def release_catalog(settings: Settings, *, now: datetime, reason: str) -> tuple[Catalog, bool]:
@@ -50,42 +58,82 @@ def release_catalog(settings: Settings, *, now: datetime, reason: str) -> tuple[
     return catalog, changed
 
 
-def released_catalog(settings: Settings) -> Catalog | None:
-    """The served catalogue, if one was ever released."""
+def released_catalog(settings: Settings) -> Catalog:
+    """The served catalogue.
+
+    Raises:
+        SetupError: None was ever released.
+    """
     blobs = BlobStore(settings)
     try:
         sha256 = blobs.pointer(catalog_pointer(settings.domain))
-        return decode_catalog(blobs.get(sha256)) if sha256 else None
+        if sha256 is None:
+            raise SetupError(
+                f"no catalogue of '{settings.domain}' is released in {settings.home};"
+                f" run: nextmove catalog release --dataset {settings.domain}"
+            )
+        return decode_catalog(blobs.get(sha256))
     finally:
         blobs.close()
 
 
-def catalog_folder(settings: Settings) -> Path:
-    """Where the domain's catalogue files are."""
-    return settings.catalog_dir / settings.domain
+def consents_kept(settings: Settings) -> bool:
+    """Whether the ledger holds any consent; one that was replaced does not."""
+    reader = LedgerReader(settings)
+    try:
+        return reader.counts().consents > 0
+    finally:
+        reader.close()
 
 
 def ingest_domain(settings: Settings, domain: Domain, *, now: datetime, progress: Progress) -> IngestReport:
     """Features to Feast, consents to the ledger and hot state."""
+    hot_state = open_hot_state(settings, now=now, progress=progress)
 
     def write_consents(changes: list[ConsentChange]) -> None:
-        append_consents(settings, changes)  # first the truth, then what is rebuilt from it
-        SqliteHotState(settings).set_consents(changes)
+        record_consents(settings, hot_state, changes)
 
-    return ingest(domain, settings, now=now, progress=progress, write_consents=write_consents)
+    try:
+        report = ingest(domain, settings, now=now, progress=progress, write_consents=write_consents)
+        if report.reused and report.consents and not consents_kept(settings):
+            progress("the ledger has no consents: writing them again")
+            write_consents(domain.consents())
+        return report
+    finally:
+        hot_state.close()
+
+
+def champion_version(settings: Settings) -> str | None:
+    """The version of the model that is served, if any."""
+    blobs = BlobStore(settings)
+    try:
+        sha256 = blobs.pointer(bundle_pointer(settings.domain))
+        return load_bundle(blobs, sha256).manifest.version if sha256 else None
+    finally:
+        blobs.close()
+
+
+def unreleased_changes(settings: Settings) -> bool:
+    """Whether the catalogue's files say something else than what is served."""
+    _, catalog = read_catalog(catalog_folder(settings))
+    return catalog.version != released_catalog(settings).version
 
 
 def example_placement(catalog: Catalog) -> Placement:
     """A placement at which anyone may be asked about: the first whose channel needs no consent."""
-    free = [p for p in catalog.content.placements if catalog.channels[p.channel].requires_consent is None]
-    return (free or list(catalog.content.placements))[0]
+    placements = catalog.content.placements
+    free = [placement for placement in placements if catalog.channels[placement.channel].requires_consent is None]
+    return (free or list(placements))[0]
 
 
-def example_customer(settings: Settings) -> str:
-    """Some customer who is ingested."""
-    folder = offline_path(settings, settings.domain, "x").parent
+def example_customers(settings: Settings, count: int) -> list[str]:
+    """Up to `count` customers who are ingested.
+
+    Raises:
+        SetupError: Nobody is.
+    """
+    folder = offline_path(settings, settings.domain, "any").parent
     for path in sorted(folder.glob("*.parquet")):
-        first = next(pq.ParquetFile(path).iter_batches(1, columns=["customer_id"]), None)
-        if first is not None:
-            return str(first.column(0)[0].as_py())
+        for rows in pq.ParquetFile(path).iter_batches(count, columns=["customer_id"]):
+            return list(dict.fromkeys(rows.column(0).to_pylist()))
     raise SetupError(f"no customer is ingested in {folder}; run: nextmove ingest --dataset {settings.domain}")

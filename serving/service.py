@@ -13,10 +13,10 @@ from bentoml.exceptions import BentoMLException, InvalidArgument
 from decisioning.answer import answer
 from decisioning.errors import NextmoveError, RequestError
 from decisioning.request import DecisionRequest
-from serving.bootstrap import Runtime
 from serving.http.app import create_app
 from serving.http.body import convert
 from serving.http.guard import Guard
+from serving.runtime import Runtime
 from storage.settings import load_settings
 
 settings = load_settings(os.environ, directory=Path.cwd())
@@ -43,7 +43,7 @@ class Nextmove:
         gc.collect()
         gc.freeze()
 
-    @bentoml.api
+    @bentoml.api  # type: ignore[untyped-decorator]
     async def decide(self, request: dict[str, Any]) -> dict[str, Any]:
         """The same as `POST /v1/decisions`, for BentoML's own clients."""
         try:
@@ -56,10 +56,10 @@ class Nextmove:
             raise BentoMLException(f"{error.code}: {error.message}") from error
         return msgspec.to_builtins(answer(record))
 
-    @bentoml.on_shutdown
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Called in every worker."""
         runtime.close()
 
 
-Nextmove.add_asgi_middleware(Guard, readiness=runtime.readiness)
+Nextmove.add_asgi_middleware(Guard, readiness=runtime.readiness)  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """What simulated customers do with one action that they are shown, and how word of it arrives."""
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Report(NamedTuple):
     occurred_at: datetime
     reported_at: datetime
     value: float | None
-    detail: str | None
+    detail: Literal["machine"] | None
     copies: int
 
 

@@ -34,15 +34,18 @@ class FeastFeatures:
         self.names = frozenset(
             feature.name for view in self._service.feature_view_projections for feature in view.features
         )
+        self._read("")  # the first read opens the store and takes a hundred times as long
 
     async def read(self, customer_id: str) -> StoredFeatures | None:
         """See `ports.Features`."""
         try:
-            response = self._store.get_online_features(self._service, entity_rows=[{ENTITY_KEY: customer_id}])
+            return self._read(customer_id)
         except Exception as error:  # whatever a store's client raises
             logger.warning("features cannot be read: %s", error)
             raise StoreError(f"the online feature store does not answer: {error}") from error
-        return _stored(response.proto)
+
+    def _read(self, customer_id: str) -> StoredFeatures | None:
+        return _stored(self._store.get_online_features(self._service, entity_rows=[{ENTITY_KEY: customer_id}]).proto)
 
 
 def _stored(response: Any) -> StoredFeatures | None:

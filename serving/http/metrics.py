@@ -1,54 +1,63 @@
 """What Prometheus scrapes: by route template and reason, never by id or customer."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving.engine import Engine
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
-    """The service's metrics, in a registry of their own."""
+    """The service's metrics; counts are those of all workers together."""
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
-        self._engine = engine
-        self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "nextmove_http_requests", "Requests answered.", ("route", "status"), registry=self.registry
-        )
+        own = CollectorRegistry()
+        self.requests = Counter("nextmove_http_requests", "Requests answered.", ("route", "status"), registry=own)
         self.seconds = Histogram(
-            "nextmove_http_request_seconds", "Time to answer.", ("route",), buckets=_BUCKETS, registry=self.registry
+            "nextmove_http_request_seconds", "Time to answer.", ("route",), buckets=_BUCKETS, registry=own
         )
-        self.decisions = Counter("nextmove_decisions", "Decisions.", ("placement", "reason"), registry=self.registry)
-        self.outcomes = Counter("nextmove_outcomes", "Outcomes reported.", ("status",), registry=self.registry)
-        self._stages = Gauge(
-            "nextmove_stage_cpu_microseconds",
-            "Mean CPU time of a decision's stage.",
-            ("stage",),
-            registry=self.registry,
-        )
-        self.serving = Gauge(
-            "nextmove_serving", "1 for what is being served.", ("model", "version", "catalog"), registry=self.registry
-        )
+        self.decisions = Counter("nextmove_decisions", "Decisions.", ("placement", "reason"), registry=own)
+        self.outcomes = Counter("nextmove_outcomes", "Outcomes reported.", ("status",), registry=own)
         self.reload_failures = Counter(
-            "nextmove_reload_failures",
-            "Bundles or catalogues that could not be taken.",
-            ("what",),
-            registry=self.registry,
+            "nextmove_reload_failures", "Bundles or catalogues that could not be taken.", ("what",), registry=own
         )
+        # BentoML names a directory that all workers count in; one worker is scraped for all.
+        shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        self._registry = CollectorRegistry() if shared else own
+        if shared:
+            MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
+        self._registry.register(_EngineCollector(engine))
 
     def render(self) -> bytes:
         """The exposition text."""
-        for stage, microseconds in self._engine().timers.microseconds().items():
-            self._stages.labels(stage).set(microseconds)
-        self.serving.clear()
+        return generate_latest(self._registry)
+
+
+class _EngineCollector:
+    """What the worker that is asked serves now, and where its decisions' time goes."""
+
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: the engine is not there yet when this is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Read at the time of the scrape."""
         engine = self._engine()
+        stages = GaugeMetricFamily("nextmove_stage_cpu_microseconds", "Mean CPU time of a stage.", labels=("stage",))
+        for stage, microseconds in engine.timers.microseconds().items():
+            stages.add_metric((stage,), microseconds)
+        yield stages
+        serving = GaugeMetricFamily("nextmove_serving", "1 for what is served.", labels=("model", "version", "catalog"))
         manifest = engine.scorer.manifest if engine.scorer else None
-        self.serving.labels(
-            manifest.name if manifest else "none",
-            manifest.version if manifest else "none",
-            engine.catalog.version,
-        ).set(1)
-        return generate_latest(self.registry)
+        model = (manifest.name, manifest.version) if manifest else ("none", "none")
+        serving.add_metric((*model, engine.catalog.version), 1)
+        yield serving

@@ -1,0 +1,86 @@
+"""Follows the pointers to the live bundle and catalogue, and swaps in what they name."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from decisioning.errors import NextmoveError, StoreError
+from serving.adapters.onnx_scorer import OnnxScorer
+from serving.engine import Engine
+from storage.blobs import BlobStore
+from storage.bundles import bundle_pointer, load_bundle
+from storage.catalog_files import catalog_pointer, decode_catalog
+from storage.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Follower:
+    """Polls the pointers and swaps in what they name, once it is verified.
+
+    What is broken is not taken: the last good one stays, `/readyz` and a metric say so.
+    """
+
+    def __init__(
+        self, engine: Engine, blobs: BlobStore, settings: Settings, *, on_failure: Callable[[str], None]
+    ) -> None:
+        self._engine = engine
+        self._blobs = blobs
+        self._domain = settings.domain
+        self._seconds = settings.pointer_poll_seconds
+        self._on_failure = on_failure
+        self._failures: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+
+    def start(self) -> None:
+        """Follow until `stop`."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop, and wait for it."""
+        self._stopping.set()
+        self._thread.join()
+
+    def warnings(self) -> list[str]:
+        """What could not be taken, and why."""
+        return list(self._failures.values())
+
+    def check(self) -> None:
+        """Look once at both pointers."""
+        self._follow("bundle", bundle_pointer(self._domain), self._bundle_now, self._take_bundle)
+        self._follow("catalog", catalog_pointer(self._domain), self._catalog_now, self._take_catalog)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._seconds):
+            self.check()
+
+    def _follow(self, what: str, pointer: str, serving: Callable[[], str | None], take: Callable[[str], None]) -> None:
+        try:
+            named = self._blobs.pointer(pointer)
+            if named is None or named == serving():
+                self._failures.pop(what, None)
+            elif named != self._refused.get(what):
+                self._refused[what] = named  # tried once; a broken one is not tried again until it changes
+                take(named)
+                self._failures.pop(what, None)
+                logger.info("now serving %s %s", what, named[:12])
+        except NextmoveError as error:
+            if isinstance(error, StoreError):
+                self._refused.pop(what, None)  # not its fault: try again
+            self._failures[what] = f"{what}: {error.message}"
+            self._on_failure(what)
+            logger.error("%s is not taken, the last good one stays: %s", what, error.message)
+
+    def _bundle_now(self) -> str | None:
+        return self._engine.scorer.sha256 if self._engine.scorer else None
+
+    def _take_bundle(self, sha256: str) -> None:
+        self._engine.scorer = OnnxScorer(load_bundle(self._blobs, sha256))
+
+    def _catalog_now(self) -> str:
+        return self._engine.catalog.version.removeprefix("sha256:")
+
+    def _take_catalog(self, sha256: str) -> None:
+        self._engine.catalog = decode_catalog(self._blobs.get(sha256))

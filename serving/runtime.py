@@ -1,0 +1,85 @@
+"""A service's parts, from opening to closing, and whether it is ready."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from decisioning.errors import SetupError
+from serving.engine import Engine
+from serving.http.guard import Readiness
+from serving.http.metrics import Metrics
+from storage.settings import Settings
+
+if TYPE_CHECKING:
+    from serving.follower import Follower
+    from storage.ledger.writer import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    engine: Engine
+    ledger: "Ledger"
+    follower: "Follower"
+
+
+class Runtime:
+    """Everything that lives as long as the service does."""
+
+    def __init__(self) -> None:
+        self._opened: _Opened | None = None
+        self.metrics = Metrics(lambda: self.engine)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine.
+
+        Raises:
+            SetupError: The service is not open.
+        """
+        if self._opened is None:
+            raise SetupError("the service is not open yet; ask /readyz")
+        return self._opened.engine
+
+    def open(self, settings: Settings) -> None:
+        """Open every store, load what is live, and begin to follow it.
+
+        Raises:
+            SetupError: Something that must be there before serving is not.
+            CatalogError: The catalogue is wrong.
+        """
+        # BentoML's supervisor imports the service and never opens it; Feast takes seconds to import.
+        from serving.bootstrap import open_engine, open_stores
+        from serving.follower import Follower
+
+        blobs, ledger = open_stores(settings)
+        engine = open_engine(settings, blobs, ledger)
+        follower = Follower(engine, blobs, settings, on_failure=self._count_failure)
+        follower.check()
+        follower.start()
+        self._opened = _Opened(engine, ledger, follower)
+
+    def close(self) -> None:
+        """Stop following and close the stores; what waits for the ledger is written first."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.follower.stop()
+            opened.ledger.close()
+
+    def readiness(self) -> Readiness:
+        """What `/readyz` says."""
+        if self._opened is None:
+            return Readiness(
+                status="starting", model=None, bundle_sha256=None, catalog_version=None, problems=["still starting"]
+            )
+        engine = self._opened.engine
+        scorer = engine.scorer
+        return Readiness(
+            status="ready" if scorer else "not_ready",
+            model=scorer.manifest.version if scorer else None,
+            bundle_sha256=scorer.sha256 if scorer else None,
+            catalog_version=engine.catalog.version,
+            problems=[] if scorer else ["no model is live; run: nextmove promote"],
+            warnings=self._opened.follower.warnings(),
+        )
+
+    def _count_failure(self, what: str) -> None:
+        self.metrics.reload_failures.labels(what).inc()

@@ -1,0 +1,187 @@
+"""The service as a process: what callers, operators and a power cut do to it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import bentoml
+import httpx
+import pytest
+
+from nextmove import steps
+from nextmove.serve import Service, service_environment
+from storage.blobs import BlobStore
+from storage.bundles import bundle_pointer
+from storage.ledger.reader import LedgerReader
+from storage.settings import Settings
+from tests.nextmove.conftest import free_port
+from training.domains.simulated import Simulated
+from training.promotion import rollback
+
+FOLLOWS = 5.0  # seconds in which a running service takes a new pointer
+
+
+def ask(service: Service, **fields: Any) -> dict[str, Any]:
+    body = {"customer_id": "c-000001", "placement": "home_hero"} | fields
+    response = httpx.post(f"{service.url}/v1/decisions", json=body, timeout=10)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def eventually(holds: Any, *, within: float = FOLLOWS) -> bool:
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_it_is_alive_ready_and_says_what_it_serves(service: Service) -> None:
+    assert httpx.get(f"{service.url}/livez").status_code == 200
+    ready = httpx.get(f"{service.url}/readyz").json()
+    assert ready["status"] == "ready"
+    assert ready["bundle_sha256"]
+
+
+def test_a_known_customer_is_ranked_with_stored_features(service: Service, small_world: Simulated) -> None:
+    answer = ask(service, customer_id=small_world.world.customers.ids[0])
+    assert answer["reason"] == "RANKED"
+    assert len(answer["actions"]) == 3
+    assert len({action["action_id"] for action in answer["actions"]}) == 3
+    assert answer["features_as_of"]
+    record = httpx.get(f"{service.url}/v1/decisions/{answer['decision_id']}").json()["record"]
+    assert len(record["features"]) == 40
+
+
+def test_the_native_client_gets_the_same_answer(service: Service) -> None:
+    with bentoml.SyncHTTPClient(service.url) as client:
+        answer = client.decide(request={"customer_id": "c-000001", "placement": "home_hero", "decision_id": "native"})
+    assert answer == ask(service, decision_id="native")
+
+
+def test_the_native_client_sees_a_wrong_request_as_its_own_mistake(service: Service) -> None:
+    with bentoml.SyncHTTPClient(service.url) as client, pytest.raises(Exception, match="unknown_placement"):
+        client.decide(request={"customer_id": "c-000001", "placement": "hero"})
+
+
+def test_twenty_twins_at_once_are_one_decision(service: Service) -> None:
+    async def twins() -> list[Any]:
+        async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+            body = {"customer_id": "c-000002", "placement": "home_hero", "decision_id": "twins"}
+            return await asyncio.gather(*(client.post("/v1/decisions", json=body) for _ in range(20)))
+
+    answers = asyncio.run(twins())
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.text for answer in answers}) == 1
+
+
+def test_a_promoted_model_is_taken_without_a_failed_request_and_given_back(
+    service: Service, shop_settings: Settings, small_world: Simulated
+) -> None:
+    before = httpx.get(f"{service.url}/readyz").json()
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def load() -> None:
+        with httpx.Client(base_url=service.url, timeout=10) as client:
+            while not stop.is_set():
+                body = {"customer_id": "c-000003", "placement": "product_page"}
+                statuses.append(client.post("/v1/decisions", json=body).status_code)
+
+    caller = threading.Thread(target=load)
+    caller.start()
+    try:
+        now = datetime.now(UTC)
+        trained = steps.train_challenger(shop_settings, small_world, now=now, seed=2, progress=lambda _: None)
+        steps.promote_challenger(
+            shop_settings,
+            small_world,
+            run_id=trained.run_id,
+            now=now,
+            non_inferior=None,
+            force="a test of the swap",
+            progress=lambda _: None,
+        )
+        assert eventually(lambda: httpx.get(f"{service.url}/readyz").json()["bundle_sha256"] == trained.bundle.sha256)
+        assert ask(service)["model"]["version"] == trained.version
+        rollback(shop_settings, "simulated", now=now, reason="test")
+        assert eventually(lambda: httpx.get(f"{service.url}/readyz").json()["bundle_sha256"] == before["bundle_sha256"])
+    finally:
+        stop.set()
+        caller.join()
+    assert len(statuses) > 20
+    assert set(statuses) == {200}
+
+
+def test_a_broken_bundle_is_not_taken(service: Service, shop_settings: Settings) -> None:
+    before = httpx.get(f"{service.url}/readyz").json()
+    blobs = BlobStore(shop_settings)
+    good = blobs.pointer(bundle_pointer("simulated"))
+    assert good is not None
+    bad = blobs.put(b'{"graph_sha256": 1}')
+    blobs.point(bundle_pointer("simulated"), bad, now=datetime.now(UTC), reason="test")
+    try:
+        assert eventually(lambda: httpx.get(f"{service.url}/readyz").json()["warnings"] != [])
+        after = httpx.get(f"{service.url}/readyz").json()
+        assert (after["status"], after["bundle_sha256"]) == ("ready", before["bundle_sha256"])
+        assert ask(service)["reason"] == "RANKED"
+    finally:
+        blobs.point(bundle_pointer("simulated"), good, now=datetime.now(UTC), reason="test")
+        blobs.close()
+    assert eventually(lambda: httpx.get(f"{service.url}/readyz").json()["warnings"] == [])
+
+
+def test_no_answered_decision_is_lost_when_the_process_is_killed(shop_settings: Settings) -> None:
+    victim = Service(shop_settings, port=free_port())
+    answered: list[str] = []
+    try:
+        victim.wait_until_ready()
+        with httpx.Client(base_url=victim.url, timeout=10) as client:
+            killer = threading.Timer(1.0, lambda: kill_all(victim.process.pid))
+            killer.start()
+            try:
+                while True:
+                    body = {"customer_id": "c-000004", "placement": "product_page"}
+                    answered.append(client.post("/v1/decisions", json=body).json()["decision_id"])
+            except httpx.HTTPError:
+                pass
+    finally:
+        victim.stop()
+    reader = LedgerReader(shop_settings)
+    assert len(answered) > 20
+    assert all(reader.contains(decision_id) for decision_id in answered)
+    reader.close()
+
+
+def kill_all(pid: int) -> None:
+    """The supervisor and its workers, at once, as a power cut would."""
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
+    for process in [pid, *map(int, children)]:
+        os.kill(process, signal.SIGKILL)
+
+
+def test_two_workers_share_what_they_know(shop_settings: Settings) -> None:
+    port = free_port()
+    environment = service_environment(shop_settings, 2)
+    assert environment["NEXTMOVE_WORKERS"] == "2"
+    pair = Service(shop_settings, port=port, workers=2)
+    try:
+        pair.wait_until_ready()
+        first = ask(pair, decision_id="pair", customer_id="c-000005")
+        assert all(ask(pair, decision_id="pair", customer_id="c-000005") == first for _ in range(10))
+    finally:
+        pair.stop()
+
+
+def test_it_ends_by_itself_on_sigterm(shop_settings: Settings) -> None:
+    running = Service(shop_settings, port=free_port())
+    running.wait_until_ready()
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(15) is not None
+    running.stop()
