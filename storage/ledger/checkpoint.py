@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 PAUSE = timedelta(milliseconds=100)
+PATIENCE = timedelta(milliseconds=100)  # with readers, while writers wait
 # Under constant load the log is never empty at the instant a write begins, so SQLite never starts
 # it anew; past this many pages (256 MB) writers are made to wait for a moment.
 PAGES_BEFORE_RESTART = 65_536
@@ -49,8 +50,10 @@ class Checkpointer:
 
     def _checkpoint(self) -> None:
         connection = self._engine.raw_connection()
+        connection.detach()  # its short patience must not pass on to others
         try:
             cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout = {PATIENCE // timedelta(milliseconds=1)}")
             cursor.execute("PRAGMA wal_checkpoint(PASSIVE)")
             [(_, pages, _)] = cursor.fetchall()
             if pages > PAGES_BEFORE_RESTART:

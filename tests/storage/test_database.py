@@ -5,7 +5,6 @@ import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,8 +19,7 @@ from storage.ledger.database import MIGRATIONS, migrate, open_ledger, reading, w
 from storage.ledger.reader import LedgerReader
 from storage.ledger.tables import REVISION, metadata
 from storage.settings import Settings
-
-ROOT = Path(__file__).parents[2]
+from tests.storage.processes import Say, others
 
 
 def alembic_config(output: io.StringIO | None = None) -> Config:
@@ -71,29 +69,12 @@ def test_migrating_again_changes_nothing(settings: Settings) -> None:
     assert settings.ledger_path.read_bytes() == before
 
 
-OPENER = """
-import pathlib, sys
-from storage.ledger.reader import LedgerReader
-from storage.settings import Settings
-sys.stdin.readline()
-print(LedgerReader(Settings(home=pathlib.Path(sys.argv[1]))).counts().decisions)
-"""
+def test_processes_that_start_at_once_all_find_a_ledger(settings: Settings) -> None:
+    def open_it(say: Say) -> None:
+        say(LedgerReader(settings).counts().decisions)
 
-
-def test_two_processes_that_start_at_once_both_find_a_ledger(settings: Settings) -> None:
-    openers = [
-        subprocess.Popen(
-            [sys.executable, "-c", OPENER, str(settings.home)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-
-    assert [opener.communicate("go\n", timeout=60) for opener in openers] == [("0\n", "")] * 2
+    with others(*[open_it] * 4) as openers:
+        assert [lines.read() for _, lines in openers] == ["0\n"] * 4
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(settings: Settings) -> None:

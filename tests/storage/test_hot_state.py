@@ -2,12 +2,9 @@
 
 import asyncio
 import sqlite3
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +18,8 @@ from storage.hot_state.sqlite import SqliteHotState
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
 from tests.storage.kept import NOW, consent, decision, outcome
+from tests.storage.processes import Say, others
 
-ROOT = Path(__file__).parents[2]
 LATER = timedelta(seconds=6)
 
 
@@ -249,39 +246,24 @@ def test_of_many_threads_one_gets_the_last_place(settings: Settings, hot: Sqlite
     assert sorted(len(filled) for filled in results) == [0] * 7 + [1]
 
 
-RACER = """
-import pathlib, sys
-from datetime import timedelta
-from decisioning.catalog import ContactPolicy
-from storage.hot_state.sqlite import SqliteHotState
-from storage.settings import Settings
-from tests.storage.test_hot_state import reservation, reserve
-
-hot = SqliteHotState(Settings(home=pathlib.Path(sys.argv[1])))
-once = ContactPolicy("once", limit=1, within=timedelta(days=1))
-sys.stdin.readline()
-for number in range(60):
-    customer_id = f"c-{number}"
-    filled = reserve(hot, reservation(f"{sys.argv[2]}-{number}", customer_id=customer_id, policies=(once,)))
-    print(customer_id, len(filled))
-"""
-
-
 def test_of_two_processes_one_gets_the_last_place(settings: Settings) -> None:
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACER, str(settings.home), name],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name in ("a", "b")
-    ]
-    outputs = [racer.communicate("go\n", timeout=60)[0] for racer in racers]
+    once = ContactPolicy("once", limit=1, within=timedelta(days=1))
 
-    won = [line.split()[0] for output in outputs for line in output.splitlines() if line.endswith(" 1")]
-    assert sorted(won) == sorted(f"c-{number}" for number in range(60))
+    def racer(name: str) -> Callable[[Say], None]:
+        def race(say: Say) -> None:
+            own = SqliteHotState(settings)
+            for number in range(100):
+                customer_id = f"c-{number}"
+                filled = reserve(own, reservation(f"{name}-{number}", customer_id=customer_id, policies=(once,)))
+                say(f"{customer_id} {len(filled)}")
+
+        return race
+
+    with others(racer("a"), racer("b")) as racers:
+        said = [line.split() for _, lines in racers for line in lines]
+
+    assert len(said) == 200
+    assert sorted(customer_id for customer_id, taken in said if taken == "1") == sorted(f"c-{n}" for n in range(100))
 
 
 def test_a_lock_that_is_not_released_in_time_is_a_store_error_and_is_survived(settings: Settings) -> None:

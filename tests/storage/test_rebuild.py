@@ -66,7 +66,7 @@ async def random_traffic(settings: Settings, hot: SqliteHotState, ledger: Ledger
             [status] = await ledger.append_outcomes([(told, repr(told))])
             if status != "conflict":
                 await hot.apply(whose, told, where)
-        if rng.random() < 0.3:
+        if rng.random() < 0.1:
             at = now - timedelta(days=float(rng.integers(3)))
             change = consent(customer_id, channel=channel, granted=bool(rng.random() < 0.7), at=at)
             record_consents(settings, hot, [change])
