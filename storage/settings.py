@@ -40,6 +40,7 @@ class Settings:
         pointer_poll_seconds: How often a service looks for a new bundle or catalogue.
         draw_secret: Key of the exploration's draws, 16 to 64 characters. None: the service keeps
             one of its own in `home`.
+        workers: Processes of the service, each with the model in memory.
         data: File that a data set is read from, for domains that need one.
         require_services: Tests against PostgreSQL and Redis fail instead of being skipped.
     """
@@ -54,6 +55,7 @@ class Settings:
     ledger_queue: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     pointer_poll_seconds: Annotated[float, msgspec.Meta(gt=0)] = 2.0
     draw_secret: Secret | None = field(default=None, repr=False)
+    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     data: Path | None = None
     require_services: bool = False
 
