@@ -107,7 +107,7 @@ def unpack(encoded: bytes, graph: bytes, *, sha256: str) -> Bundle:
         raise BundleError(f"the manifest's SHA-256 is {actual}, must be {sha256}; restore or promote it again")
     try:
         manifest = msgspec.json.decode(encoded, type=Manifest)
-    except msgspec.ValidationError as error:
+    except msgspec.MsgspecError as error:
         raise BundleError(f"the manifest of bundle {sha256[:12]} cannot be read: {error}") from error
     if manifest.format != FORMAT:
         raise BundleError(f"bundle {sha256[:12]} has format {manifest.format}, this service reads {FORMAT}")

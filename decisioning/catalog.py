@@ -14,6 +14,7 @@ from decisioning.errors import CatalogError
 from decisioning.exploration import EpsilonGreedy, ExplorationPolicy
 from decisioning.rules import Rule
 
+CONTACT_MEMORY = timedelta(days=30)  # hot state forgets older contacts
 NO_ACTION = "no_action"  # reserved id: the choice to show nothing, a candidate like any other
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
@@ -123,7 +124,7 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class ContactPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """At most `limit` contacts of one customer within a rolling window.
+    """At most `limit` contacts of one customer within a rolling window, of 30 days at most.
 
     `per` says what is counted together: every contact (`any`), or those of the same channel,
     group or action. `only` narrows it to one channel, group or action by id.
@@ -265,8 +266,8 @@ def _mistakes(content: Content) -> list[str]:
             found.append(f"{path}.treatments: {NO_ACTION} shows nothing, so it has no treatments")
     for policy in content.contact_policies:
         path = f"contact_policies[{policy.id}]"
-        if policy.within <= timedelta(0):
-            found.append(f"{path}.within: is {policy.within}, must be longer than 0")
+        if not timedelta(0) < policy.within <= CONTACT_MEMORY:
+            found.append(f"{path}.within: is {policy.within}, must be longer than 0 and at most {CONTACT_MEMORY}")
         if policy.only is not None:
             allowed = {"any": (), "channel": channels, "group": content.groups, "action": actions}[policy.per]
             refer(f"{path}.only", policy.only, allowed)

@@ -52,6 +52,7 @@ def run_decide(settings: Settings, *, placement: str | None, decisions: int, rou
             result = asyncio.run(_measure(sandbox, requests, rounds))
     finally:
         sandbox.close()
+        gc.unfreeze()  # libraries in C check at exit that their objects were collected
     if as_json:
         print_json(as_document(result))
         return

@@ -60,6 +60,7 @@ class Nextmove:
     def close(self) -> None:
         """Called in every worker."""
         runtime.close()
+        gc.unfreeze()  # libraries in C check at exit that their objects were collected
 
 
 Nextmove.add_asgi_middleware(Guard, readiness=runtime.readiness)  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from decisioning.catalog import CONTACT_MEMORY
 from decisioning.errors import StoreError
 from decisioning.profile import Contact
 from decisioning.record import ShownSlot
@@ -21,7 +22,7 @@ from storage.hot_state.changes import (
     withdraws_consent,
 )
 from storage.hot_state.schema import boot_id, connect
-from storage.hot_state.sqlite import CONTACT_WINDOW, SqliteHotState
+from storage.hot_state.sqlite import SqliteHotState
 from storage.instants import to_microseconds
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
@@ -112,7 +113,7 @@ def _refill(path: Path, reader: LedgerReader, now: datetime, progress: Progress 
 
 
 def _fill(connection: sqlite3.Connection, reader: LedgerReader, now: datetime, progress: Progress) -> None:
-    oldest = now - CONTACT_WINDOW
+    oldest = now - CONTACT_MEMORY
     connection.execute("DELETE FROM contacts WHERE at <= ?", (to_microseconds(now - UNDER_WAY),))
     connection.execute("DELETE FROM consents")
     connection.execute("UPDATE written_since SET boot_id = ?", (boot_id(),))

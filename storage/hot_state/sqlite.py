@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
+from decisioning.catalog import CONTACT_MEMORY
 from decisioning.errors import StoreError
 from decisioning.profile import Consent, ConsentChange, Contact, HotProfile
 from decisioning.record import OutcomeRecord
@@ -21,7 +22,6 @@ from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
 
-CONTACT_WINDOW = timedelta(days=30)  # no contact policy may look back further
 # Whoever claimed an id and left no record after this long is taken for dead.
 CLAIM_TIME_OUT = timedelta(seconds=5)
 # By then the ledger answers for the id.
@@ -115,7 +115,7 @@ class SqliteHotState:
                 _PURGE_CONTACTS,
                 (
                     request.customer_id,
-                    to_microseconds(request.now - CONTACT_WINDOW),
+                    to_microseconds(request.now - CONTACT_MEMORY),
                     to_microseconds(request.now - UNCONFIRMED_KEPT),
                 ),
             )
@@ -176,7 +176,7 @@ class SqliteHotState:
 
 
 def _seen_from(customer_id: str, now: datetime) -> tuple[str, int, int]:
-    return customer_id, to_microseconds(now - CONTACT_WINDOW), to_microseconds(now)
+    return customer_id, to_microseconds(now - CONTACT_MEMORY), to_microseconds(now)
 
 
 def _contacts(rows: Iterable[tuple[str, str, str, int]]) -> tuple[Contact, ...]:
