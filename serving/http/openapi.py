@@ -15,7 +15,7 @@ from decisioning.request import DecisionRequest, OutcomeReport
 from serving.http.problems import STATUSES, Problem
 
 REQUEST_EXAMPLE: dict[str, Any] = {
-    "customer_id": "c-000123",
+    "customer_id": "c-00123",
     "placement": "home_hero",
     "limit": 3,
     "context": {"device": "mobile"},
@@ -31,7 +31,7 @@ OUTCOME_EXAMPLE: dict[str, Any] = {
 ANSWER_EXAMPLE: dict[str, Any] = {
     "decision_id": "01KANTX7M0D4Q3V3Z0V6S2D6QJ",
     "decided_at": "2026-11-21T18:00:00Z",
-    "customer_id": "c-000123",
+    "customer_id": "c-00123",
     "anonymous_id": None,
     "placement": "home_hero",
     "actions": [

@@ -10,12 +10,23 @@ from nextmove import steps
 from nextmove.serve import Service
 from storage.settings import Settings
 from training.domains.simulated import Simulated
+from training.example_sources import examples_of
+from training.promotion import promote
+from training.training_run import TrainedModel, train
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def train_and_promote(settings: Settings, domain: Simulated, *, seed: int) -> TrainedModel:
+    now, catalog = datetime.now(UTC), steps.released_catalog(settings)
+    examples = examples_of(domain, settings, catalog, now=now)
+    trained = train(examples, settings, catalog=catalog, now=now, seed=seed)
+    promote(examples, settings, catalog=catalog, now=now, run_id=trained.run_id, force="a small world proves nothing")
+    return trained
 
 
 @pytest.fixture(scope="session")
@@ -30,16 +41,7 @@ def shop_settings(tmp_path_factory: pytest.TempPathFactory, small_world: Simulat
     steps.open_home(settings)
     steps.release_catalog(settings, now=now, reason="test")
     steps.ingest_domain(settings, small_world, now=now, progress=lambda _: None)
-    trained = steps.train_challenger(settings, small_world, now=now, seed=1, progress=lambda _: None)
-    steps.promote_challenger(
-        settings,
-        small_world,
-        run_id=trained.run_id,
-        now=now,
-        non_inferior=None,
-        force="a small world proves nothing",
-        progress=lambda _: None,
-    )
+    train_and_promote(settings, small_world, seed=1)
     return settings
 
 

@@ -13,13 +13,12 @@ import bentoml
 import httpx
 import pytest
 
-from nextmove import steps
-from nextmove.serve import Service, service_environment
+from nextmove.serve import Service
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings
-from tests.nextmove.conftest import free_port
+from tests.nextmove.conftest import free_port, train_and_promote
 from training.domains.simulated import Simulated
 from training.promotion import rollback
 
@@ -27,7 +26,7 @@ FOLLOWS = 5.0  # seconds in which a running service takes a new pointer
 
 
 def ask(service: Service, **fields: Any) -> dict[str, Any]:
-    body = {"customer_id": "c-000001", "placement": "home_hero"} | fields
+    body = {"customer_id": "c-00001", "placement": "home_hero"} | fields
     response = httpx.post(f"{service.url}/v1/decisions", json=body, timeout=10)
     assert response.status_code == 200, response.text
     return response.json()
@@ -61,19 +60,19 @@ def test_a_known_customer_is_ranked_with_stored_features(service: Service, small
 
 def test_the_native_client_gets_the_same_answer(service: Service) -> None:
     with bentoml.SyncHTTPClient(service.url) as client:
-        answer = client.decide(request={"customer_id": "c-000001", "placement": "home_hero", "decision_id": "native"})
+        answer = client.decide(request={"customer_id": "c-00001", "placement": "home_hero", "decision_id": "native"})
     assert answer == ask(service, decision_id="native")
 
 
 def test_the_native_client_sees_a_wrong_request_as_its_own_mistake(service: Service) -> None:
     with bentoml.SyncHTTPClient(service.url) as client, pytest.raises(Exception, match="unknown_placement"):
-        client.decide(request={"customer_id": "c-000001", "placement": "hero"})
+        client.decide(request={"customer_id": "c-00001", "placement": "hero"})
 
 
 def test_twenty_twins_at_once_are_one_decision(service: Service) -> None:
     async def twins() -> list[Any]:
         async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
-            body = {"customer_id": "c-000002", "placement": "home_hero", "decision_id": "twins"}
+            body = {"customer_id": "c-00002", "placement": "home_hero", "decision_id": "twins"}
             return await asyncio.gather(*(client.post("/v1/decisions", json=body) for _ in range(20)))
 
     answers = asyncio.run(twins())
@@ -91,26 +90,16 @@ def test_a_promoted_model_is_taken_without_a_failed_request_and_given_back(
     def load() -> None:
         with httpx.Client(base_url=service.url, timeout=10) as client:
             while not stop.is_set():
-                body = {"customer_id": "c-000003", "placement": "product_page"}
+                body = {"customer_id": "c-00003", "placement": "product_page"}
                 statuses.append(client.post("/v1/decisions", json=body).status_code)
 
     caller = threading.Thread(target=load)
     caller.start()
     try:
-        now = datetime.now(UTC)
-        trained = steps.train_challenger(shop_settings, small_world, now=now, seed=2, progress=lambda _: None)
-        steps.promote_challenger(
-            shop_settings,
-            small_world,
-            run_id=trained.run_id,
-            now=now,
-            non_inferior=None,
-            force="a test of the swap",
-            progress=lambda _: None,
-        )
+        trained = train_and_promote(shop_settings, small_world, seed=2)
         assert eventually(lambda: httpx.get(f"{service.url}/readyz").json()["bundle_sha256"] == trained.bundle.sha256)
         assert ask(service)["model"]["version"] == trained.version
-        rollback(shop_settings, "simulated", now=now, reason="test")
+        rollback(shop_settings, "simulated", now=datetime.now(UTC), reason="test")
         assert eventually(lambda: httpx.get(f"{service.url}/readyz").json()["bundle_sha256"] == before["bundle_sha256"])
     finally:
         stop.set()
@@ -147,7 +136,7 @@ def test_no_answered_decision_is_lost_when_the_process_is_killed(shop_settings: 
             killer.start()
             try:
                 while True:
-                    body = {"customer_id": "c-000004", "placement": "product_page"}
+                    body = {"customer_id": "c-00004", "placement": "product_page"}
                     answered.append(client.post("/v1/decisions", json=body).json()["decision_id"])
             except httpx.HTTPError:
                 pass
@@ -166,22 +155,13 @@ def kill_all(pid: int) -> None:
         os.kill(process, signal.SIGKILL)
 
 
-def test_two_workers_share_what_they_know(shop_settings: Settings) -> None:
-    port = free_port()
-    environment = service_environment(shop_settings, 2)
-    assert environment["NEXTMOVE_WORKERS"] == "2"
-    pair = Service(shop_settings, port=port, workers=2)
+def test_two_workers_share_what_they_know_and_end_when_asked(shop_settings: Settings) -> None:
+    pair = Service(shop_settings, port=free_port(), workers=2)
     try:
         pair.wait_until_ready()
-        first = ask(pair, decision_id="pair", customer_id="c-000005")
-        assert all(ask(pair, decision_id="pair", customer_id="c-000005") == first for _ in range(10))
+        first = ask(pair, decision_id="pair", customer_id="c-00005")
+        assert all(ask(pair, decision_id="pair", customer_id="c-00005") == first for _ in range(10))
+        pair.process.send_signal(signal.SIGTERM)
+        assert pair.process.wait(15) is not None
     finally:
         pair.stop()
-
-
-def test_it_ends_by_itself_on_sigterm(shop_settings: Settings) -> None:
-    running = Service(shop_settings, port=free_port())
-    running.wait_until_ready()
-    running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(15) is not None
-    running.stop()

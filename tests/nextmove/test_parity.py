@@ -1,0 +1,115 @@
+"""The numbers that a model learns from and those that it scores are the same, in the same order."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from decisioning.bundle import encode_value
+from decisioning.record import DecisionRecord
+from decisioning.request import DecisionRequest, OutcomeReport
+from nextmove.sandbox import Sandbox
+from serving.adapters.feast_features import FeastFeatures
+from serving.ports import Scorer
+from storage.feature_store import open_feature_store
+from storage.ledger.reader import LedgerReader
+from storage.settings import Settings
+from training.domains.simulated import Simulated
+from training.examples import ledger_examples
+from training.features import feature_names, historical_features
+from training.model_input import encode_shown
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+class Recording:
+    """A scorer that keeps what it was given."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.manifest, self.sha256 = scorer.manifest, scorer.sha256
+        self.rows: list[NDArray[np.float32]] = []
+
+    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.rows.append(rows.copy())
+        return self._scorer.score(rows)
+
+
+@pytest.fixture
+def sandbox(shop_settings: Settings, tmp_path: Path) -> Iterator[Sandbox]:
+    opened = Sandbox(shop_settings, tmp_path / "sandbox")
+    yield opened
+    opened.close()
+
+
+def known(value: Any) -> Any:
+    return None if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA else value
+
+
+def test_online_offline_and_what_the_scorer_gets_are_the_same_numbers_in_the_same_order(
+    sandbox: Sandbox, shop_settings: Settings, small_world: Simulated
+) -> None:
+    customers = list(small_world.world.customers.ids[:40])
+    names = feature_names(shop_settings, "simulated")
+    entities = pd.DataFrame({"row_id": customers, "customer_id": customers, "event_timestamp": [NOW] * len(customers)})
+    offline = historical_features(shop_settings, "simulated", entities).set_index("customer_id")
+    online = FeastFeatures(open_feature_store(shop_settings), "simulated")
+    assert sandbox.engine.scorer is not None
+    recording = sandbox.engine.scorer = Recording(sandbox.engine.scorer)
+    columns = {feature.name: place for place, feature in enumerate(recording.manifest.features)}
+    assert [feature.name for feature in recording.manifest.features if feature.source == "customer"] == names
+
+    missing = 0
+    for customer in customers:
+        stored = asyncio.run(online.read(customer))
+        assert stored is not None
+        request = DecisionRequest(customer_id=customer, placement="product_page")
+        record = asyncio.run(sandbox.engine.decide(request, now=NOW))
+        for name in names:
+            feature = recording.manifest.features[columns[name]]
+            values = [known(offline.loc[customer, name]), known(stored.values[name]), record.features[name]]
+            encoded = np.array([encode_value(feature, value) for value in values], dtype=np.float32)
+            np.testing.assert_array_equal(encoded, np.repeat(recording.rows[-1][0, columns[name]], 3), err_msg=name)
+            missing += values[0] is None
+    assert missing > 20
+
+
+def test_a_decision_is_learnt_from_with_the_numbers_that_were_scored(sandbox: Sandbox, small_world: Simulated) -> None:
+    """History and request values included: through engine, ledger and examples, back to the model's input."""
+    assert sandbox.engine.scorer is not None
+    recording = sandbox.engine.scorer = Recording(sandbox.engine.scorer)
+    scored: dict[str, NDArray[np.float32]] = {}
+    for number, customer in enumerate(small_world.world.customers.ids[:60]):
+        for visit in range(2):
+            record = decide_and_see(sandbox, customer, NOW + timedelta(hours=number + visit), number)
+            [shown] = record.slots
+            place = [candidate.action_id for candidate in record.candidates].index(shown.action_id)
+            scored[record.decision_id] = recording.rows[-1][place]
+
+    reader = LedgerReader(sandbox.settings)
+    examples = ledger_examples(reader, sandbox.catalog, now=NOW + timedelta(days=60))
+    reader.close()
+    assert len(examples) == len(scored) == 120
+    learnt = encode_shown(recording.manifest.features, examples, sandbox.catalog)
+    for row, row_id in zip(learnt, examples["row_id"], strict=True):
+        np.testing.assert_array_equal(row, scored[row_id.partition("/")[0]])
+    names = [feature.name for feature in recording.manifest.features]
+    assert learnt[:, names.index("contacts_7d")].max() >= 1
+    assert (learnt[:, names.index("age")] == 33).sum() >= 40
+
+
+def decide_and_see(sandbox: Sandbox, customer: str, now: datetime, number: int) -> DecisionRecord:
+    context: dict[str, Any] = {"device": "mobile", "page": "product"}
+    if number % 3:
+        context["age"] = 33.0
+    request = DecisionRequest(customer_id=customer, placement="product_page", context=context, exclude=("no_action",))
+    record = asyncio.run(sandbox.engine.decide(request, now=now))
+    seen = OutcomeReport(decision_id=record.decision_id, type="impression")
+    asyncio.run(sandbox.engine.record_outcomes([seen], now=now))
+    return record
