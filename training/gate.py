@@ -38,6 +38,7 @@ def judge(
     if champion_damaged:
         findings.append("the champion's bundle cannot be loaded, so nothing was compared with it")
     first = report.champion_version is None
+    floor = 0.0 if non_inferior is None else -non_inferior
     for other in (CHAMPION_POLICY, BEST_CONSTANT, UNIFORM):
         difference = report.difference(other)
         if difference is None:
@@ -46,10 +47,10 @@ def judge(
         if first:
             refused = other == UNIFORM and difference.high < 0.0
             (against if refused else findings).append(f"{sentence}: {_evidence(difference)}")
-        elif difference.low > 0.0 or (non_inferior is not None and difference.low >= -non_inferior):
-            findings.append(f"{sentence}: clears {-(non_inferior or 0.0):g}")
+        elif difference.low > 0.0 or (non_inferior is not None and difference.low >= floor):
+            findings.append(f"{sentence}: clears {floor:g}")
         else:
-            against.append(f"{sentence}: its lower bound does not clear {-(non_inferior or 0.0):g}")
+            against.append(f"{sentence}: its lower bound does not clear {floor:g}")
     effective = next(v.estimate.effective_sample_size for v in report.values if v.policy == MODEL)
     if effective < SMALL_SAMPLE:
         (findings if first else against).append(

@@ -3,6 +3,11 @@
 **Imbalance.** Successes are rare, and neither weighed up nor resampled: both change the base rate
 that the trees learn, and a calibration would have to undo it. Log loss is a proper score at any
 rate; what rarity does need is leaves that can tell a rate, so a leaf must expect a few successes.
+
+**Few successes, many features.** What helps is what keeps single splits from fitting noise: random
+thresholds (`extra_trees`) and one level against all others. On the simulated shop, with 1,060
+successes in the training slice, acting on the model earned 2.12 euros a decision instead of 1.71
+with LightGBM's defaults (uniform .83, best constant 1.02), and log loss fell from .1382 to .1362.
 """
 
 import math
@@ -17,23 +22,22 @@ from decisioning.bundle import ModelFeature
 from decisioning.catalog import Catalog
 from decisioning.errors import DataError
 from training.calibration import Calibration, fit_calibration
-from training.model_input import encode_shown, learn_features
+from training.model_input import MOST_LEVELS, encode_shown, learn_features
 from training.time_split import TimeSplit, split_by_time
 
 ROUNDS, PATIENCE = 600, 40
-SMALLEST_LEAF, SUCCESSES_A_LEAF = 40, 4
+SMALLEST_LEAF, SUCCESSES_A_LEAF = 40, 2
 # `zero_as_missing` must stay off: the ONNX converter gets it wrong without saying so.
 Parameters = dict[str, float | int | str | bool]
 PARAMETERS: Parameters = {
     "objective": "binary",
     "metric": "binary_logloss",
-    "learning_rate": 0.05,
+    "learning_rate": 0.08,
     "num_leaves": 31,
-    "lambda_l2": 5.0,
+    "lambda_l2": 10.0,
     "feature_fraction": 0.7,
-    "cat_smooth": 20.0,
-    "cat_l2": 10.0,
-    "max_cat_threshold": 16,
+    "max_cat_to_onehot": MOST_LEVELS + 1,
+    "extra_trees": True,
     "zero_as_missing": False,
     "deterministic": True,
     "force_row_wise": True,
