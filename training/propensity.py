@@ -27,7 +27,9 @@ from training.time_split import TimeSplit, split_by_time
 
 ROUNDS, PATIENCE = 600, 40
 SMALLEST_LEAF, SUCCESSES_A_LEAF = 40, 2
-# `zero_as_missing` must stay off: the ONNX converter gets it wrong without saying so.
+# `zero_as_missing` must stay off: the ONNX converter gets it wrong without saying so. One thread:
+# more gain little at this size, and wait for each other without end on a busy machine.
+THREADS = 1
 Parameters = dict[str, float | int | str | bool]
 PARAMETERS: Parameters = {
     "objective": "binary",
@@ -41,7 +43,7 @@ PARAMETERS: Parameters = {
     "zero_as_missing": False,
     "deterministic": True,
     "force_row_wise": True,
-    "num_threads": 2,
+    "num_threads": THREADS,
     "verbosity": -1,
 }
 
@@ -58,7 +60,7 @@ class PropensityModel:
 
     def propensities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated propensities, in float64, `(n,)`, of model input `(n, n_features)`."""
-        return self.calibration.apply(np.asarray(self.booster.predict(rows), dtype=np.float64))
+        return self.calibration.apply(np.asarray(self.booster.predict(rows, num_threads=THREADS), dtype=np.float64))
 
 
 def fit_propensity(
@@ -91,7 +93,8 @@ def fit_propensity(
     model = PropensityModel(
         booster=booster,
         calibration=fit_calibration(
-            np.asarray(booster.predict(rows[split.calibration]), dtype=np.float64), success[split.calibration]
+            np.asarray(booster.predict(rows[split.calibration], num_threads=THREADS), dtype=np.float64),
+            success[split.calibration],
         ),
         features=features,
         split=split,

@@ -1,0 +1,192 @@
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from decisioning.catalog import NO_ACTION, Catalog
+from decisioning.errors import DataError
+from decisioning.record import Candidate, DecisionRecord, OutcomeRecord, PolicyVersion, ShownSlot
+from tests.builders import NOW, action, catalog, contact, placement, request
+from tests.training.tiny_shop import tiny_catalog, tiny_log
+from training.examples import combined, ledger_examples, log_examples
+
+DECIDED = NOW - timedelta(days=10)
+
+
+class FakeLedger:
+    """A ledger that holds what it was given."""
+
+    def __init__(self, *records: DecisionRecord, outcomes: tuple[OutcomeRecord, ...] = ()) -> None:
+        self._records = records
+        self._outcomes = outcomes
+
+    def decisions(
+        self, domain: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[DecisionRecord]:
+        return (r for r in self._records if r.domain == domain and (until is None or r.decided_at < until))
+
+    def outcomes(
+        self, *, since: datetime | None = None, until: datetime | None = None
+    ) -> dict[str, list[OutcomeRecord]]:
+        found: dict[str, list[OutcomeRecord]] = {}
+        for each in self._outcomes:
+            found.setdefault(each.decision_id, []).append(each)
+        return found
+
+
+def shop() -> Catalog:
+    hero = placement(shown_by="decision", reward={"click": 0.5, "purchase": "value"})
+    mail = placement("newsletter", channel="email", slots=1, shown_by="sent", reward={"click": 1.0})
+    return catalog(placements=(hero, mail))
+
+
+def candidate(action_id: str, **overrides: Any) -> Candidate:
+    defaults: dict[str, Any] = {
+        "action_id": action_id, "treatment_id": None, "propensity": 0.1, "value": 1.0, "context_weight": 1.0,
+        "lever": 1.0, "priority": 0.1, "weight": 0.5, "tier": 0,
+    }  # fmt: skip
+    return Candidate(**(defaults | overrides))
+
+
+def slot(number: int = 1, action_id: str = "card", **overrides: Any) -> ShownSlot:
+    defaults: dict[str, Any] = {
+        "slot": number, "action_id": action_id, "treatment_id": None, "probability": 0.5, "available": (0, 1, 2),
+        "content": {}, "group": "cards", "confirmed": True,
+    }  # fmt: skip
+    known = {name: value for name, value in defaults.items() if name in ShownSlot.__struct_fields__}
+    return ShownSlot(**(known | overrides))
+
+
+def record(**overrides: Any) -> DecisionRecord:
+    defaults: dict[str, Any] = {
+        "decision_id": "d-1",
+        "decided_at": DECIDED,
+        "expires_at": DECIDED + timedelta(minutes=30),
+        "domain": "shop",
+        "market": "default",
+        "customer_id": "c-1",
+        "placement": "home_hero",
+        "channel": "web",
+        "request": request(context={"device": "mobile", "age": 50.0}),
+        "features": {"age": 50.0, "colour": "red"},
+        "overridden": ("age",),
+        "features_as_of": DECIDED,
+        "consents": (),
+        "contacts": (contact(),),
+        "assignments": (),
+        "dropped": (),
+        "candidates": (candidate("card", context_weight=2.0), candidate("loan"), candidate(NO_ACTION)),
+        "slots": (slot(),),
+        "reason": "RANKED",
+        "reason_detail": "",
+        "policy": PolicyVersion("squarecb", "1", {}),
+        "model": None,
+        "catalog_version": "sha256:test",
+        "key_id": "k",
+    }
+    return DecisionRecord(**(defaults | overrides))
+
+
+def outcome(kind: str, **overrides: Any) -> OutcomeRecord:
+    defaults: dict[str, Any] = {
+        "outcome_id": f"{kind}-{overrides.get('action_id', 'card')}", "decision_id": "d-1", "action_id": "card",
+        "type": kind, "detail": None, "value": None, "occurred_at": DECIDED + timedelta(hours=1), "received_at": NOW,
+    }  # fmt: skip
+    return OutcomeRecord(**(defaults | overrides))
+
+
+def rows(*records: DecisionRecord, outcomes: tuple[OutcomeRecord, ...] = (), now: datetime = NOW) -> pd.DataFrame:
+    return ledger_examples(FakeLedger(*records, outcomes=outcomes), shop(), now=now)
+
+
+def test_a_decision_becomes_a_row_with_what_was_logged() -> None:
+    row = rows(record(), outcomes=(outcome("click"), outcome("purchase", value=9.5))).iloc[0]
+    assert row["row_id"] == "d-1/1"
+    assert (row["reward"], row["success"], row["probability"], row["drawn"]) == (10.0, 1, 0.5, True)
+    assert row["candidates"] == ("card", "loan", NO_ACTION)
+    assert row["context_weights"] == (2.0, 1.0, 1.0)
+    assert row["contacts"] == (contact(),)
+    assert (row["customer.age"], row["customer.colour"], row["context.device"]) == (50.0, "red", "mobile")
+
+
+def test_a_context_value_that_names_a_feature_is_no_second_column() -> None:
+    assert "context.age" not in rows(record()).columns
+
+
+def test_a_decision_is_no_row_before_its_window_closes() -> None:
+    closes = DECIDED + timedelta(days=7)
+    assert rows(record(), now=closes - timedelta(microseconds=1)).empty
+    assert len(rows(record(), now=closes)) == 1
+
+
+def test_an_outcome_after_the_window_earns_nothing() -> None:
+    late = outcome("click", occurred_at=DECIDED + timedelta(days=7))
+    assert rows(record(), outcomes=(late,)).iloc[0]["reward"] == 0.0
+
+
+def test_a_machine_earns_nothing() -> None:
+    assert rows(record(), outcomes=(outcome("click", detail="machine"),)).iloc[0]["success"] == 0
+
+
+@pytest.mark.parametrize("kind", ["not_sent", "bounce"])
+def test_what_was_not_delivered_is_no_row(kind: str) -> None:
+    assert rows(record(), outcomes=(outcome(kind),)).empty
+
+
+def test_a_newsletter_is_a_row_once_it_was_sent() -> None:
+    sent = record(placement="newsletter", channel="email")
+    assert rows(sent).empty
+    assert len(rows(sent, outcomes=(outcome("sent"),))) == 1
+
+
+def test_each_slot_is_a_row_with_its_own_outcomes() -> None:
+    two = record(slots=(slot(), slot(2, "loan", available=(1, 2), probability=0.75)))
+    found = rows(two, outcomes=(outcome("click", action_id="loan"),))
+    assert found["action_id"].tolist() == ["card", "loan"]
+    assert found["success"].tolist() == [0, 1]
+    assert found["candidates"].tolist()[1] == ("loan", NO_ACTION)
+    assert found["probability"].tolist() == [0.5, 0.75]
+
+
+def test_a_fallback_may_be_learnt_from_and_is_never_weighed() -> None:
+    row = rows(record(slots=(slot(probability=None),), reason="FALLBACK_MODEL_UNAVAILABLE")).iloc[0]
+    assert not row["drawn"]
+    assert pd.isna(row["probability"])
+
+
+def test_a_decision_of_another_domain_is_no_row() -> None:
+    assert rows(record(domain="other")).empty
+
+
+def test_a_log_without_features_for_a_row_is_refused() -> None:
+    log, features = tiny_log(60)
+    with pytest.raises(DataError, match="59 of 60 rows"):
+        log_examples(log, features.iloc[1:], tiny_catalog())
+
+
+def test_a_log_that_lacks_a_column_is_refused() -> None:
+    log, features = tiny_log(60)
+    with pytest.raises(DataError, match="probability"):
+        log_examples(log.drop(columns="probability"), features, tiny_catalog())
+
+
+def test_log_and_ledger_go_together_in_the_order_of_time() -> None:
+    log, features = tiny_log(60)
+    logged = log_examples(log, features, tiny_catalog())
+    both = combined(logged, rows(record(decided_at=logged["decided_at"].iloc[30].to_pydatetime())))
+    assert len(both) == 61
+    assert both["decided_at"].is_monotonic_increasing
+    assert both["source"].value_counts().to_dict() == {"log": 60, "ledger": 1}
+    assert both.loc[both["source"] == "ledger", "context.weather"].isna().all()
+
+
+def test_nothing_to_learn_from_is_said() -> None:
+    with pytest.raises(DataError, match="nothing to learn from"):
+        combined(pd.DataFrame(), pd.DataFrame())
+
+
+def test_an_action_with_its_attributes_is_not_needed_to_read_the_ledger() -> None:
+    bare = catalog(action("card"), placements=(placement(shown_by="decision"),))
+    assert len(ledger_examples(FakeLedger(record()), bare, now=NOW)) == 1

@@ -1,0 +1,152 @@
+"""The graph agrees with the model it came from, or is refused."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+from onnx import numpy_helper
+
+from decisioning.bundle import Manifest, ModelFeature, pack
+from decisioning.errors import BundleError
+from tests.training.tiny_shop import NOW, tiny_catalog, tiny_examples
+from training.export import build_manifest, check_parity, export_graph
+from training.graph_scorer import GraphScorer, verified_scorer
+from training.probe import PROBE_ROWS, synthetic_rows, thresholds
+from training.propensity import PropensityModel, fit_propensity
+
+
+@pytest.fixture(scope="module")
+def examples() -> pd.DataFrame:
+    return tiny_examples(3000)
+
+
+@pytest.fixture(scope="module")
+def model(examples: pd.DataFrame) -> PropensityModel:
+    return fit_propensity(examples, tiny_catalog(), seed=1)[0]
+
+
+@pytest.fixture(scope="module")
+def graph(model: PropensityModel) -> bytes:
+    return export_graph(model)
+
+
+def manifest(model: PropensityModel, graph: bytes, **overrides: Any) -> Manifest:
+    known: dict[str, Any] = {
+        "domain": "tiny", "name": "tiny-propensity", "version": "1", "run_id": "r", "data_sha256": "d",
+        "git_commit": "c", "now": NOW, "rng": np.random.default_rng(0),
+    }  # fmt: skip
+    return build_manifest(model, graph, **(known | overrides))
+
+
+def rows_of(model: PropensityModel) -> np.ndarray:
+    cuts = thresholds(model.booster, len(model.features))
+    return synthetic_rows(model.features, cuts, rng=np.random.default_rng(0))
+
+
+def with_constant(graph: bytes, name: str, value: float) -> bytes:
+    changed = onnx.load_from_string(graph)
+    for constant in changed.graph.initializer:
+        if constant.name == name:
+            constant.CopyFrom(numpy_helper.from_array(np.array(value, dtype=np.float32), name))
+    return changed.SerializeToString()
+
+
+def with_thresholds_moved(graph: bytes, by: float) -> bytes:
+    changed = onnx.load_from_string(graph)
+    trees = next(node for node in changed.graph.node if node.op_type == "TreeEnsembleClassifier")
+    values = next(attribute for attribute in trees.attribute if attribute.name == "nodes_values")
+    values.floats[:] = [value + by for value in values.floats]
+    return changed.SerializeToString()
+
+
+def test_the_graph_agrees_on_every_edge_of_the_trees(model: PropensityModel, graph: bytes) -> None:
+    rows = rows_of(model)
+    assert np.abs(GraphScorer(graph).score(rows) - model.propensities(rows)).max() < 1e-6
+
+
+def test_the_probe_meets_every_edge(model: PropensityModel) -> None:
+    rows = rows_of(model)
+    for place, (feature, cuts) in enumerate(
+        zip(model.features, thresholds(model.booster, len(model.features)), strict=True)
+    ):
+        column = set(rows[:, place][~np.isnan(rows[:, place])].tolist())
+        assert np.isnan(rows[:, place]).any(), feature.name
+        if feature.kind == "category":
+            assert column == set(map(float, range(len(feature.categories) + 1))), feature.name
+        else:
+            edges = [cuts, np.nextafter(cuts, np.float32(-np.inf)), np.nextafter(cuts, np.float32(np.inf))]
+            assert {np.inf, -np.inf, *np.concatenate(edges).tolist()} <= column, feature.name
+
+
+def test_a_calibration_that_differs_is_refused(model: PropensityModel, graph: bytes) -> None:
+    wrong = with_constant(graph, "intercept", model.calibration.intercept + 0.01)
+    with pytest.raises(BundleError, match="differs from the model"):
+        manifest(model, wrong)
+
+
+def test_thresholds_off_by_a_hair_are_refused(model: PropensityModel, graph: bytes) -> None:
+    with pytest.raises(BundleError, match="differs from the model on"):
+        manifest(model, with_thresholds_moved(graph, 1e-4))
+
+
+def test_a_graph_of_another_model_is_refused(examples: pd.DataFrame, model: PropensityModel) -> None:
+    other = fit_propensity(examples, tiny_catalog(), seed=2)[0]
+    with pytest.raises(BundleError, match="differs"):
+        check_parity(export_graph(other), model, rows_of(model))
+
+
+def test_scores_that_are_no_numbers_are_refused(model: PropensityModel, graph: bytes) -> None:
+    with pytest.raises(BundleError, match="differs"):
+        check_parity(with_constant(graph, "slope", float("nan")), model, rows_of(model))
+
+
+def test_bytes_that_are_no_graph_are_refused(model: PropensityModel) -> None:
+    with pytest.raises(BundleError, match="cannot read the graph"):
+        check_parity(b"no graph", model, rows_of(model))
+
+
+def test_a_bundle_scores_its_probe_as_it_was_built(model: PropensityModel, graph: bytes) -> None:
+    built = manifest(model, graph)
+    assert built.probe_rows.shape == (PROBE_ROWS, len(model.features))
+    assert built.trained_until == model.split.trained_until
+    scorer = verified_scorer(pack(built, graph)[1])
+    np.testing.assert_allclose(scorer.score(built.probe_rows), model.propensities(built.probe_rows), atol=1e-6)
+
+
+def test_a_changed_graph_fails_its_probe(model: PropensityModel, graph: bytes) -> None:
+    bundle = pack(manifest(model, graph), with_constant(graph, "intercept", 1.0))[1]
+    with pytest.raises(BundleError, match="probe of model 1 differs"):
+        verified_scorer(bundle)
+
+
+def test_a_changed_probe_fails_too(model: PropensityModel, graph: bytes) -> None:
+    built = manifest(model, graph)
+    scores = built.expected_scores + 0.001
+    tampered = msgspec.structs.replace(built, probe_scores=scores.tobytes())
+    with pytest.raises(BundleError, match="probe"):
+        verified_scorer(pack(tampered, graph)[1])
+
+
+def test_the_graph_takes_any_number_of_rows(model: PropensityModel, graph: bytes) -> None:
+    scorer, rows = GraphScorer(graph), rows_of(model)
+    assert [scorer.score(rows[:n]).shape for n in (0, 1, 7)] == [(0,), (1,), (7,)]
+
+
+def test_a_model_that_found_nothing_can_be_exported() -> None:
+    rng = np.random.default_rng(0)
+    noise = tiny_examples(1500, success=rng.integers(0, 2, 1500))
+    found_nothing = fit_propensity(noise, tiny_catalog(), seed=1)[0]
+    built = manifest(found_nothing, export_graph(found_nothing))
+    assert np.ptp(built.expected_scores) < 0.5
+
+
+def test_times_are_exported_as_seconds_since_a_base() -> None:
+    joined = pd.to_datetime(np.random.default_rng(0).integers(0, 10**9, 1500), unit="s", utc=True)
+    examples = tiny_examples(1500, **{"customer.joined": joined})
+    dated = fit_propensity(examples, tiny_catalog(), seed=1)[0]
+    first = joined[: dated.split.train.stop].min().normalize().to_pydatetime()
+    assert ModelFeature("joined", "customer", "time", base=first) in dated.features
+    manifest(dated, export_graph(dated))

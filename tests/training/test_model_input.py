@@ -1,0 +1,105 @@
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from decisioning.bundle import ModelFeature, encode_rows
+from decisioning.errors import DataError
+from decisioning.profile import Contact, history_features
+from tests.builders import action
+from tests.training.tiny_shop import ACTIONS, tiny_catalog, tiny_examples
+from training.model_input import MINIMUM_COUNT, encode_pairs, encode_shown, learn_features
+
+
+def by_name(features: tuple[ModelFeature, ...]) -> dict[str, ModelFeature]:
+    return {feature.name: feature for feature in features}
+
+
+def column_of(name: str, features: tuple[ModelFeature, ...], rows: np.ndarray) -> np.ndarray:
+    return rows[:, [feature.name for feature in features].index(name)]
+
+
+def test_sources_and_kinds_are_inferred() -> None:
+    features = learn_features(tiny_examples(300), tiny_catalog())
+    assert {(feature.name, feature.source, feature.kind) for feature in features} == {
+        ("age", "customer", "number"),
+        ("colour", "customer", "category"),
+        ("weather", "context", "category"),
+        ("placement", "context", "category"),
+        ("channel", "context", "category"),
+        ("fits", "action", "category"),
+        ("price", "action", "number"),
+        ("action_id", "action", "category"),
+        ("group", "action", "category"),
+        ("goal", "action", "category"),
+        ("value", "action", "number"),
+        ("contacts_7d", "history", "number"),
+        ("group_contacts_7d", "history", "number"),
+        ("action_contacts_7d", "history", "number"),
+    }
+
+
+def test_a_rare_level_counts_as_other() -> None:
+    colours = ["red"] * (300 - MINIMUM_COUNT + 1) + ["blue"] * (MINIMUM_COUNT - 1)
+    examples = tiny_examples(300, **{"customer.colour": colours})
+    features = learn_features(examples, tiny_catalog())
+    assert by_name(features)["colour"].categories == ("red",)
+    assert set(column_of("colour", features, encode_shown(features, examples, tiny_catalog()))) == {0.0, 1.0}
+
+
+def test_training_and_service_see_the_same_numbers_in_the_same_order() -> None:
+    examples, catalog = tiny_examples(300), tiny_catalog()
+    features = learn_features(examples.iloc[:200], catalog)
+    encoded = encode_shown(features, examples, catalog)
+    for row, example in examples.iloc[180:260].iterrows():
+        shown = catalog.actions[example["action_id"]]
+        shared = {
+            "age": example["customer.age"],
+            "colour": example["customer.colour"],
+            "weather": example["context.weather"],
+            "placement": example["placement"],
+            "channel": example["channel"],
+        }
+        history = history_features(shown, example["contacts"], now=example["decided_at"].to_pydatetime())
+        served = encode_rows(features, shared, [{**shown.scope(), **history}])
+        np.testing.assert_array_equal(served[0], encoded[row])
+
+
+def test_history_of_what_was_not_shown_is_that_actions_own() -> None:
+    examples, catalog = tiny_examples(300), tiny_catalog()
+    at = examples["decided_at"].iloc[0].to_pydatetime()
+    examples.at[0, "contacts"] = (Contact("umbrella", "cards", "web", at - timedelta(days=1)),) * 2
+    features = learn_features(examples, catalog)
+    encoded = encode_pairs(features, examples, catalog, np.zeros(3, dtype=int), ACTIONS, np.arange(3))
+    assert column_of("contacts_7d", features, encoded).tolist() == [2.0, 2.0, 2.0]
+    assert column_of("action_contacts_7d", features, encoded).tolist() == [2.0, 0.0, 0.0]
+    assert column_of("group_contacts_7d", features, encoded).tolist() == [2.0, 0.0, 0.0]
+
+
+def test_what_is_missing_or_of_another_kind_is_not_a_number() -> None:
+    examples = tiny_examples(300)
+    examples["context.weather"] = ["rain", None, 7.5] + ["rain"] * 297
+    features = learn_features(examples, tiny_catalog())
+    weather = column_of("weather", features, encode_shown(features, examples, tiny_catalog()))
+    assert weather[0] == 0.0
+    assert np.isnan(weather[1:3]).all()
+
+
+def test_a_feature_that_the_rows_lack_is_missing() -> None:
+    examples = tiny_examples(300)
+    features = learn_features(examples, tiny_catalog())
+    without = encode_shown(features, examples.drop(columns="customer.age"), tiny_catalog())
+    assert np.isnan(column_of("age", features, without)).all()
+
+
+def test_one_name_for_two_features_is_refused() -> None:
+    twice = tiny_catalog(action("hat", attributes={"age": 3.0}))
+    with pytest.raises(DataError, match="'age' is a feature of customer and action"):
+        learn_features(tiny_examples(300), twice)
+
+
+def test_an_action_that_the_catalogue_lost_is_named() -> None:
+    examples = tiny_examples(300, action_id="gone")
+    features = learn_features(examples, tiny_catalog())
+    with pytest.raises(DataError, match="gone"):
+        encode_shown(features, examples, tiny_catalog())
