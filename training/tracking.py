@@ -79,9 +79,12 @@ class Tracking:
         return str(self.client.create_experiment(name, artifact_location=location))
 
     @contextlib.contextmanager
-    def run(self, name: str, *, board: str = BOARD, tags: Mapping[str, str] | None = None) -> Iterator[str]:
-        """A run; yields its id, and marks it failed when the block raises."""
-        tags = {"mlflow.source.name": "nextmove", "mlflow.source.git.commit": git_commit(), **(tags or {})}
+    def run(
+        self, name: str, *, board: str = BOARD, commit: str | None = None, tags: Mapping[str, str] | None = None
+    ) -> Iterator[str]:
+        """A run; yields its id, and marks it failed when the block raises. `commit`: of the code, if known."""
+        source = {"mlflow.source.name": "nextmove", "mlflow.source.git.commit": commit or git_commit()}
+        tags = {**source, **(tags or {})}
         run_id = str(self.client.create_run(self.board(board), run_name=name, tags=tags).info.run_id)
         try:
             yield run_id

@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
+import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -81,36 +82,33 @@ def train(
     data_sha256 = _hash(examples, rows, success)
     domain = catalog.content.domain
 
-    def bundle_of(version: str, run_id: str) -> Bundle:
-        manifest = build_manifest(
-            model,
-            graph,
-            domain=domain,
-            name=model_name(domain),
-            version=version,
-            run_id=run_id,
-            data_sha256=data_sha256,
-            git_commit=git_commit(),
-            now=now,
-            rng=np.random.default_rng(seed),
-        )
-        return pack(manifest, graph)[1]
-
+    commit = git_commit()
+    draft = build_manifest(
+        model,
+        graph,
+        domain=domain,
+        name=model_name(domain),
+        version=f"unregistered-{data_sha256[:12]}",
+        run_id="",
+        data_sha256=data_sha256,
+        git_commit=commit,
+        now=now,
+        rng=np.random.default_rng(seed),
+    )
     if not register:
-        bundle = bundle_of(f"unregistered-{data_sha256[:12]}", "")
-        return TrainedModel("", bundle.manifest.version, bundle, model, metrics, by_action, len(examples))
+        return TrainedModel("", draft.version, pack(draft, graph)[1], model, metrics, by_action, len(examples))
 
-    bundle_of("unregistered", "")  # an export that does not agree leaves no run and no version behind
     progress("logging to MLflow")
     tracking = Tracking(settings)
-    with tracking.run(f"train {domain}", tags={"domain": domain}) as run_id:
+    with tracking.run(f"train {domain}", commit=commit, tags={"domain": domain}) as run_id:
         version = tracking.register(run_id, domain, model.booster, len(model.features))
-        bundle = bundle_of(version, run_id)
-        manifest_bytes, _ = pack(bundle.manifest, graph)
+        manifest = msgspec.structs.replace(draft, version=version, run_id=run_id)
         blobs = BlobStore(settings)
-        publish_bundle(blobs, bundle.manifest, graph)
-        blobs.close()
-        card = model_card(bundle.manifest, model, examples, metrics, bundle_sha256=bundle.sha256)
+        try:
+            bundle = publish_bundle(blobs, manifest, graph)
+        finally:
+            blobs.close()
+        card = model_card(manifest, model, examples, metrics, bundle_sha256=bundle.sha256)
         split = model.split
         tracking.log(
             run_id,
@@ -131,7 +129,7 @@ def train(
         tracking.log_figure(run_id, "figures/reliability.png", reliability_figure(propensities, success[test]))
         tracking.log_figure(run_id, "figures/importance.png", importance_figure(model.booster, model.features))
         tracking.log_text(run_id, "model_card.md", card)
-        tracking.log_file(run_id, "bundle/manifest.json", manifest_bytes)
+        tracking.log_file(run_id, "bundle/manifest.json", pack(manifest, graph)[0])
         tracking.log_file(run_id, "bundle/model.onnx", graph)
         tracking.tag_version(
             domain, version, {BUNDLE_TAG: bundle.sha256, TRAINED_UNTIL_TAG: split.trained_until.isoformat()}

@@ -1,0 +1,198 @@
+"""Reports and the gate on logs of the tiny shop, whose truth is known."""
+
+import zlib
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+
+from decisioning.bundle import Bundle
+from decisioning.errors import DataError
+from decisioning.evaluation import Estimate
+from storage.settings import Settings
+from tests.training.tiny_shop import ACTIONS, NOW, VALUE, chance, misled, tiny_catalog, tiny_examples
+from training.evaluation_report import EvaluationReport, PolicyValue, evaluate
+from training.gate import judge
+from training.reward_model import FOLDS, cross_fitted
+from training.target_policies import candidate_rows, drawn_decisions
+from training.training_run import train
+
+
+def bundle_from(examples: pd.DataFrame, seed: int = 1) -> Bundle:
+    return train(examples, Settings(), catalog=tiny_catalog(), now=NOW, seed=seed, register=False).bundle
+
+
+@pytest.fixture(scope="module")
+def examples() -> pd.DataFrame:
+    return tiny_examples(6000)
+
+
+@pytest.fixture(scope="module")
+def good(examples: pd.DataFrame) -> Bundle:
+    return bundle_from(examples)
+
+
+@pytest.fixture(scope="module")
+def bad(examples: pd.DataFrame) -> Bundle:
+    return bundle_from(misled(examples))
+
+
+@pytest.fixture(scope="module")
+def report(examples: pd.DataFrame, good: Bundle) -> EvaluationReport:
+    return evaluate(good, examples, tiny_catalog())
+
+
+def value_of(report: EvaluationReport, policy: str, metric: str = "reward", estimator: str = "dr") -> Estimate:
+    return next(
+        found.estimate
+        for found in report.values
+        if (found.policy, found.metric, found.estimator) == (policy, metric, estimator)
+    )
+
+
+def expected_reward(examples: pd.DataFrame, action_id: str) -> np.ndarray:
+    worn = np.array([any(contact.action_id == action_id for contact in contacts) for contacts in examples["contacts"]])
+    weather, age = examples["context.weather"].to_numpy(), examples["customer.age"].to_numpy()
+    return chance(weather, age, worn, action_id) * (1.0 if action_id == ACTIONS[2] else VALUE)
+
+
+@pytest.mark.parametrize("estimator", ["ips", "snips", "dr"])
+def test_each_policys_value_is_near_the_truth(examples: pd.DataFrame, report: EvaluationReport, estimator: str) -> None:
+    later = examples[examples["decided_at"] > report.since]
+    by_action = np.stack([expected_reward(later, name) for name in ACTIONS], axis=1)
+    truth = {"uniform": by_action.mean(), **{f"always-{a}": by_action[:, i].mean() for i, a in enumerate(ACTIONS)}}
+    for policy, true in truth.items():
+        found = value_of(report, policy, estimator=estimator)
+        error = (found.high - found.low) / 3.92
+        assert abs(found.value - true) < 4 * error, policy
+
+
+def test_the_model_beats_every_constant_and_uniform(report: EvaluationReport) -> None:
+    for other in ("best_constant", "uniform", *(f"always-{action_id}" for action_id in ACTIONS)):
+        difference = report.difference(other)
+        assert difference is not None
+        assert difference.low > 0.5, other
+
+
+def test_only_decisions_after_everything_the_model_used_count(
+    examples: pd.DataFrame, good: Bundle, report: EvaluationReport
+) -> None:
+    assert report.since == good.manifest.trained_until
+    assert report.n_decisions == (examples["decided_at"] > good.manifest.trained_until).sum() == 1500
+
+
+def test_with_a_champion_decisions_must_be_later_than_both(examples: pd.DataFrame, good: Bundle) -> None:
+    younger = bundle_from(examples, seed=2)
+    later = msgspec.structs.replace(
+        younger,
+        manifest=msgspec.structs.replace(
+            younger.manifest, trained_until=good.manifest.trained_until + timedelta(hours=10)
+        ),
+        sha256="other",
+    )
+    found = evaluate(good, examples, tiny_catalog(), champion=later)
+    assert found.since == later.manifest.trained_until
+    assert found.n_decisions < 1500
+    assert found.champion_version == later.manifest.version
+
+
+def test_a_champion_is_not_compared_with_itself(examples: pd.DataFrame, good: Bundle) -> None:
+    found = evaluate(good, examples, tiny_catalog(), champion=good)
+    assert found.champion_version is None
+    assert found.difference("champion") is None
+
+
+def test_too_few_later_decisions_are_refused(examples: pd.DataFrame, good: Bundle) -> None:
+    with pytest.raises(DataError, match="150 drawn decisions are later"):
+        evaluate(good, examples.iloc[: 4500 + 150], tiny_catalog())
+
+
+def test_a_report_is_a_table_and_json(report: EvaluationReport) -> None:
+    table = report.table()
+    assert len(table) == len(report.values) + len(report.differences)
+    assert msgspec.json.decode(msgspec.json.encode(report), type=EvaluationReport) == report
+
+
+def test_a_reward_model_never_met_the_customer_that_it_predicts(examples: pd.DataFrame, good: Bundle) -> None:
+    catalog, features = tiny_catalog(), good.manifest.features
+    decisions = drawn_decisions(examples.tail(800), catalog)
+    encoded = candidate_rows(features, decisions, catalog)
+    in_fold = np.array([zlib.crc32(str(c).encode()) % FOLDS == 0 for c in examples["customer_id"]])
+    changed = examples.assign(reward=np.where(in_fold, 1000.0, examples["reward"]))
+    before, after = (
+        cross_fitted(features, encoded, frame, decisions, catalog, ("reward",), seed=1)["reward"]
+        for frame in (examples, changed)
+    )
+    own = np.array([zlib.crc32(str(c).encode()) % FOLDS == 0 for c in decisions.examples["customer_id"]])
+    np.testing.assert_array_equal(before[own], after[own])
+    assert (before[~own] != after[~own]).any()
+
+
+def test_the_gate_passes_a_better_challenger_and_refuses_a_worse_one(
+    examples: pd.DataFrame, good: Bundle, bad: Bundle
+) -> None:
+    better = judge(evaluate(good, examples, tiny_catalog(), champion=bad))
+    assert better.passes, better.against
+    worse = judge(evaluate(bad, examples, tiny_catalog(), champion=good))
+    assert len(worse.against) == 3
+    assert "the champion (version" in worse.against[0]
+
+
+def test_a_first_model_that_is_worse_than_uniform_is_refused(examples: pd.DataFrame, bad: Bundle) -> None:
+    verdict = judge(evaluate(bad, examples, tiny_catalog()))
+    assert not verdict.passes
+    assert "measurably worse" in verdict.against[0]
+
+
+def found_report(
+    champion_version: str | None = "1", *, effective: float = 500.0, **differences: Any
+) -> EvaluationReport:
+    """A report with these paired differences (value, low, high) on reward, by DR."""
+    known = {"champion": (0.2, 0.1, 0.3), "best_constant": (0.2, 0.1, 0.3), "uniform": (0.2, 0.1, 0.3), **differences}
+    if champion_version is None:
+        del known["champion"]
+    return EvaluationReport(
+        domain="tiny", version="2", run_id="r", bundle_sha256="b", champion_version=champion_version,
+        champion_sha256="a", since=NOW, n_decisions=1000, n_customers=900,
+        best_constant={"home_hero": "umbrella"}, logged={},
+        values=(PolicyValue("greedy", "reward", "dr", Estimate(1.0, 0.9, 1.1, 1000, effective)),),
+        differences=tuple(
+            PolicyValue("greedy", "reward", "dr", Estimate(*interval, 1000, effective), over=name)
+            for name, interval in known.items()
+        ),
+        warnings=(),
+    )  # fmt: skip
+
+
+def test_every_lower_bound_must_be_above_nothing() -> None:
+    assert judge(found_report()).passes
+    for other in ("champion", "best_constant", "uniform"):
+        verdict = judge(found_report(**{other: (0.1, 0.0, 0.2)}))
+        assert len(verdict.against) == 1, other
+
+
+def test_do_no_harm_accepts_what_is_worse_by_less_than_its_margin() -> None:
+    near = found_report(champion=(0.0, -0.05, 0.05))
+    assert not judge(near).passes
+    assert judge(near, non_inferior=0.05).passes
+    assert not judge(near, non_inferior=0.04).passes
+
+
+def test_a_first_model_needs_no_evidence_but_the_findings_say_that_there_is_none() -> None:
+    verdict = judge(found_report(None, best_constant=(0.1, -0.1, 0.3), uniform=(0.1, -0.1, 0.3)))
+    assert verdict.passes
+    assert [finding.rsplit(": ", 1)[1] for finding in verdict.findings] == ["no evidence of a difference"] * 2
+
+
+def test_too_little_overlap_is_no_evidence() -> None:
+    assert not judge(found_report(effective=20.0)).passes
+    assert judge(found_report(None, effective=20.0)).passes
+
+
+def test_what_was_rolled_back_stays_out() -> None:
+    assert judge(found_report(), rolled_back="2026-01-01 complaints").against == (
+        "it was rolled back: 2026-01-01 complaints",
+    )

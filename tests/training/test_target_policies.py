@@ -1,0 +1,98 @@
+import numpy as np
+import pandas as pd
+
+from decisioning.catalog import NO_ACTION
+from storage.settings import Settings
+from tests.builders import action
+from tests.training.tiny_shop import ACTIONS, NOW, tiny_catalog, tiny_examples
+from training.graph_scorer import GraphScorer
+from training.target_policies import (
+    always,
+    best_constant,
+    candidate_rows,
+    constant_ranking,
+    drawn_decisions,
+    greedy,
+    priorities,
+    uniform,
+)
+from training.training_run import train
+
+
+def test_greedy_takes_the_highest_and_ties_share() -> None:
+    assert greedy(np.array([[1.0, 3.0, 3.0], [2.0, -np.inf, 1.0]])).tolist() == [[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]
+
+
+def test_only_drawn_rows_of_known_actions_count() -> None:
+    examples = tiny_examples(30)
+    examples.loc[:9, "drawn"] = False
+    examples.loc[10, "action_id"] = "gone"
+    decisions = drawn_decisions(examples, tiny_catalog())
+    assert len(decisions.examples) == 19
+    assert decisions.actions == ACTIONS
+
+
+def test_a_candidate_that_the_catalogue_lost_cannot_be_chosen() -> None:
+    examples = tiny_examples(30)
+    examples["candidates"] = [(*ACTIONS, "gone")] * 30
+    examples["context_weights"] = [(1.0, 2.0, 1.0, 5.0)] * 30
+    decisions = drawn_decisions(examples, tiny_catalog())
+    assert decisions.actions == ACTIONS
+    assert decisions.context_weight[0].tolist() == [1.0, 2.0, 1.0]
+
+
+def narrow_examples() -> pd.DataFrame:
+    """Six decisions; in the last three, umbrella could not be chosen."""
+    examples = tiny_examples(300).head(6).copy()
+    examples["action_id"] = ["umbrella", "umbrella", "sunglasses", "sunglasses", NO_ACTION, "sunglasses"]
+    examples["candidates"] = [ACTIONS] * 3 + [ACTIONS[1:]] * 3
+    examples["context_weights"] = [(1.0,) * 3] * 3 + [(1.0,) * 2] * 3
+    return examples
+
+
+def test_every_policy_stays_within_what_could_have_been_chosen() -> None:
+    decisions = drawn_decisions(narrow_examples(), tiny_catalog())
+    ranking = {"home_hero": ["umbrella", NO_ACTION, "sunglasses"]}
+    constant = best_constant(decisions, ranking)
+    for target in (uniform(decisions), constant, always(decisions, "umbrella", constant)):
+        assert target.sum(axis=1).tolist() == [1.0] * 6
+        assert not target[~decisions.available].any()
+    assert constant.argmax(axis=1).tolist() == [0, 0, 0, 2, 2, 2]
+
+
+def test_an_unknown_placement_has_no_constant_so_anything_goes() -> None:
+    decisions = drawn_decisions(narrow_examples(), tiny_catalog())
+    np.testing.assert_array_equal(best_constant(decisions, {}), uniform(decisions))
+
+
+def test_the_best_constant_is_not_fooled_by_who_was_shown_what() -> None:
+    n = 4000
+    rng = np.random.default_rng(0)
+    keen = rng.random(n) < 0.5
+    umbrella_chance = np.where(keen, 0.8, 0.1)  # umbrellas go to the keen, who buy anything
+    umbrella = rng.random(n) < umbrella_chance
+    success = rng.random(n) < np.where(keen, 0.6, 0.1) + np.where(umbrella, 0.0, 0.1)
+    examples = tiny_examples(n).assign(
+        action_id=np.where(umbrella, "umbrella", "sunglasses"),
+        probability=np.where(umbrella, umbrella_chance, 1 - umbrella_chance),
+        candidates=[ACTIONS[:2]] * n,
+        context_weights=[(1.0, 1.0)] * n,
+        success=success.astype(int),
+        reward=success.astype(float),
+    )
+    assert examples.groupby("action_id")["reward"].mean().idxmax() == "umbrella"
+    ranking = constant_ranking(drawn_decisions(examples, tiny_catalog()), "reward")
+    assert ranking["home_hero"][0] == "sunglasses"
+
+
+def test_priority_is_propensity_times_weight_value_and_lever() -> None:
+    examples, catalog = tiny_examples(600), tiny_catalog()
+    bundle = train(examples, Settings(), catalog=catalog, now=NOW, register=False).bundle
+    examples["context_weights"] = [(1.0, 3.0, 1.0)] * 600
+    decisions = drawn_decisions(examples, catalog)
+    encoded = candidate_rows(bundle.manifest.features, decisions, catalog)
+    scorer = GraphScorer(bundle.graph)
+    levered = tiny_catalog(action("unused"))
+    ranked = priorities(scorer, encoded, decisions, levered)
+    propensity = scorer.score(encoded).reshape(600, 3)
+    np.testing.assert_allclose(ranked, propensity * [10.0, 30.0, 1.0])
