@@ -1,22 +1,17 @@
-"""The contract between training and serving: a manifest, and how values become model input.
+"""The contract between training and serving: a graph, and a manifest that says what it needs.
 
 A bundle is one ONNX graph (calibration inside) and this manifest. Training writes it, the service
-verifies it. Both turn values into float32 columns with the functions here, so that what was learnt
-from and what is scored are the same numbers in the same order.
+verifies it before it serves it. `encoding` turns values into the graph's input.
 """
 
 import hashlib
-import math
-from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from decisioning.catalog import Scalar
 from decisioning.errors import BundleError
 
 FORMAT = 1
@@ -134,70 +129,3 @@ def check_probe(manifest: Manifest, scores: NDArray[np.floating]) -> None:
             f"the probe of model {manifest.version} differs by {error:.2g}, at most {PROBE_TOLERANCE:g} is allowed;"
             " the graph does not score here as it did where it was built"
         )
-
-
-def encode_value(feature: ModelFeature, value: Scalar | datetime) -> float:
-    """One value as the model sees it; NaN when it is missing.
-
-    >>> colour = ModelFeature("colour", "customer", "category", ("blue", "red"))
-    >>> [encode_value(colour, value) for value in ("red", "green", None)]
-    [1.0, 2.0, nan]
-
-    Raises:
-        TypeError: The value is not of the feature's kind.
-    """
-    if value is None:
-        return math.nan
-    if feature.kind == "category":
-        if not isinstance(value, str | bool | int):
-            raise TypeError(f"'{feature.name}' is {value!r}, must be a text")
-        return _category_codes(feature).get(str(value), float(len(feature.categories)))
-    if feature.kind == "time":
-        if isinstance(value, str):
-            value = datetime.fromisoformat(value)
-        if not isinstance(value, datetime) or feature.base is None:
-            raise TypeError(f"'{feature.name}' is {value!r}, must be a time")
-        return (value - feature.base).total_seconds()
-    if not isinstance(value, bool | int | float):
-        raise TypeError(f"'{feature.name}' is {value!r}, must be a number")
-    return float(value)
-
-
-def encode_column(feature: ModelFeature, values: Iterable[Scalar | datetime]) -> NDArray[np.float32]:
-    """Many values of one feature, `(n,)`; the same numbers as `encode_value`, one by one."""
-    if feature.kind == "category":
-        codes, other = _category_codes(feature), float(len(feature.categories))
-        return np.array(
-            [math.nan if value is None or value != value else codes.get(str(value), other) for value in values],
-            dtype=np.float32,
-        )
-    if feature.kind == "number" and isinstance(values, np.ndarray) and values.dtype.kind in "bfiu":
-        return values.astype(np.float32)
-    return np.array([encode_value(feature, value) for value in values], dtype=np.float32)
-
-
-def encode_rows(
-    features: Sequence[ModelFeature],
-    shared: Mapping[str, Scalar],
-    per_candidate: Sequence[Mapping[str, Scalar]],
-) -> NDArray[np.float32]:
-    """Model input for the candidates of one decision, `(n_candidates, n_features)`.
-
-    `shared` holds the customer's and the request's values, `per_candidate` the action's and the
-    contact history's. A feature that is in neither is missing.
-
-    Raises:
-        TypeError: A value is not of its feature's kind.
-    """
-    rows = np.empty((len(per_candidate), len(features)), dtype=np.float32)
-    for column, feature in enumerate(features):
-        if feature.source in ("action", "history"):
-            rows[:, column] = [encode_value(feature, candidate.get(feature.name)) for candidate in per_candidate]
-        else:
-            rows[:, column] = encode_value(feature, shared.get(feature.name))
-    return rows
-
-
-@lru_cache(maxsize=4096)
-def _category_codes(feature: ModelFeature) -> dict[str, float]:
-    return {level: float(code) for code, level in enumerate(feature.categories)}

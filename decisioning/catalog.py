@@ -5,7 +5,6 @@ Durations are ISO 8601 (`P7D`, `PT30M`), money is in `currency`.
 """
 
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -187,6 +186,7 @@ class Catalog:
         self.channels = {channel.id: channel for channel in content.channels}
         self.placements = {placement.id: placement for placement in content.placements}
         self.actions = {action.id: action for action in content.actions}
+        self._treatments = {(action.id, t.channel): t for action in content.actions for t in action.treatments}
         self._rules: dict[str, Rule] = {}
         mistakes = _mistakes(content)
         for path, source in _rule_sources(content):
@@ -196,30 +196,39 @@ class Catalog:
                 mistakes.append(f"{path}: {error}")
         if mistakes:
             raise CatalogError(mistakes)
+        self._engagement = {
+            action.id: tuple(
+                (part, self._rules[source]) for part, source in _engagement_policy(action) if source != "true"
+            )
+            for action in content.actions
+        }
 
     def rule(self, source: str) -> Rule:
         """The compiled form of a rule that stands in this catalogue."""
         return self._rules[source]
 
-    @cached_property
-    def fallbacks(self) -> tuple[Action, ...]:
-        """Live fallback actions, in the order of the files."""
-        return tuple(action for action in self.content.actions if action.fallback and action.status == "live")
+    def engagement_policy(self, action: Action) -> tuple[tuple[str, Rule], ...]:
+        """The action's rules that can be false, each with its part: eligibility, applicability, suitability."""
+        return self._engagement[action.id]
 
     def treatment(self, action: Action, placement: Placement) -> Treatment | None:
         """The action's rendering for the placement's channel, if it has one."""
-        return next((t for t in action.treatments if t.channel == placement.channel), None)
+        return self._treatments.get((action.id, placement.channel))
+
+
+def _engagement_policy(action: Action) -> tuple[tuple[str, str], ...]:
+    return (
+        ("eligibility", action.eligibility),
+        ("applicability", action.applicability),
+        ("suitability", action.suitability),
+    )
 
 
 def _rule_sources(content: Content) -> list[tuple[str, str]]:
     sources = []
     for action in content.actions:
         path = f"actions[{action.id}]"
-        sources += [
-            (f"{path}.eligibility", action.eligibility),
-            (f"{path}.applicability", action.applicability),
-            (f"{path}.suitability", action.suitability),
-        ]
+        sources += [(f"{path}.{part}", source) for part, source in _engagement_policy(action)]
         sources += [(f"{path}.context_weights[{i}].when", w.when) for i, w in enumerate(action.context_weights)]
     return sources
 

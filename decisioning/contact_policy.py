@@ -1,5 +1,6 @@
 """Contact policies: when an action is suppressed because the customer was contacted enough."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
@@ -25,35 +26,47 @@ class PastContact(Contactable, Protocol):
     def at(self) -> datetime: ...  # noqa: D102
 
 
-def suppressing(
-    proposed: Contactable, policies: Sequence[ContactPolicy], contacts: Sequence[PastContact], *, now: datetime
-) -> ContactPolicy | None:
-    """The first policy that forbids one more such contact, or None. Showing nothing is no contact.
+class ContactCounts:
+    """How often a customer was contacted, by what each policy counts together.
 
-    A contact exactly one window old no longer counts.
+    Counted once per decision, so that asking about a candidate costs one look-up per policy,
+    however long the history is. A contact exactly one window old no longer counts.
 
     >>> from datetime import timedelta
     >>> from decisioning.profile import Contact
     >>> once_a_day = ContactPolicy("once_a_day", limit=1, within=timedelta(days=1), per="group")
     >>> seen = [Contact("a", "cards", "web", datetime(2026, 1, 1, 9))]
     >>> proposed = Contact("b", "cards", "email", datetime(2026, 1, 1, 20))
-    >>> suppressing(proposed, [once_a_day], seen, now=datetime(2026, 1, 1, 20)).id
+    >>> ContactCounts([once_a_day], seen, now=datetime(2026, 1, 1, 20)).suppressing(proposed).id
     'once_a_day'
-    >>> suppressing(proposed, [once_a_day], seen, now=datetime(2026, 1, 2, 9)) is None
+    >>> ContactCounts([once_a_day], seen, now=datetime(2026, 1, 2, 9)).suppressing(proposed) is None
     True
     """
-    if proposed.action_id == NO_ACTION:
+
+    __slots__ = ("_counts", "_policies")
+
+    def __init__(self, policies: Sequence[ContactPolicy], contacts: Sequence[PastContact], *, now: datetime) -> None:
+        self._policies = policies
+        self._counts = [
+            Counter(_counted_by(policy, contact) for contact in contacts if now - contact.at < policy.within)
+            for policy in policies
+        ]
+
+    def suppressing(self, proposed: Contactable) -> ContactPolicy | None:
+        """The first policy that forbids one more such contact, or None. Showing nothing is no contact."""
+        if proposed.action_id == NO_ACTION:
+            return None
+        for policy, counts in zip(self._policies, self._counts, strict=True):
+            key = _counted_by(policy, proposed)
+            if (policy.only is None or policy.only == key) and counts[key] >= policy.limit:
+                return policy
         return None
-    for policy in policies:
-        if policy.only is not None and _counted_by(policy, proposed) != policy.only:
-            continue
-        count = sum(
-            now - contact.at < policy.within and _counted_by(policy, contact) == _counted_by(policy, proposed)
-            for contact in contacts
-        )
-        if count >= policy.limit:
-            return policy
-    return None
+
+    def add(self, contact: Contactable) -> None:
+        """One more contact, now."""
+        if contact.action_id != NO_ACTION:
+            for policy, counts in zip(self._policies, self._counts, strict=True):
+                counts[_counted_by(policy, contact)] += 1
 
 
 def _counted_by(policy: ContactPolicy, contact: Contactable) -> str:

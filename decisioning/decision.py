@@ -6,7 +6,7 @@ Pure functions over values. The engine calls them in this order, scores between 
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,10 +16,10 @@ from decisioning import eligibility
 from decisioning.arbitration import priority, scaled
 from decisioning.assignment import assignments
 from decisioning.catalog import Action, Catalog, Placement, Scalar
-from decisioning.contact_policy import suppressing
+from decisioning.contact_policy import ContactCounts
 from decisioning.eligibility import Eligible
 from decisioning.errors import RequestError, UnknownAction, UnknownPlacement
-from decisioning.profile import Contact, HotProfile, history_features
+from decisioning.profile import Contact, HotProfile
 from decisioning.record import Assignment, Candidate, Drop, PolicyVersion, ShownSlot
 from decisioning.request import DecisionRequest
 from decisioning.rules import RuleScope
@@ -106,44 +106,25 @@ def narrow(
     engaged, disengaged = eligibility.engaged(allowed.actions, catalog, placement, scope)
     kept: list[Eligible] = []
     dropped = [*live.dropped, *allowed.dropped, *disengaged]
-    for candidate in engaged:
-        drop = _contacted_enough(candidate, catalog, placement, hot, now)
-        if drop is None:
-            kept.append(candidate)
-        else:
-            dropped.append(drop)
-    return Narrowed(assigned, tuple(kept), tuple(dropped))
-
-
-def _contacted_enough(
-    candidate: Eligible, catalog: Catalog, placement: Placement, hot: HotProfile | None, now: datetime
-) -> Drop | None:
-    action, policies = candidate.action, catalog.content.contact_policies
+    policies = catalog.content.contact_policies
     if hot is None:
-        unlimited = suppressing(contact_of(candidate.action, placement, now), _closed(policies), (), now=now) is None
-        return None if unlimited else Drop(action.id, "contact_policy", "CONTACTS_UNKNOWN", "hot state cannot be read")
-    policy = suppressing(contact_of(candidate.action, placement, now), policies, hot.contacts, now=now)
-    if policy is None:
-        return None
-    return Drop(action.id, "contact_policy", "CAP_REACHED", f"{policy.id}: {policy.limit} within {policy.within}")
-
-
-def _closed(policies: Sequence[Any]) -> list[Any]:
-    """The same policies with nothing left under them."""
-    return [msgspec.structs.replace(policy, limit=0) for policy in policies]
+        policies = tuple(msgspec.structs.replace(policy, limit=0) for policy in policies)
+    counts = ContactCounts(policies, hot.contacts if hot else (), now=now)
+    for candidate in engaged:
+        policy = counts.suppressing(contact_of(candidate.action, placement, now))
+        if policy is None:
+            kept.append(candidate)
+        elif hot is None:
+            dropped.append(Drop(candidate.action.id, "contact_policy", "CONTACTS_UNKNOWN", "hot state cannot be read"))
+        else:
+            detail = f"{policy.id}: {policy.limit} within {policy.within}"
+            dropped.append(Drop(candidate.action.id, "contact_policy", "CAP_REACHED", detail))
+    return Narrowed(assigned, tuple(kept), tuple(dropped))
 
 
 def contact_of(action: Action, placement: Placement, now: datetime) -> Contact:
     """What showing this action here would count as."""
     return Contact(action.id, action.group, placement.channel, now)
-
-
-def per_candidate_values(narrowed: Narrowed, contacts: Sequence[Contact], *, now: datetime) -> list[dict[str, Scalar]]:
-    """What the model sees of each candidate beside the customer: its attributes and its history."""
-    return [
-        {**candidate.action.scope(), **history_features(candidate.action, contacts, now=now)}
-        for candidate in narrowed.eligible
-    ]
 
 
 def plan(

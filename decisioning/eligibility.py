@@ -84,17 +84,15 @@ def engaged(
     kept: list[Eligible] = []
     dropped: list[Drop] = []
     for action in actions:
-        seen = action.scope()
         try:
-            for part in ("eligibility", "applicability", "suitability"):
-                source = getattr(action, part)
-                if not catalog.rule(source).holds(scope, seen):
-                    dropped.append(Drop(action.id, "engagement_policy", part.upper(), source))
+            for part, rule in catalog.engagement_policy(action):
+                if not rule.holds(scope, action):
+                    dropped.append(Drop(action.id, "engagement_policy", part.upper(), rule.source))
                     break
             else:
                 weight = 1.0
                 for context_weight in action.context_weights:
-                    if catalog.rule(context_weight.when).holds(scope, seen):
+                    if catalog.rule(context_weight.when).holds(scope, action):
                         weight *= context_weight.weight
                 treatment = catalog.treatment(action, placement)
                 kept.append(Eligible(action, treatment.id if treatment else None, weight))

@@ -1,5 +1,6 @@
 """What one decision knows about its customer."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -41,24 +42,27 @@ class StoredFeatures(msgspec.Struct, frozen=True):
     as_of: datetime | None
 
 
-def history_features(action: Action, contacts: Sequence[Contact], *, now: datetime) -> dict[str, float]:
-    """How often the customer was contacted in the last seven days: at all, with this group, this action.
+class ContactHistory:
+    """How often the customer was contacted in the last seven days; the model learns fatigue from it.
 
-    Exactly seven days ago no longer counts. The model learns fatigue from these.
+    Exactly seven days ago no longer counts.
 
-    >>> action = Action(id="a", name="A", group="g", goal="o")
     >>> seen = [Contact("b", "g", "web", datetime(2026, 1, 6)), Contact("a", "g", "web", datetime(2025, 1, 1))]
-    >>> history_features(action, seen, now=datetime(2026, 1, 7))
-    {'contacts_7d': 1.0, 'group_contacts_7d': 1.0, 'action_contacts_7d': 0.0}
+    >>> ContactHistory(seen, now=datetime(2026, 1, 7)).of(Action(id="a", name="A", group="g", goal="o"))
+    (1, 1, 0)
     """
-    recent = [contact for contact in contacts if now - contact.at < HISTORY_WINDOW]
-    same_group = [contact for contact in recent if contact.group == action.group]
-    same_action = sum(contact.action_id == action.id for contact in same_group)
-    return {
-        "contacts_7d": float(len(recent)),
-        "group_contacts_7d": float(len(same_group)),
-        "action_contacts_7d": float(same_action),
-    }
+
+    __slots__ = ("_actions", "_groups", "_total")
+
+    def __init__(self, contacts: Sequence[Contact], *, now: datetime) -> None:
+        recent = [contact for contact in contacts if now - contact.at < HISTORY_WINDOW]
+        self._total = len(recent)
+        self._groups = Counter(contact.group for contact in recent)
+        self._actions = Counter((contact.group, contact.action_id) for contact in recent)
+
+    def of(self, action: Action) -> tuple[int, int, int]:
+        """Contacts at all, with this action's group, with this action: `HISTORY_FEATURES`."""
+        return self._total, self._groups[action.group], self._actions[action.group, action.id]
 
 
 class ConsentChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from datetime import datetime
 import msgspec
 
 from decisioning.catalog import ContactPolicy
-from decisioning.contact_policy import suppressing
+from decisioning.contact_policy import ContactCounts
 from decisioning.profile import Contact
 from decisioning.slots import FilledSlot, fill_slots
 
@@ -50,13 +50,18 @@ def take(request: ReservationRequest, contacts: Sequence[Contact]) -> tuple[Fill
 
     A slot that is taken is a contact for the slots after it.
     """
+    counts = ContactCounts(request.policies, contacts, now=request.now)
+    counted = 0
 
     def available_after(shown: tuple[int, ...]) -> list[int]:
-        so_far = (*contacts, *(request.candidates[index] for index in shown))
+        nonlocal counted
+        for index in shown[counted:]:
+            counts.add(request.candidates[index])
+        counted = len(shown)
         return [
             index
             for index, candidate in enumerate(request.candidates)
-            if index not in shown and suppressing(candidate, request.policies, so_far, now=request.now) is None
+            if index not in shown and counts.suppressing(candidate) is None
         ]
 
     return fill_slots(request.order, request.slots, available_after)

@@ -7,7 +7,7 @@ drops the action, because `!(customer.age > 30)` must not hold for a customer wi
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import cel
 
@@ -15,6 +15,14 @@ ROOTS = ("customer", "context", "action", "now")
 MAX_LENGTH = 2000
 # A comprehension can run for seconds on a long list, and the runtime has no cost limit.
 BANNED_FUNCTIONS = ("all", "exists", "exists_one", "filter", "map")
+
+
+class Described(Protocol):
+    """Something with attributes that a rule may name."""
+
+    def scope(self) -> Mapping[str, Any]:
+        """Attributes by name."""
+        ...
 
 
 class RuleFailure(Exception):
@@ -49,8 +57,8 @@ class Rule:
         self.source = source
         self.per_action = "action" in self._program.variables()
 
-    def holds(self, scope: "RuleScope", action: Mapping[str, Any] | None = None) -> bool:
-        """Whether the rule is true.
+    def holds(self, scope: "RuleScope", action: "Described | None" = None) -> bool:
+        """Whether the rule is true, of `action` where it speaks of one.
 
         Raises:
             RuleFailure: It could not be evaluated, or its result is not a boolean.
@@ -60,7 +68,7 @@ class Rule:
             if known is None:
                 known = scope.results[self.source] = self._evaluate(scope)
         else:
-            scope.context.add_variable("action", dict(action or {}))
+            scope.context.add_variable("action", action.scope() if action else {})
             known = self._evaluate(scope)
         if isinstance(known, RuleFailure):
             raise known

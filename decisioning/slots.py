@@ -95,7 +95,8 @@ def fill_slots(
     """The first available candidate in the drawn order, per slot.
 
     `available_after(shown)` returns the candidates that may still be shown once those in `shown`
-    have been; asked anew for every slot, since taking one may close others (a group's cap).
+    have been, without these; asked anew for every slot, since taking one may close others (a
+    group's cap).
 
     >>> fill_slots([2, 0, 1], 2, lambda shown: [i for i in (0, 1, 2) if i not in shown])
     (FilledSlot(chosen=2, available=(0, 1, 2)), FilledSlot(chosen=0, available=(0, 1)))
@@ -103,8 +104,9 @@ def fill_slots(
     filled: list[FilledSlot] = []
     shown: tuple[int, ...] = ()
     for _ in range(slots):
-        free = tuple(sorted(set(available_after(shown)) - set(shown)))
-        chosen = next((candidate for candidate in order if candidate in free), None)
+        free = tuple(available_after(shown))
+        could = frozenset(free)
+        chosen = next((candidate for candidate in order if candidate in could), None)
         if chosen is None:
             break
         filled.append(FilledSlot(chosen, free))
@@ -120,7 +122,8 @@ def slot_probability(spread: Distribution, slot: FilledSlot) -> float:
     0.75
     """
     free = np.array(slot.available)
-    front = free[spread.tiers[free] == spread.tiers[free].min()]
-    if slot.chosen not in front:
-        raise ArithmeticError(f"candidate {slot.chosen} was chosen while {front.tolist()} were ahead of it")
-    return float(spread.weights[slot.chosen] / spread.weights[front].sum())
+    tiers = spread.tiers[free]
+    tier = tiers.min()
+    if spread.tiers[slot.chosen] != tier:
+        raise ArithmeticError(f"candidate {slot.chosen} was chosen while others of tier {tier} were ahead of it")
+    return float(spread.weights[slot.chosen] / spread.weights[free[tiers == tier]].sum())

@@ -3,9 +3,9 @@
 Imports of libraries that take seconds stand inside the commands that need them.
 """
 
+import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -312,7 +312,9 @@ def _now() -> datetime:
 def main(run: Callable[[], Any] = app) -> None:
     """The console script: an error of ours is one clear line and exit code 1."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    warnings.filterwarnings("ignore", category=DeprecationWarning)  # libraries' own, nothing a user can act on
+    # LightGBM's threads otherwise spin while they wait, which beside another process costs many times the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.captureWarnings(True)  # libraries' own, to nowhere: nothing that a user can act on
     try:
         run()
     except NextmoveError as error:

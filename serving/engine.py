@@ -17,10 +17,10 @@ import msgspec
 from ulid import ULID
 
 from decisioning import decision as funnel
-from decisioning.bundle import ModelFeature, encode_rows, encode_value
 from decisioning.catalog import Catalog, Placement, Scalar
+from decisioning.encoding import RowEncoder
 from decisioning.errors import DecisionConflict, NextmoveError, OutcomeConflict, RequestError, StoreError, UnknownAction
-from decisioning.profile import HotProfile
+from decisioning.profile import ContactHistory, HotProfile
 from decisioning.record import DecisionRecord, ModelVersion, OutcomeRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take
@@ -74,6 +74,20 @@ class _Facts(NamedTuple):
         return {**request.context, **self.features, "placement": placement.id, "channel": placement.channel}
 
 
+class _Model(NamedTuple):
+    """A scorer, what turns values into its input, and what records call it."""
+
+    scorer: Scorer
+    encoder: RowEncoder
+    version: ModelVersion
+
+    @classmethod
+    def of(cls, scorer: Scorer) -> "_Model":
+        manifest = scorer.manifest
+        version = ModelVersion(name=manifest.name, version=manifest.version, bundle_sha256=scorer.sha256)
+        return cls(scorer, RowEncoder(manifest.features), version)
+
+
 class OutcomeResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one reported outcome."""
 
@@ -104,6 +118,15 @@ class Engine:
         self._ledger = ledger
         self._key = draw_key
 
+    @property
+    def scorer(self) -> Scorer | None:
+        """The model that scores now."""
+        return self._model.scorer if self._model else None
+
+    @scorer.setter
+    def scorer(self, scorer: Scorer | None) -> None:
+        self._model = _Model.of(scorer) if scorer is not None else None
+
     async def decide(self, request: DecisionRequest, *, now: datetime) -> DecisionRecord:
         """Answer one request; the record is durable when this returns, except in preview.
 
@@ -112,11 +135,11 @@ class Engine:
             StoreError: The ledger does not take records now; nothing may be shown.
         """
         laps = self.timers.start()
-        catalog, scorer = self.catalog, self.scorer  # one version of each for the whole decision
+        catalog, model = self.catalog, self._model  # one version of each for the whole decision
         now = request.now or now
         placement = funnel.placement_of(catalog, request)
-        if scorer is not None:
-            _check_context(request, scorer.manifest.features)
+        if model is not None:
+            _check_context(request, model.encoder)
         digest, live = _digest(request), request.mode == "live"
         if live and request.decision_id is not None:
             first = await self._first_answer(request.decision_id, digest)
@@ -131,13 +154,13 @@ class Engine:
         laps.lap("narrow")
 
         planned, reason = funnel.NOTHING, facts.reason
-        if facts.hot is None or scorer is None:
+        if facts.hot is None or model is None:
             planned, reason = funnel.plan_fallback(narrowed), reason if facts.hot is None else MODEL_UNAVAILABLE
         elif narrowed.has_choice:
-            values = funnel.per_candidate_values(narrowed, contacts, now=now)
-            rows = encode_rows(scorer.manifest.features, facts.shared(request, placement), values)
+            actions = [candidate.action for candidate in narrowed.eligible]
+            rows = model.encoder.rows(facts.shared(request, placement), actions, ContactHistory(contacts, now=now))
             laps.lap("encode")
-            propensities = scorer.score(rows)
+            propensities = model.scorer.score(rows)
             laps.lap("score")
             planned = funnel.plan(narrowed, propensities, placement, decision_id=decision_id, key=self._key.secret)
         laps.lap("plan")
@@ -190,7 +213,7 @@ class Engine:
             reason=reason,
             reason_detail=REASON_DETAILS[reason],
             policy=funnel.policy_version(placement),
-            model=_model_version(scorer),
+            model=model.version if model else None,
             catalog_version=catalog.version,
             key_id=self._key.key_id,
         )
@@ -330,14 +353,12 @@ class Engine:
         )
 
 
-def _check_context(request: DecisionRequest, features: Sequence[ModelFeature]) -> None:
-    """Refuse a context value that is not of the kind of the feature that it names."""
-    for feature in features:
-        if feature.source in ("customer", "context") and feature.name in request.context:
-            try:
-                encode_value(feature, request.context[feature.name])
-            except (TypeError, ValueError) as error:
-                raise RequestError(f"context.{feature.name}: {error}", where=f"context.{feature.name}") from error
+def _check_context(request: DecisionRequest, encoder: RowEncoder) -> None:
+    try:
+        encoder.check(request.context)
+    except (TypeError, ValueError) as error:
+        name = next((name for name in request.context if f"'{name}'" in str(error)), "")
+        raise RequestError(f"context: {error}", where=f"context.{name}") from error
 
 
 def _digest(body: DecisionRequest | OutcomeReport) -> str:
@@ -349,9 +370,3 @@ def _conflict(decision_id: str, first: DecisionRecord | None) -> DecisionConflic
         f"decision_id '{decision_id}' was already used with another body; send a new id, or the same body",
         first=first,
     )
-
-
-def _model_version(scorer: Scorer | None) -> ModelVersion | None:
-    if scorer is None:
-        return None
-    return ModelVersion(name=scorer.manifest.name, version=scorer.manifest.version, bundle_sha256=scorer.sha256)

@@ -1,0 +1,1 @@
+"""Learning: data domains, the model, its export, evaluation and promotion."""

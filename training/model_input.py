@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decisioning.bundle import ModelFeature, encode_column, encode_value
+from decisioning.bundle import ModelFeature
 from decisioning.catalog import Catalog
+from decisioning.encoding import encode_column, encode_value
 from decisioning.errors import DataError
-from decisioning.profile import HISTORY_FEATURES, history_features
+from decisioning.profile import HISTORY_FEATURES, ContactHistory
 from training.examples import CONTEXT, CUSTOMER
 
 Kind = Literal["number", "category", "time"]
@@ -158,31 +159,16 @@ def _conforming(kind: Kind, value: Any) -> Any:
 def _history(
     examples: pd.DataFrame, catalog: Catalog, rows: NDArray[np.int64], names: Sequence[str], codes: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """`history_features` of each pair, `(n_pairs, 3)`.
-
-    Of a customer, all actions of one group that were not shown lately have the same, so it is asked
-    once for them: a decision with fifty candidates asks about five times.
-    """
-    found = np.zeros((len(rows), len(HISTORY_FEATURES)), dtype=np.float32)
-    contacts = examples["contacts"].tolist()
-    some = np.array([bool(each) for each in contacts], dtype=bool)
-    asked = np.flatnonzero(some[rows])
+    """`ContactHistory` of each pair, `(n_pairs, 3)`."""
     actions = [catalog.actions[name] for name in names]
-    decided_at = examples["decided_at"].tolist()
-    times: dict[int, Any] = {row: decided_at[row].to_pydatetime() for row in np.flatnonzero(some).tolist()}
-    contacted = {row: {contact.action_id for contact in contacts[row]} for row in times}
-    known: dict[tuple[int, str, str], int] = {}
-    distinct: list[list[float]] = []
-    place = np.empty(len(asked), dtype=np.int64)
-    for index, (row, code) in enumerate(zip(rows[asked].tolist(), codes[asked].tolist(), strict=True)):
-        action = actions[code]
-        key = (row, action.group, action.id if action.id in contacted[row] else "")
-        at = known.get(key)
-        if at is None:
-            at = known[key] = len(distinct)
-            counts = history_features(action, contacts[row], now=times[row])
-            distinct.append([counts[name] for name in HISTORY_FEATURES])
-        place[index] = at
-    if distinct:
-        found[asked] = np.array(distinct, dtype=np.float32)[place]
+    histories = {
+        row: ContactHistory(contacts, now=at.to_pydatetime())
+        for row, (contacts, at) in enumerate(zip(examples["contacts"], examples["decided_at"], strict=True))
+        if contacts
+    }
+    found = np.zeros((len(rows), len(HISTORY_FEATURES)), dtype=np.float32)
+    asked = np.flatnonzero(np.isin(rows, list(histories)))
+    if len(asked):
+        pairs = zip(rows[asked].tolist(), codes[asked].tolist(), strict=True)
+        found[asked] = [histories[row].of(actions[code]) for row, code in pairs]
     return found

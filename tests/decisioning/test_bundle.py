@@ -6,16 +6,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from decisioning.bundle import (
     Manifest,
     ModelFeature,
     check_probe,
-    encode_column,
-    encode_rows,
-    encode_value,
     pack,
     unpack,
 )
@@ -23,7 +18,6 @@ from decisioning.errors import BundleError
 
 AGE = ModelFeature("age", "customer", "number")
 CITY = ModelFeature("city", "customer", "category", ("bonn", "ulm"))
-SINCE = ModelFeature("since", "customer", "time", base=datetime(2026, 1, 1, tzinfo=UTC))
 GRAPH = b"graph"
 
 
@@ -70,37 +64,3 @@ def test_a_probe_that_scores_differently_is_refused(scores: list[float]) -> None
     check_probe(manifest(), np.array([0.250009, 0.5]))
     with pytest.raises(BundleError):
         check_probe(manifest(), np.array(scores))
-
-
-def test_levels_have_codes_others_share_one_and_missing_is_nan() -> None:
-    assert [encode_value(CITY, city) for city in ("bonn", "ulm", "rom")] == [0.0, 1.0, 2.0]
-    assert math.isnan(encode_value(CITY, None))
-
-
-def test_time_is_seconds_since_the_base_without_loss() -> None:
-    late = datetime(2026, 11, 21, 18, 0, 1, tzinfo=UTC)
-    assert encode_column(SINCE, [late, late.isoformat()]).tolist() == [np.float32(28_058_401)] * 2
-
-
-@pytest.mark.parametrize(("feature", "value"), [(AGE, "old"), (CITY, 1.5), (SINCE, 3.0)])
-def test_a_value_of_another_kind_is_a_type_error(feature: ModelFeature, value: Any) -> None:
-    with pytest.raises(TypeError, match=feature.name):
-        encode_value(feature, value)
-
-
-@given(st.lists(st.none() | st.floats(width=32) | st.integers(-1000, 1000) | st.booleans(), min_size=1))
-def test_a_column_and_single_values_are_the_same_numbers(values: list[Any]) -> None:
-    one_by_one = np.array([encode_value(AGE, value) for value in values], dtype=np.float32)
-    np.testing.assert_array_equal(encode_column(AGE, values), one_by_one)
-
-
-@given(st.lists(st.none() | st.sampled_from(["bonn", "ulm", "rom", ""]), min_size=1))
-def test_a_column_of_categories_is_the_same_numbers(values: list[Any]) -> None:
-    one_by_one = np.array([encode_value(CITY, value) for value in values], dtype=np.float32)
-    np.testing.assert_array_equal(encode_column(CITY, values), one_by_one)
-
-
-def test_rows_share_what_is_the_customer_s_and_differ_in_what_is_the_action_s() -> None:
-    features = (AGE, ModelFeature("margin", "action", "number"), ModelFeature("contacts_7d", "history", "number"))
-    rows = encode_rows(features, {"age": 41}, [{"margin": 1.0, "contacts_7d": 2.0}, {"contacts_7d": 3.0}])
-    np.testing.assert_array_equal(rows, np.array([[41, 1, 2], [41, np.nan, 3]], dtype=np.float32))

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from decisioning.rules import Rule, RuleFailure, RuleScope
-from tests.builders import NOW
+from tests.builders import NOW, action
 
 
 def scope(**customer: Any) -> RuleScope:
@@ -53,7 +53,8 @@ def test_a_failure_is_repeated_for_the_next_action_with_the_same_rule() -> None:
 
 def test_a_rule_about_the_action_is_evaluated_for_each() -> None:
     rule, seen = Rule("action.margin > 2.0"), scope()
-    assert [rule.holds(seen, {"margin": margin}) for margin in (1.0, 3.0)] == [False, True]
+    actions = [action(attributes={"margin": margin}) for margin in (1.0, 3.0)]
+    assert [rule.holds(seen, each) for each in actions] == [False, True]
 
 
 @pytest.mark.parametrize("source", ["", "a >", "(((", "x" * 2001, "visitor.age > 1", "customer.tags.all(t, t != 'x')"])

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from decisioning.bundle import encode_value
+from decisioning.encoding import encode_value
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from nextmove.sandbox import Sandbox

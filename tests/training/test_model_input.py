@@ -3,9 +3,10 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from decisioning.bundle import ModelFeature, encode_rows
+from decisioning.bundle import ModelFeature
+from decisioning.encoding import RowEncoder
 from decisioning.errors import DataError
-from decisioning.profile import Contact, history_features
+from decisioning.profile import Contact, ContactHistory
 from tests.builders import action
 from tests.training.tiny_shop import ACTIONS, tiny_catalog, tiny_examples
 from training.model_input import MINIMUM_COUNT, encode_pairs, encode_shown, learn_features
@@ -60,8 +61,8 @@ def test_training_and_service_see_the_same_numbers_in_the_same_order() -> None:
             "placement": example["placement"],
             "channel": example["channel"],
         }
-        history = history_features(shown, example["contacts"], now=example["decided_at"].to_pydatetime())
-        served = encode_rows(features, shared, [{**shown.scope(), **history}])
+        history = ContactHistory(example["contacts"], now=example["decided_at"].to_pydatetime())
+        served = RowEncoder(features).rows(shared, [shown], history)
         np.testing.assert_array_equal(served[0], encoded[row])
 
 
