@@ -34,6 +34,8 @@ def encode_value(feature: ModelFeature, value: Scalar | datetime) -> float:
 
 def encode_column(feature: ModelFeature, values: Iterable[Scalar | datetime]) -> NDArray[np.float32]:
     """Many values of one feature, `(n,)`; a missing value may be NaN too, as data frames have it."""
+    if feature.kind == "number" and isinstance(values, np.ndarray) and values.dtype.kind in "bfiu":
+        return values.astype(np.float32)
     encode = encoder(feature)
     return np.array([math.nan if value != value else encode(value) for value in values], dtype=np.float32)
 

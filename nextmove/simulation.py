@@ -21,6 +21,7 @@ from training.tracking import Tracking
 from training.training_run import train
 
 BOARD = "simulation"
+TEST_SHARE = 0.02  # no gate follows, so the newest decisions are learnt from
 SMOOTHING = 1_000  # rounds over which the figure averages
 
 
@@ -46,7 +47,15 @@ def run(settings: Settings, *, rounds: int, seed: int, retrain_every: int, last:
                 examples = combined(logged, ledger_examples(reader, sandbox.catalog, now=now))
             finally:
                 reader.close()
-            trained = train(examples, settings, catalog=sandbox.catalog, now=now, seed=seed, register=False)
+            trained = train(
+                examples,
+                settings,
+                catalog=sandbox.catalog,
+                now=now,
+                seed=seed,
+                test_share=TEST_SHARE,
+                register=False,
+            )
             return OnnxScorer(trained.bundle)
 
         with step("simulate") as progress:

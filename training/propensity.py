@@ -23,7 +23,7 @@ from decisioning.catalog import Catalog
 from decisioning.errors import DataError
 from training.calibration import Calibration, fit_calibration
 from training.model_input import MOST_LEVELS, encode_shown, learn_features
-from training.time_split import TimeSplit, split_by_time
+from training.time_split import TEST_SHARE, TimeSplit, split_by_time
 
 ROUNDS, PATIENCE = 600, 40
 SMALLEST_LEAF, SUCCESSES_A_LEAF = 40, 2
@@ -64,14 +64,17 @@ class PropensityModel:
 
 
 def fit_propensity(
-    examples: pd.DataFrame, catalog: Catalog, *, seed: int
+    examples: pd.DataFrame, catalog: Catalog, *, seed: int, test_share: float = TEST_SHARE
 ) -> tuple[PropensityModel, NDArray[np.float32]]:
     """Fit on the examples' earlier slices; also the model input of all of them, `(n, n_features)`.
+
+    `valid` says how many trees are enough; the model is then fitted again with so many on `train`
+    and `valid` together, since the newest decisions tell most about the next ones.
 
     Raises:
         DataError: The examples cannot be split by time, or a slice has no success or no failure.
     """
-    split = split_by_time(examples["decided_at"])
+    split = split_by_time(examples["decided_at"], test_share=test_share)
     success = examples["success"].to_numpy(dtype=np.int64)
     for name in ("train", "valid", "calibration"):
         rate = success[getattr(split, name)].mean()
@@ -110,22 +113,23 @@ def _fit(
     features: tuple[ModelFeature, ...],
     parameters: Parameters,
 ) -> lgb.Booster:
-    train = lgb.Dataset(
-        rows[split.train],
-        success[split.train],
-        feature_name=column_names(features),
-        categorical_feature=[place for place, feature in enumerate(features) if feature.kind == "category"],
-        params=parameters,
-    )
-    valid = lgb.Dataset(rows[split.valid], success[split.valid], reference=train)
-    booster = lgb.train(
-        parameters,
-        train,
-        num_boost_round=ROUNDS,
-        valid_sets=[valid],
-        callbacks=[lgb.early_stopping(PATIENCE, verbose=False)],
-    )
-    return with_float32_thresholds(booster.model_to_string(num_iteration=booster.best_iteration))
+    def dataset(part: slice, reference: lgb.Dataset | None = None) -> lgb.Dataset:
+        return lgb.Dataset(
+            rows[part],
+            success[part],
+            reference=reference,
+            feature_name=column_names(features),
+            categorical_feature=[place for place, feature in enumerate(features) if feature.kind == "category"],
+            params=parameters,
+        )
+
+    train = dataset(split.train)
+    stopping = lgb.early_stopping(PATIENCE, verbose=False)
+    valid = dataset(split.valid, train)
+    stopped = lgb.train(parameters, train, num_boost_round=ROUNDS, valid_sets=[valid], callbacks=[stopping])
+    both = dataset(slice(split.train.start, split.valid.stop))
+    fitted = lgb.train(parameters, both, num_boost_round=max(stopped.best_iteration, 1))
+    return with_float32_thresholds(fitted.model_to_string())
 
 
 def with_float32_thresholds(model: str) -> lgb.Booster:

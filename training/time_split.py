@@ -8,7 +8,9 @@ import pandas as pd
 
 from decisioning.errors import DataError
 
-SHARES = {"train": 0.55, "valid": 0.10, "calibration": 0.10, "test": 0.25}
+TEST_SHARE = 0.25
+# Of what is earlier than the test slice.
+SHARES = {"train": 0.74, "valid": 0.13, "calibration": 0.13}
 SMALLEST_SLICE = 50
 
 
@@ -16,8 +18,8 @@ SMALLEST_SLICE = 50
 class TimeSplit:
     """Ranges of rows, in the order of time; no instant is in two of them.
 
-    `train` fits the trees, `valid` stops them, `calibration` fits the calibration, and `test`,
-    later than all, is what the report rests on. Customers may recur.
+    `train` fits the trees, `valid` says how many are enough, `calibration` fits the calibration,
+    and `test`, later than all, is what the report rests on. Customers may recur.
     """
 
     train: slice
@@ -28,8 +30,11 @@ class TimeSplit:
     trained_until: datetime  # the last instant that any slice but `test` holds
 
 
-def split_by_time(decided_at: pd.Series) -> TimeSplit:
-    """Split rows that are sorted by time into `SHARES`; a cut moves to the end of its instant.
+def split_by_time(decided_at: pd.Series, *, test_share: float = TEST_SHARE) -> TimeSplit:
+    """Split rows that are sorted by time; a cut moves to the end of its instant.
+
+    `test_share` of the rows, the latest, are the test slice, the rest is split into `SHARES`. A
+    gate needs a large one; where no gate follows, the newest rows are better learnt from.
 
     Raises:
         DataError: Rows are not sorted, or a slice would have fewer than 50 rows.
@@ -37,12 +42,12 @@ def split_by_time(decided_at: pd.Series) -> TimeSplit:
     if not decided_at.is_monotonic_increasing:
         raise DataError("the examples are not sorted by decided_at; build them with `examples.combined`")
     cuts = []
-    for share in np.cumsum(list(SHARES.values()))[:-1]:
+    for share in np.cumsum(list(SHARES.values())) * (1.0 - test_share):
         at = round(share * len(decided_at))
         # A later cut on the same instant would put twins on both sides.
         cuts.append(int(decided_at.searchsorted(decided_at.iloc[max(at - 1, 0)], side="right")) if at else 0)
     edges = [0, *cuts, len(decided_at)]
-    sizes = dict(zip(SHARES, np.diff(edges).tolist(), strict=True))
+    sizes = dict(zip((*SHARES, "test"), np.diff(edges).tolist(), strict=True))
     small = [f"{name} {size}" for name, size in sizes.items() if size < SMALLEST_SLICE]
     if small:
         raise DataError(

@@ -21,6 +21,7 @@ from training.figures import importance_figure, reliability_figure
 from training.model_card import model_card
 from training.model_quality import quality, quality_by_action
 from training.propensity import PropensityModel, fit_propensity
+from training.time_split import TEST_SHARE
 from training.tracking import BUNDLE_TAG, CHALLENGER, TRAINED_UNTIL_TAG, Tracking, git_commit, model_name
 
 
@@ -51,6 +52,7 @@ def train(
     catalog: Catalog,
     now: datetime,
     seed: int = 1,
+    test_share: float = TEST_SHARE,
     progress: Progress = silent,
     register: bool = True,
 ) -> TrainedModel:
@@ -62,6 +64,7 @@ def train(
         catalog: Whose actions the model learns about.
         now: When this is; windows that close later are still open.
         seed: Of everything random.
+        test_share: Share of the examples, the latest, that are only tested on.
         progress: Told what happens.
         register: False: nothing is written anywhere; for simulations that train many models.
 
@@ -71,7 +74,7 @@ def train(
     """
     examples = examples_of(source, settings, catalog, now=now, progress=progress)
     progress(f"training on {len(examples)} examples")
-    model, rows = fit_propensity(examples, catalog, seed=seed)
+    model, rows = fit_propensity(examples, catalog, seed=seed, test_share=test_share)
     success = examples["success"].to_numpy(dtype=np.int64)
     test = model.split.test
     propensities = model.propensities(rows[test])

@@ -39,6 +39,12 @@ def test_a_column_and_single_values_are_the_same_numbers(values: list[Any]) -> N
     np.testing.assert_array_equal(encode_column(AGE, values), one_by_one)
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.float64, np.bool_])
+def test_an_array_is_the_same_numbers_as_its_values(kind: type) -> None:
+    values = np.array([0, 1, 7], dtype=kind)
+    np.testing.assert_array_equal(encode_column(AGE, values), encode_column(AGE, values.tolist()))
+
+
 @given(st.lists(st.none() | st.sampled_from(["bonn", "ulm", "rom", ""]), min_size=1))
 def test_a_column_of_categories_is_the_same_numbers(values: list[Any]) -> None:
     one_by_one = np.array([encode_value(CITY, value) for value in values], dtype=np.float32)

@@ -15,7 +15,7 @@ def times(hours: list[int] | np.ndarray) -> pd.Series:
 def test_slices_follow_each_other_and_cover_everything() -> None:
     at = times(np.arange(1000))
     split = split_by_time(at)
-    places = [range(*getattr(split, name).indices(1000)) for name in SHARES]
+    places = [range(*getattr(split, name).indices(1000)) for name in (*SHARES, "test")]
     assert [place for part in places for place in part] == list(range(1000))
     assert [len(part) for part in places] == [550, 100, 100, 250]
     assert split.trained_until == at.iloc[749].to_pydatetime()
@@ -25,7 +25,7 @@ def test_slices_follow_each_other_and_cover_everything() -> None:
 def test_no_instant_is_in_two_slices() -> None:
     at = times(np.sort(np.random.default_rng(0).integers(0, 12, 2000)))
     split = split_by_time(at)
-    parts = [set(at.iloc[getattr(split, name)]) for name in SHARES]
+    parts = [set(at.iloc[getattr(split, name)]) for name in (*SHARES, "test")]
     assert all(not (first & second) for first, second in pairwise(parts))
     assert at.iloc[split.test].min() > split.trained_until
 
