@@ -17,7 +17,7 @@ def test_slices_follow_each_other_and_cover_everything() -> None:
     split = split_by_time(at)
     places = [range(*getattr(split, name).indices(1000)) for name in (*SHARES, "test")]
     assert [place for part in places for place in part] == list(range(1000))
-    assert [len(part) for part in places] == [550, 100, 100, 250]
+    assert [len(part) for part in places] == [555, 97, 98, 250]
     assert split.trained_until == at.iloc[749].to_pydatetime()
     assert split.boundaries[2] == at.iloc[750].to_pydatetime()
 
