@@ -7,7 +7,8 @@ from training.promotion import Promotion
 
 def print_evaluation(report: EvaluationReport) -> None:
     """A table a metric: values of every policy, then the paired differences."""
-    for metric in METRICS:
+    same = report.logged["success"] == report.logged["reward"]  # as where a success is worth 1
+    for metric in METRICS[:1] if same else METRICS:
         title = (
             f"{metric.capitalize()} a decision of version {report.version}: {report.n_decisions:,} decisions of"
             f" {report.n_customers:,} customers after {report.since:%Y-%m-%d %H:%M}; logged {report.logged[metric]:.4f}"
@@ -26,7 +27,7 @@ def _rows(report: EvaluationReport, metric: str) -> list[tuple[str, ...]]:
         if found.metric == metric:
             estimate = found.estimate
             name = found.policy if found.over is None else f"{found.policy} - {found.over}"
-            text = f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+            text = f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
             cells.setdefault(name, {})[found.estimator] = text
     return [(name, *(by.get(estimator, "") for estimator in ESTIMATORS)) for name, by in cells.items()]
 

@@ -12,7 +12,7 @@ import msgspec
 
 from decisioning.answer import DecisionAnswer
 from decisioning.request import DecisionRequest, OutcomeReport
-from serving.http.problems import STATUSES, Problem
+from serving.http.problems import Problem, problem_codes
 
 REQUEST_EXAMPLE: dict[str, Any] = {
     "customer_id": "c-00123",
@@ -175,9 +175,7 @@ def _operation(route: _Route) -> dict[str, Any]:
     def content(schema: Any, example: Any, media_type: str = "application/json") -> dict[str, Any]:
         return {media_type: {"schema": schema, "example": example}}
 
-    codes = {
-        status: sorted({kind.code for kind, known in STATUSES.items() if known == status}) for status in route.problems
-    }
+    codes = {status: problem_codes(status) for status in route.problems}
     operation: dict[str, Any] = {
         "summary": route.summary,
         "responses": {
@@ -255,7 +253,7 @@ _PAGE = """<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem; color: #1d2530; }
 h1 { margin-bottom: 0 } section { border-top: 1px solid #d8dee6; margin-top: 1.5rem }
 h2 { font: 600 1.1rem ui-monospace, monospace } h2 b { color: #0b62c4 } h3 { margin: .8rem 0 .2rem; font-size: .95rem }
-pre { background: #f4f6f9; padding: .8rem; overflow-x: auto; border-radius: .4rem; font-size: .85rem }
+pre { background: #f4f6f9; padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; border-radius: .4rem; font-size: .85rem }
 .problem { margin: .1rem 0; color: #7a4a00; font-size: .9rem } .text { white-space: pre-line; color: #4a5564 }
 td { padding: .1rem 1rem .1rem 0; vertical-align: top; font-size: .9rem }
 @media (prefers-color-scheme: dark) {

@@ -89,9 +89,22 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     first: Any = msgspec.UNSET
 
 
+def status_of(kind: type[NextmoveError]) -> int:
+    """The HTTP status for errors of this class."""
+    return next(STATUSES[each] for each in kind.__mro__ if each in STATUSES)
+
+
+def problem_codes(status: int) -> list[str]:
+    """Every code that comes with this status."""
+    kinds = [NextmoveError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return sorted({kind.code for kind in kinds if status_of(kind) == status})
+
+
 def problem_of(error: NextmoveError) -> Problem:
     """The document for an error."""
-    status = next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+    status = status_of(type(error))
     first = getattr(error, "first", None)
     return Problem(
         type=f"urn:nextmove:problem:{error.code}",
