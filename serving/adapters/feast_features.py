@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from feast import FeatureStore
-from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.type_map import feast_value_type_to_python_type
 
 from decisioning.catalog import Scalar
@@ -56,7 +55,8 @@ def _stored(response: Any) -> StoredFeatures | None:
         if name == ENTITY_KEY:
             continue
         values[name] = feast_value_type_to_python_type(column.values[0])
-        if column.statuses[0] in (FieldStatus.PRESENT, FieldStatus.NULL_VALUE):
-            at = column.event_timestamps[0].ToDatetime(tzinfo=UTC)
+        written = column.event_timestamps[0]
+        if written.seconds > 0:  # the statuses of an unknown entity differ from store to store; this does not
+            at = written.ToDatetime(tzinfo=UTC)
             oldest = at if oldest is None else min(oldest, at)
     return StoredFeatures(values=values, as_of=oldest) if oldest is not None else None

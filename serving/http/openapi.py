@@ -253,11 +253,13 @@ _PAGE = """<!doctype html>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 56rem; margin: 2rem auto; padding: 0 1rem; color: #1d2530; }
 h1 { margin-bottom: 0 } section { border-top: 1px solid #d8dee6; margin-top: 1.5rem }
 h2 { font: 600 1.1rem ui-monospace, monospace } h2 b { color: #0b62c4 } h3 { margin: .8rem 0 .2rem; font-size: .95rem }
-pre { background: #f4f6f9; padding: .8rem; white-space: pre-wrap; overflow-wrap: anywhere; border-radius: .4rem; font-size: .85rem }
+pre { background: #f4f6f9; padding: .8rem; border-radius: .4rem; font-size: .85rem }
+pre { white-space: pre-wrap; overflow-wrap: anywhere }
 .problem { margin: .1rem 0; color: #7a4a00; font-size: .9rem } .text { white-space: pre-line; color: #4a5564 }
 td { padding: .1rem 1rem .1rem 0; vertical-align: top; font-size: .9rem }
 @media (prefers-color-scheme: dark) {
-  body { background: #12161c; color: #dfe5ec } pre { background: #1b222b } section { border-color: #2c3540 }
+  body { background: #12161c; color: #dfe5ec }
+  pre { background: #1b222b } section { border-color: #2c3540 }
   .problem { color: #e0b060 } .text { color: #a9b4c0 } h2 b { color: #6db1ff }
 }
 </style></head><body>
