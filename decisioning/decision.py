@@ -101,7 +101,7 @@ def narrow(
     """
     assigned = assignments(catalog.content.experiments, request.unit, placement.id)
     live = eligibility.candidates(catalog, placement, request, now=now)
-    allowed = eligibility.consented(live.actions, catalog, placement, (hot or NO_HOT_PROFILE).consents)
+    allowed = eligibility.consented(live.actions, catalog, placement, hot or NO_HOT_PROFILE)
     scope = RuleScope(customer=features, context=request.context, now=now)
     engaged, disengaged = eligibility.engaged(allowed.actions, catalog, placement, scope)
     kept: list[Eligible] = []

@@ -3,12 +3,12 @@
 Each step takes what the one before left and says for every action it drops why.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
 from decisioning.catalog import Action, Catalog, Placement
-from decisioning.profile import Consent
+from decisioning.profile import HotProfile
 from decisioning.record import Drop
 from decisioning.request import DecisionRequest
 from decisioning.rules import RuleFailure, RuleScope
@@ -63,14 +63,17 @@ def _not_a_candidate(
     return None
 
 
-def consented(actions: Iterable[Action], catalog: Catalog, placement: Placement, consents: Sequence[Consent]) -> Kept:
-    """Actions for which the channel's purpose is consented. Showing nothing needs no consent."""
-    purpose = catalog.channels[placement.channel].requires_consent
-    if purpose is None or Consent(purpose, placement.channel) in consents:
+def consented(actions: Iterable[Action], catalog: Catalog, placement: Placement, hot: HotProfile) -> Kept:
+    """Actions that the customer lets us show on this channel. Showing nothing needs no consent."""
+    purpose, channel = catalog.channels[placement.channel].requires_consent, placement.channel
+    if hot.permits(purpose, channel):
         return Kept(tuple(actions), ())
     kept = tuple(action for action in actions if action.is_no_action)
-    detail = f"no consent to {purpose} on {placement.channel}"
-    refused = tuple(Drop(action.id, "consent", "NO_CONSENT", detail) for action in actions if not action.is_no_action)
+    if channel in hot.suppressed:
+        reason, detail = "SUPPRESSED", f"unsubscribed from {channel}, complained, or cannot be reached there"
+    else:
+        reason, detail = "NO_CONSENT", f"no consent to {purpose} on {channel}"
+    refused = tuple(Drop(action.id, "consent", reason, detail) for action in actions if not action.is_no_action)
     return Kept(kept, refused)
 
 

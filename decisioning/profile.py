@@ -29,10 +29,19 @@ class Consent(msgspec.Struct, frozen=True, array_like=True):
 
 
 class HotProfile(msgspec.Struct, frozen=True):
-    """What hot state holds of a customer: small, and true at this instant."""
+    """What hot state holds of a customer: small, and true at this instant.
+
+    `suppressed` are channels on which the customer unsubscribed, complained or cannot be reached:
+    nothing goes out there, whatever the channel asks for, until a later consent says otherwise.
+    """
 
     consents: tuple[Consent, ...] = ()
     contacts: tuple[Contact, ...] = ()
+    suppressed: tuple[str, ...] = ()
+
+    def permits(self, purpose: Purpose | None, channel: str) -> bool:
+        """Whether this customer may be contacted on a channel that requires consent to `purpose`, if any."""
+        return channel not in self.suppressed and (purpose is None or Consent(purpose, channel) in self.consents)
 
 
 class StoredFeatures(msgspec.Struct, frozen=True):

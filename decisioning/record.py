@@ -114,6 +114,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     overridden: tuple[str, ...]
     features_as_of: datetime | None
     consents: tuple[Consent, ...]
+    suppressed: tuple[str, ...]
     contacts: tuple[Contact, ...]
     assignments: tuple[Assignment, ...]
     dropped: tuple[Drop, ...]

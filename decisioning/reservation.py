@@ -4,14 +4,13 @@ Hot state holds contacts that others may be adding to at the same instant. So av
 judged inside its transaction, by `take`, and the answer says what was available.
 """
 
-from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
-from decisioning.catalog import ContactPolicy
+from decisioning.catalog import NO_ACTION, ContactPolicy, Purpose
 from decisioning.contact_policy import ContactCounts
-from decisioning.profile import Contact
+from decisioning.profile import Contact, HotProfile
 from decisioning.slots import FilledSlot, fill_slots
 
 
@@ -22,6 +21,7 @@ class ReservationRequest(msgspec.Struct, frozen=True, kw_only=True):
         digest: Hash of the request's body: the same decision id with another one is a conflict.
         candidates: What each candidate would be as a contact, `at` being now.
         order: The drawn order, places in `candidates`.
+        channel: Where the candidates would be shown, and `purpose`, what must be consented there.
         confirmed: The decision itself counts as shown; otherwise the place is held until
             `expires_at` and an impression confirms it.
     """
@@ -35,6 +35,8 @@ class ReservationRequest(msgspec.Struct, frozen=True, kw_only=True):
     order: tuple[int, ...]
     slots: int
     policies: tuple[ContactPolicy, ...]
+    channel: str
+    purpose: Purpose | None
     confirmed: bool
 
 
@@ -45,23 +47,29 @@ class AlreadyClaimed(msgspec.Struct, frozen=True):
     claimed_at: datetime
 
 
-def take(request: ReservationRequest, contacts: Sequence[Contact]) -> tuple[FilledSlot, ...]:
-    """Fill the slots, given the customer's contacts at this instant.
+def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, ...]:
+    """Fill the slots, given what is true of the customer at this instant.
 
-    A slot that is taken is a contact for the slots after it.
+    A slot that is taken is a contact for the slots after it. Showing nothing needs no consent, is
+    drawn for the first slot only, and ends the answer.
     """
-    counts = ContactCounts(request.policies, contacts, now=request.now)
+    counts = ContactCounts(request.policies, profile.contacts, now=request.now)
+    permitted = profile.permits(request.purpose, request.channel)
     counted = 0
 
     def available_after(shown: tuple[int, ...]) -> list[int]:
         nonlocal counted
+        if any(request.candidates[index].action_id == NO_ACTION for index in shown):
+            return []
         for index in shown[counted:]:
             counts.add(request.candidates[index])
         counted = len(shown)
         return [
             index
             for index, candidate in enumerate(request.candidates)
-            if index not in shown and counts.suppressing(candidate) is None
+            if index not in shown
+            and (permitted if candidate.action_id != NO_ACTION else not shown)
+            and counts.suppressing(candidate) is None
         ]
 
     return fill_slots(request.order, request.slots, available_after)

@@ -8,6 +8,8 @@ from decisioning.record import OutcomeRecord
 
 # An e-mail that was not sent or came back was never seen: no failure of the action.
 NEVER_SEEN = frozenset({"not_sent", "bounce"})
+# What nobody does with an action that they did not see. An open is not among them: machines open e-mails.
+PROVES_SHOWN = frozenset({"impression", "click", "accept", "reject", "purchase", "complaint", "unsubscribe"})
 
 
 def counted(outcomes: Iterable[OutcomeRecord], placement: Placement, *, decided_at: datetime) -> list[OutcomeRecord]:

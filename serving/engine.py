@@ -178,12 +178,14 @@ class Engine:
             order=planned.order,
             slots=min(request.limit or placement.slots, placement.slots),
             policies=catalog.content.contact_policies,
+            channel=placement.channel,
+            purpose=catalog.channels[placement.channel].requires_consent,
             confirmed=placement.shown_by == "decision",
         )
         if live and facts.hot is not None and planned.candidates:
             filled = await self._hot_state.reserve(reservation)
         else:
-            filled = take(reservation, contacts)
+            filled = take(reservation, facts.hot or funnel.NO_HOT_PROFILE)
         if isinstance(filled, AlreadyClaimed):
             return await self._twin(reservation, filled)
         laps.lap("reserve")
@@ -205,6 +207,7 @@ class Engine:
             overridden=facts.overridden,
             features_as_of=facts.as_of,
             consents=facts.hot.consents if facts.hot else (),
+            suppressed=facts.hot.suppressed if facts.hot else (),
             contacts=contacts,
             assignments=narrowed.assignments,
             dropped=(*narrowed.dropped, *funnel.lost(planned, filled)),

@@ -43,14 +43,15 @@ class FakeHotState:
         if self.down:
             raise StoreError("hot state is down")
         own = tuple(contact for owner, contact in self.contacts if owner == customer_id)
-        return HotProfile(self.profile.consents, self.profile.contacts + own)
+        return HotProfile(self.profile.consents, self.profile.contacts + own, self.profile.suppressed)
 
     async def reserve(self, request: ReservationRequest) -> tuple[FilledSlot, ...] | AlreadyClaimed:
         if request.decision_id in self.claims:
             return self.claims[request.decision_id]
         self.claims[request.decision_id] = AlreadyClaimed(request.digest, request.now)
         own = [contact for owner, contact in self.contacts if owner == request.customer_id]
-        filled = take(request, [*self.profile.contacts, *own, *self.taken_by_others])
+        contacts = (*self.profile.contacts, *own, *self.taken_by_others)
+        filled = take(request, HotProfile(self.profile.consents, contacts, self.profile.suppressed))
         for slot in filled:
             if request.candidates[slot.chosen].action_id != NO_ACTION:
                 self.contacts.append((request.customer_id, request.candidates[slot.chosen]))
