@@ -67,12 +67,7 @@ class SqliteHotState:
             StoreError: Hot state cannot be read.
         """
         with self._connection() as connection:
-            rows = connection.execute(_PROFILE, _seen_from(customer_id, now)).fetchall()
-        consents = sorted((purpose, channel) for purpose, group, channel, _ in rows if group is None)
-        return HotProfile(
-            consents=tuple(Consent(purpose, channel) for purpose, channel in consents),
-            contacts=_contacts(row for row in rows if row[1] is not None),
-        )
+            return _profile(connection, customer_id, now)
 
     async def reserve(self, request: ReservationRequest) -> tuple[FilledSlot, ...] | AlreadyClaimed:
         """Claim the decision's id, see what is available at this instant, and take it.
@@ -102,8 +97,8 @@ class SqliteHotState:
                     "INSERT INTO claims (decision_id, digest, at) VALUES (?, ?, ?)",
                     (request.decision_id, request.digest, at),
                 )
-            rows = connection.execute(_CONTACTS, _seen_from(request.customer_id, request.now)).fetchall()
-            filled = take(request, _contacts(rows))
+            # Anew: consent may have been withdrawn since the engine read it.
+            filled = take(request, _profile(connection, request.customer_id, request.now))
             insert_contacts(
                 connection,
                 request.customer_id,
@@ -175,8 +170,14 @@ class SqliteHotState:
             self._open = None
 
 
-def _seen_from(customer_id: str, now: datetime) -> tuple[str, int, int]:
-    return customer_id, to_microseconds(now - CONTACT_MEMORY), to_microseconds(now)
+def _profile(connection: sqlite3.Connection, customer_id: str, now: datetime) -> HotProfile:
+    seen_from = customer_id, to_microseconds(now - CONTACT_MEMORY), to_microseconds(now)
+    rows = connection.execute(_PROFILE, seen_from).fetchall()
+    consents = sorted((purpose, channel) for purpose, group, channel, _ in rows if group is None)
+    return HotProfile(
+        consents=tuple(Consent(purpose, channel) for purpose, channel in consents),
+        contacts=_contacts(row for row in rows if row[1] is not None),
+    )
 
 
 def _contacts(rows: Iterable[tuple[str, str, str, int]]) -> tuple[Contact, ...]:

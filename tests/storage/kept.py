@@ -40,6 +40,7 @@ def decision(decision_id: str = "d-1", **overrides: Any) -> DecisionRecord:
         "overridden": (),
         "features_as_of": at,
         "consents": (Consent("marketing", "web"),),
+        "suppressed": (),
         "contacts": (),
         "assignments": (),
         "dropped": (Drop("loan", "consent", "NO_CONSENT"),),

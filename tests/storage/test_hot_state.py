@@ -42,6 +42,8 @@ def reservation(decision_id: str = "d-1", **overrides: Any) -> ReservationReques
         "order": (1, 0),
         "slots": 1,
         "policies": (),
+        "channel": "web",
+        "purpose": None,
         "confirmed": False,
     }
     return ReservationRequest(**{**defaults, **overrides})
@@ -84,6 +86,17 @@ def test_what_the_decision_itself_confirms_does_not_expire_but_ages(hot: SqliteH
 
     assert seen(hot, after=timedelta(days=29, hours=23)) == ["loan"]
     assert seen(hot, after=timedelta(days=30)) == []
+
+
+def test_consent_that_was_withdrawn_after_it_was_read_is_obeyed(hot: SqliteHotState) -> None:
+    asks = {"channel": "email", "purpose": "marketing"}
+    assert reserve(hot, reservation("d-1", **asks)) == ()
+
+    hot.set_consents([consent(at=NOW - timedelta(days=1))])
+    assert reserve(hot, reservation("d-2", **asks)) == (FilledSlot(1, (0, 1)),)
+
+    hot.set_consents([consent(granted=False)])
+    assert reserve(hot, reservation("d-3", **asks)) == ()
 
 
 def test_a_cap_that_is_reached_leaves_the_next_in_the_order(hot: SqliteHotState) -> None:
