@@ -10,7 +10,7 @@ from functools import cache
 from sqlalchemy import Column, Table, bindparam, select
 from sqlalchemy.dialects import sqlite
 
-from storage.ledger.tables import decisions
+from storage.ledger.tables import decisions, outcomes
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 
@@ -21,17 +21,30 @@ SELECT_DECISION = str(
 )
 
 
+SELECT_OUTCOMES = str(
+    select(*outcomes.columns[1:-1])
+    .where(outcomes.c.decision_id == bindparam("decision_id"))
+    .order_by(outcomes.c.seq)
+    .compile(dialect=_DIALECT)
+)
+
+
 @cache
-def insert_new(table: Table, rows: int) -> str:
-    """Insert so many rows, leaving out those whose id is there already.
+def insert_all(table: Table, rows: int) -> str:
+    """Insert so many rows, or none of them if one's id is there already.
 
     Parameters: the columns after `seq`, row after row.
     """
     names = [column.name for column in table.columns if column.name != "seq"]
-    one_row = sqlite.insert(table).values({name: bindparam(name) for name in names})
-    statement = str(one_row.on_conflict_do_nothing(index_elements=[_identity(table)]).compile(dialect=_DIALECT))
+    statement = str(sqlite.insert(table).values({name: bindparam(name) for name in names}).compile(dialect=_DIALECT))
     marks = f"({', '.join('?' * len(names))})"
     return statement.replace(marks, ", ".join([marks] * rows))
+
+
+@cache
+def insert_new(table: Table) -> str:
+    """Insert one row, unless its id is there already."""
+    return f"{insert_all(table, 1)} ON CONFLICT ({_identity(table).name}) DO NOTHING"
 
 
 @cache

@@ -20,8 +20,15 @@ from decisioning.errors import DecisionConflict, StoreError
 from decisioning.record import DecisionRecord, OutcomeRecord
 from storage.ledger.checkpoint import Checkpointer
 from storage.ledger.database import BUSY_TIMEOUT, first_line, open_ledger
-from storage.ledger.rows import Row, decision_row, decoded, outcome_row
-from storage.ledger.statements import SELECT_DECISION, digest_place, insert_new, select_digest
+from storage.ledger.rows import Row, decision_row, decoded, outcome_of, outcome_row
+from storage.ledger.statements import (
+    SELECT_DECISION,
+    SELECT_OUTCOMES,
+    digest_place,
+    insert_all,
+    insert_new,
+    select_digest,
+)
 from storage.ledger.tables import decisions, outcomes
 from storage.settings import Settings
 
@@ -64,8 +71,11 @@ class Ledger:
         self._thread = threading.Thread(target=self._run, name="nextmove-ledger", daemon=True)
         self._thread.start()
 
-    async def append_decision(self, record: DecisionRecord, *, digest: str) -> None:
-        """Return once the record is durable. Again with the same digest changes nothing.
+    async def append_decision(self, record: DecisionRecord, *, digest: str) -> Literal["accepted", "duplicate"]:
+        """Return once the record is durable.
+
+        A duplicate has the id and the digest of a record that is kept already, and that stands:
+        `get` returns it.
 
         Raises:
             DecisionConflict: The id stands for another request.
@@ -76,6 +86,7 @@ class Ledger:
             raise DecisionConflict(
                 f"decision_id '{record.decision_id}' was already used with another body; send a new id"
             )
+        return status
 
     async def append_outcomes(self, records: Sequence[tuple[OutcomeRecord, str]]) -> list[Status]:
         """Return once all are durable; the first outcome with an id stands, one by one in order.
@@ -93,18 +104,16 @@ class Ledger:
         Raises:
             StoreError: The ledger cannot be read.
         """
-        try:
-            with self._reading:
-                if self._closed:
-                    raise StoreError("the ledger is closed")
-                cursor = self._reader.cursor()
-                cursor.execute(SELECT_DECISION, (decision_id,))
-                row = cursor.fetchone()
-        except UnicodeEncodeError:
-            return None  # half a surrogate pair: no id that was ever kept
-        except sqlite3.Error as error:
-            raise StoreError(f"the ledger cannot be read: {first_line(error)}") from error
-        return (decoded(row[0]), row[1]) if row else None
+        rows = self._fetch(SELECT_DECISION, decision_id)
+        return (decoded(rows[0][0]), rows[0][1]) if rows else None
+
+    async def outcomes_of(self, decision_id: str) -> list[OutcomeRecord]:
+        """The outcomes of one decision, known or not, in the order of arrival.
+
+        Raises:
+            StoreError: The ledger cannot be read.
+        """
+        return [outcome_of(row) for row in self._fetch(SELECT_OUTCOMES, decision_id)]
 
     def close(self) -> None:
         """Write what waits, then let go of the file. A second time does nothing."""
@@ -118,6 +127,19 @@ class Ledger:
         with self._reading:
             self._reader.close()
         self._engine.dispose()
+
+    def _fetch(self, statement: str, decision_id: str) -> list[Row]:
+        try:
+            with self._reading:
+                if self._closed:
+                    raise StoreError("the ledger is closed")
+                cursor = self._reader.cursor()
+                cursor.execute(statement, (decision_id,))
+                return list(cursor.fetchall())
+        except UnicodeEncodeError:
+            return []  # half a surrogate pair: no id that was ever kept
+        except sqlite3.Error as error:
+            raise StoreError(f"the ledger cannot be read: {first_line(error)}") from error
 
     async def _submit(self, table: Table, rows: list[Row]) -> list[Status]:
         loop = asyncio.get_running_loop()
@@ -157,10 +179,10 @@ class Ledger:
         try:
             connection = self._connection()
             try:
-                if self._write_together(connection, batch):
-                    return [["accepted"] * len(write.rows) for write in batch]
+                _write_together(connection, batch)
+                return [["accepted"] * len(write.rows) for write in batch]
             except UNFIT_ROW:
-                pass  # one of them; found below
+                pass  # one of them, or one whose id is there already; found below
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             return self._write_one_by_one(connection, batch)
@@ -168,23 +190,6 @@ class Ledger:
             self._forget_connection()
             failure = f"the ledger cannot be written: {first_line(error)}"
             return [StoreError(failure) for _ in batch]
-
-    def _write_together(self, connection: sqlite3.Connection, batch: list[_Write]) -> bool:
-        """Whether every row was new; if not, nothing that matters was written."""
-        statements = [
-            (insert_new(table, len(rows)), [value for row in rows for value in row])
-            for table in (decisions, outcomes)
-            for rows in _chunks([row for write in batch if write.table is table for row in write.rows])
-        ]
-        expected = sum(len(write.rows) for write in batch)
-        if len(statements) == 1 and batch[0].table is decisions:
-            # Commits by itself. Should some have been there already, writing them again is harmless.
-            return connection.execute(*statements[0]).rowcount == expected
-        connection.execute("BEGIN IMMEDIATE")
-        if sum(connection.execute(*statement).rowcount for statement in statements) != expected:
-            return False
-        connection.execute("COMMIT")
-        return True
 
     def _write_one_by_one(self, connection: sqlite3.Connection, batch: list[_Write]) -> list[list[Status] | StoreError]:
         results: list[list[Status] | StoreError] = []
@@ -214,8 +219,24 @@ class Ledger:
             self._writer = None
 
 
+def _write_together(connection: sqlite3.Connection, batch: list[_Write]) -> None:
+    """Write every row as a new one; if that fails, none of them."""
+    statements = [
+        (insert_all(table, len(rows)), [value for row in rows for value in row])
+        for table in (decisions, outcomes)
+        for rows in _chunks([row for write in batch if write.table is table for row in write.rows])
+    ]
+    if len(statements) == 1:
+        connection.execute(*statements[0])  # commits by itself
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in statements:
+        connection.execute(*statement)
+    connection.execute("COMMIT")
+
+
 def _insert(connection: sqlite3.Connection, table: Table, row: Row) -> Status:
-    if connection.execute(insert_new(table, 1), row).rowcount == 1:
+    if connection.execute(insert_new(table), row).rowcount == 1:
         return "accepted"
     (stored,) = connection.execute(select_digest(table), (row[0],)).fetchone()
     return "duplicate" if stored == row[digest_place(table)] else "conflict"

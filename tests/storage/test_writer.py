@@ -22,10 +22,10 @@ from tests.storage.kept import decision, outcome
 from tests.storage.processes import Say, others
 
 
-def append(ledger: Ledger, *records: DecisionRecord) -> list[BaseException | None]:
-    """All at once; what each call raised."""
+def append(ledger: Ledger, *records: DecisionRecord) -> list[str | BaseException]:
+    """All at once; what each call returned or raised."""
 
-    async def all_at_once() -> list[BaseException | None]:
+    async def all_at_once() -> list[str | BaseException]:
         calls = [ledger.append_decision(record, digest="same") for record in records]
         return await asyncio.gather(*calls, return_exceptions=True)
 
@@ -93,8 +93,24 @@ def test_decisions_that_wait_together_share_one_commit(settings: Settings) -> No
 def test_appending_the_same_decision_again_changes_nothing(ledger: Ledger, settings: Settings) -> None:
     append(ledger, decision())
 
-    assert append(ledger, decision(), decision(), decision("d-2")) == [None, None, None]
+    assert append(ledger, decision()) == ["duplicate"]
+    assert append(ledger, decision(), decision(), decision("d-2")) == ["duplicate", "duplicate", "accepted"]
     assert kept(settings) == ["d-1", "d-2"]
+
+
+def test_of_the_same_decision_at_once_the_first_is_accepted_and_stands(ledger: Ledger) -> None:
+    first, second = decision(reason="RANKED"), decision(reason="HOLDOUT")
+
+    assert append(ledger, first, second, decision("d-2")) == ["accepted", "duplicate", "accepted"]
+    assert asyncio.run(ledger.get("d-1")) == (first, "same")
+
+
+def test_the_outcomes_of_a_decision_are_known_before_it_is(ledger: Ledger) -> None:
+    told = [outcome("o-2", type="purchase", value=0.1 + 0.2, action_id=None), outcome("o-1", detail="machine")]
+    asyncio.run(ledger.append_outcomes([(record, "a") for record in (*told, outcome("o-3", decision_id="d-2"))]))
+
+    assert asyncio.run(ledger.outcomes_of("d-1")) == told
+    assert asyncio.run(ledger.outcomes_of("\ud800")) == []
 
 
 def test_an_id_that_stands_for_another_request_is_a_conflict(ledger: Ledger) -> None:
@@ -140,7 +156,7 @@ def test_a_record_that_cannot_be_kept_does_not_take_its_neighbours_with_it(ledge
 
     results = append(ledger, decision("d-1"), unwritable, unencodable, decision("d-2"))
 
-    assert [type(result) for result in results] == [type(None), StoreError, StoreError, type(None)]
+    assert [type(result) for result in results] == [str, StoreError, StoreError, str]
     assert kept(settings) == ["d-1", "d-2"]
 
 
@@ -159,14 +175,14 @@ def test_a_locked_database_fails_everyone_who_waits_and_is_survived(settings: Se
     ledger.close()
 
     assert [str(failure) for failure in failed] == ["the ledger cannot be written: database is locked"] * 2
-    assert succeeded == [None]
+    assert succeeded == ["accepted"]
     assert kept(settings) == ["d-3"]
 
 
 def test_a_full_queue_refuses_at_once(settings: Settings) -> None:
     ledger = Ledger(replace(settings, ledger_queue=3))
 
-    async def scenario() -> list[BaseException | None]:
+    async def scenario() -> list[str | BaseException]:
         with held_by_another(settings):
             calls = [asyncio.ensure_future(ledger.append_decision(decision(f"d-{i}"), digest="same")) for i in range(9)]
             await asyncio.sleep(0.05)
@@ -175,7 +191,7 @@ def test_a_full_queue_refuses_at_once(settings: Settings) -> None:
     results = asyncio.run(scenario())
     ledger.close()
 
-    refused = [result for result in results if result is not None]
+    refused = [result for result in results if result != "accepted"]
     assert 5 <= len(refused) <= 6  # the thread holds one or none beside the three
     assert all("3 writes wait for the ledger already" in str(refusal) for refusal in refused)
 
@@ -183,7 +199,7 @@ def test_a_full_queue_refuses_at_once(settings: Settings) -> None:
 def test_a_closed_ledger_says_so_and_has_written_what_waited(settings: Settings) -> None:
     ledger = Ledger(settings)
 
-    async def scenario() -> BaseException | None:
+    async def scenario() -> str | BaseException:
         waiting = asyncio.ensure_future(ledger.append_decision(decision(), digest="same"))
         await asyncio.sleep(0)
         ledger.close()
