@@ -17,8 +17,8 @@ One row is one action that a customer met. Columns:
 | `reward` | float | what it earned within the attribution window |
 | `success` | int | 1 where the reward is above 0: what the propensity model learns |
 | `drawn` | bool | a policy drew it, so off-policy evaluation may weigh it |
-| `customer.<name>` | any | customer features as they were: as logged, or joined point-in-time |
-| `context.<name>` | any | what the caller sent, unless it names a customer feature |
+| `context` | dict | what the caller sent; one column, since callers may send any number of names |
+| `customer.<name>` | any | customer features as they were: as logged, joined point-in-time, or as the caller sent |
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ from decisioning.errors import DataError
 from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
 from decisioning.reward import counted, reward, was_shown
 
-CUSTOMER, CONTEXT = "customer.", "context."
+CUSTOMER = "customer."
 _JOIN_KEYS = ("row_id", "customer_id", "event_timestamp")
 _LOG_COLUMNS = (
     "row_id", "customer_id", "decided_at", "placement", "action_id", "probability", "candidates", "context",
@@ -80,7 +80,6 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
     if unknown:
         raise DataError(f"the log names the placements {', '.join(unknown)}, which the catalogue does not have")
     joined = joined.loc[log["row_id"]].reset_index(drop=True).add_prefix(CUSTOMER)
-    contexts = pd.DataFrame.from_records(log["context"].tolist(), index=joined.index).add_prefix(CONTEXT)
     known = log.reset_index(drop=True)
     plain = pd.DataFrame(
         {
@@ -98,9 +97,10 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
             "reward": known["reward"].astype(float),
             "success": known["success"].astype(int),
             "drawn": True,
+            "context": known["context"],
         }
     )
-    return _context_that_names_a_feature_wins(pd.concat([plain, joined, contexts], axis=1))
+    return _with_features_from_context(pd.concat([plain, joined], axis=1))
 
 
 def ledger_examples(reader: DecisionReader, catalog: Catalog, *, now: datetime) -> pd.DataFrame:
@@ -137,7 +137,7 @@ def combined(*frames: pd.DataFrame) -> pd.DataFrame:
         )
     frame = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
     frame = frame.sort_values(["decided_at", "row_id"], kind="stable", ignore_index=True)
-    return _context_that_names_a_feature_wins(frame)
+    return _with_features_from_context(frame)
 
 
 def _rows_of(record: DecisionRecord, placement: Placement, reported: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
@@ -167,19 +167,20 @@ def _row(record: DecisionRecord, slot: ShownSlot, earned: float) -> dict[str, An
         "reward": earned,
         "success": int(earned > 0.0),
         "drawn": record.drawn,
+        "context": record.request.context,
         **{CUSTOMER + name: value for name, value in record.features.items()},
-        **{CONTEXT + name: value for name, value in record.request.context.items() if name not in record.features},
     }
 
 
-def _context_that_names_a_feature_wins(frame: pd.DataFrame) -> pd.DataFrame:
+def _with_features_from_context(frame: pd.DataFrame) -> pd.DataFrame:
     """A value sent under a customer feature's name supplies that feature, as it does in the service."""
-    twice = [name for name in frame.columns if name.startswith(CONTEXT) and CUSTOMER + _bare(name) in frame.columns]
-    for name in twice:
-        stored = CUSTOMER + _bare(name)
-        frame[stored] = frame[name].where(frame[name].notna(), frame[stored])
-    return frame.drop(columns=twice)
-
-
-def _bare(column: str) -> str:
-    return column.removeprefix(CUSTOMER).removeprefix(CONTEXT)
+    names = {name.removeprefix(CUSTOMER) for name in frame.columns if name.startswith(CUSTOMER)}
+    sent: dict[str, dict[int, Any]] = {}
+    for place, context in enumerate(frame["context"]):
+        for name in names.intersection(context):
+            if context[name] is not None:
+                sent.setdefault(name, {})[place] = context[name]
+    for name, values in sent.items():
+        supplied = pd.Series(values, dtype=object).reindex(range(len(frame))).set_axis(frame.index)
+        frame[CUSTOMER + name] = supplied.where(supplied.notna(), frame[CUSTOMER + name]).infer_objects()
+    return frame

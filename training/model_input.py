@@ -4,7 +4,7 @@ Values become numbers through `decisioning.bundle` alone, which the service uses
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -17,42 +17,49 @@ from decisioning.catalog import Catalog
 from decisioning.encoding import encode_column, encode_value
 from decisioning.errors import DataError
 from decisioning.profile import HISTORY_FEATURES, ContactHistory
-from training.examples import CONTEXT, CUSTOMER
+from training.examples import CUSTOMER
 
 Kind = Literal["number", "category", "time"]
 
 # A rarer level tells noise; it is coded like a level that was never met, so "other" is learnt too.
 MINIMUM_COUNT = 20
 MOST_LEVELS = 200
+# Callers may send anything under any name: what few send tells nothing, and one request makes no feature.
+CONTEXT_SHARE = 0.01
+MOST_CONTEXT_FEATURES = 50
 REQUEST_FACTS = ("placement", "channel")  # the engine supplies them beside the request's context
 
 
 def learn_features(train: pd.DataFrame, catalog: Catalog) -> tuple[ModelFeature, ...]:
     """The model's columns, their kinds and levels, from the training slice alone.
 
+    A name of the request's context becomes a feature where at least 1 % of the rows have a value
+    for it, the 50 most frequent at most; never a name that another source has.
+
     Raises:
-        DataError: Two sources use one name.
+        DataError: Two sources that are not the callers' use one name.
     """
-    features = [
-        _learnt(name.removeprefix(prefix), source, train[name])
-        for prefix, source in ((CUSTOMER, "customer"), (CONTEXT, "context"))
+    customer = [
+        _learnt(name.removeprefix(CUSTOMER), "customer", train[name])
         for name in train.columns
-        if name.startswith(prefix)
+        if name.startswith(CUSTOMER)
     ]
-    features += [_learnt(name, "context", train[name]) for name in REQUEST_FACTS]
+    others = [_learnt(name, "context", train[name]) for name in REQUEST_FACTS]
     scopes = {action_id: action.scope() for action_id, action in catalog.actions.items()}
     for name in dict.fromkeys(name for scope in scopes.values() for name in scope):
         shown = train["action_id"].map({action_id: scope.get(name) for action_id, scope in scopes.items()})
-        features.append(_learnt(name, "action", shown))
-    features += [ModelFeature(name, "history", "number") for name in HISTORY_FEATURES]
-    for name, count in Counter(feature.name for feature in features).items():
-        if count > 1:
-            sources = " and ".join(f.source for f in features if f.name == name)
+        others.append(_learnt(name, "action", shown))
+    others += [ModelFeature(name, "history", "number") for name in HISTORY_FEATURES]
+    sources: dict[str, str] = {}
+    for feature in (*customer, *others):
+        if feature.name in sources:
             raise DataError(
-                f"'{name}' is a feature of {sources}; names must be unique, since a request may supply a value by name:"
-                " rename one"
+                f"'{feature.name}' is a feature of {sources[feature.name]} and {feature.source}; names must be unique,"
+                " since a request may supply a value by name: rename one"
             )
-    return tuple(features)
+        sources[feature.name] = feature.source
+    sent = [_learnt(name, "context", _sent(name, train)) for name in _names_often_sent(train["context"], taken=sources)]
+    return (*customer, *sent, *others)
 
 
 def encode_pairs(
@@ -97,6 +104,20 @@ def encode_shown(features: Sequence[ModelFeature], examples: pd.DataFrame, catal
     return encode_pairs(features, examples, catalog, np.arange(len(examples)), list(actions), codes.astype(np.int64))
 
 
+def _names_often_sent(contexts: pd.Series, *, taken: Container[str]) -> list[str]:
+    """Names to learn from, counted before any column is built, in the order in which they first came."""
+    counts = Counter(name for context in contexts for name, value in context.items() if value is not None)
+    free = Counter({name: count for name, count in counts.items() if name not in taken})
+    fewest = CONTEXT_SHARE * len(contexts)
+    often = {name for name, count in free.most_common(MOST_CONTEXT_FEATURES) if count >= fewest}
+    return [name for name in counts if name in often]
+
+
+def _sent(name: str, examples: pd.DataFrame) -> pd.Series:
+    """What callers sent under a name, None where nothing, `(n,)`."""
+    return pd.Series([context.get(name) for context in examples["context"]], dtype=object)
+
+
 def _learnt(name: str, source: Any, column: pd.Series) -> ModelFeature:
     values = _plain(column)
     kind = _kind(values)
@@ -122,12 +143,13 @@ def _kind(values: Sequence[Any]) -> Kind:
 
 def _encoded(feature: ModelFeature, examples: pd.DataFrame) -> NDArray[np.float32]:
     """One customer or context feature, `(n,)`."""
-    name = {"customer": CUSTOMER, "context": CONTEXT}[feature.source] + feature.name
-    if feature.source == "context" and feature.name in REQUEST_FACTS:
-        name = feature.name
-    if name not in examples.columns:
-        return np.full(len(examples), np.nan, dtype=np.float32)
-    column = examples[name]
+    if feature.source == "context" and feature.name not in REQUEST_FACTS:
+        column = _sent(feature.name, examples)
+    else:
+        name = CUSTOMER + feature.name if feature.source == "customer" else feature.name
+        if name not in examples.columns:
+            return np.full(len(examples), np.nan, dtype=np.float32)
+        column = examples[name]
     if feature.kind == "number" and _is_numeric(column):
         return encode_column(feature, column.to_numpy())
     if feature.kind == "category" and not _is_numeric(column):  # few levels, many rows

@@ -55,7 +55,7 @@ def value_of(report: EvaluationReport, policy: str, metric: str = "reward", esti
 
 def expected_reward(examples: pd.DataFrame, action_id: str) -> np.ndarray:
     worn = np.array([any(contact.action_id == action_id for contact in contacts) for contacts in examples["contacts"]])
-    weather, age = examples["context.weather"].to_numpy(), examples["customer.age"].to_numpy()
+    weather, age = examples["context"].str["weather"].to_numpy(), examples["customer.age"].to_numpy()
     return chance(weather, age, worn, action_id) * (1.0 if action_id == ACTIONS[2] else VALUE)
 
 

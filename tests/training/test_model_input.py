@@ -9,7 +9,7 @@ from decisioning.errors import DataError
 from decisioning.profile import Contact, ContactHistory
 from tests.builders import action
 from tests.training.tiny_shop import ACTIONS, tiny_catalog, tiny_examples
-from training.model_input import MINIMUM_COUNT, encode_pairs, encode_shown, learn_features
+from training.model_input import MINIMUM_COUNT, MOST_CONTEXT_FEATURES, encode_pairs, encode_shown, learn_features
 
 
 def by_name(features: tuple[ModelFeature, ...]) -> dict[str, ModelFeature]:
@@ -57,7 +57,7 @@ def test_training_and_service_see_the_same_numbers_in_the_same_order() -> None:
         shared = {
             "age": example["customer.age"],
             "colour": example["customer.colour"],
-            "weather": example["context.weather"],
+            "weather": example["context"]["weather"],
             "placement": example["placement"],
             "channel": example["channel"],
         }
@@ -79,7 +79,7 @@ def test_history_of_what_was_not_shown_is_that_actions_own() -> None:
 
 def test_what_is_missing_or_of_another_kind_is_not_a_number() -> None:
     examples = tiny_examples(300)
-    examples["context.weather"] = ["rain", None, 7.5] + ["rain"] * 297
+    examples["context"] = [{"weather": value} for value in ("rain", None, 7.5)] + [{"weather": "rain"}] * 297
     features = learn_features(examples, tiny_catalog())
     weather = column_of("weather", features, encode_shown(features, examples, tiny_catalog()))
     assert weather[0] == 0.0
@@ -97,6 +97,46 @@ def test_one_name_for_two_features_is_refused() -> None:
     twice = tiny_catalog(action("hat", attributes={"age": 3.0}))
     with pytest.raises(DataError, match="'age' is a feature of customer and action"):
         learn_features(tiny_examples(300), twice)
+
+
+TAKEN = ("value", "group", "placement", "channel", "contacts_7d", "fits", "action_id", "age")
+
+
+def test_a_name_that_is_taken_is_no_context_feature() -> None:
+    examples = tiny_examples(300)
+    plain = learn_features(examples, tiny_catalog())
+    examples["context"] = [{"weather": "rain" if n % 2 else "sun", **dict.fromkeys(TAKEN, "x")} for n in range(300)]
+    assert learn_features(examples, tiny_catalog()) == plain
+    np.testing.assert_array_equal(
+        column_of("value", plain, encode_shown(plain, examples, tiny_catalog())),
+        [tiny_catalog().actions[name].value for name in examples["action_id"]],
+    )
+
+
+def test_a_name_that_few_requests_sent_is_no_feature() -> None:
+    def names(sent: int) -> set[str]:
+        examples = tiny_examples(300)
+        examples["context"] = [{"rare": 1.0}] * sent + [{"rare": None}] * (300 - sent)
+        return set(by_name(learn_features(examples, tiny_catalog())))
+
+    assert "rare" not in names(2)
+    assert "rare" in names(3)
+
+
+def test_of_many_names_the_most_frequent_are_features() -> None:
+    examples = tiny_examples(300)
+    sent = [[f"k-{k:02d}" for k in range(60) if n >= k] for n in range(300)]
+    examples["context"] = [dict.fromkeys(names, 1.0) for names in sent]
+    learnt = [f.name for f in learn_features(examples, tiny_catalog()) if f.name.startswith("k-")]
+    assert learnt == [f"k-{k:02d}" for k in range(MOST_CONTEXT_FEATURES)]
+
+
+def test_ten_thousand_names_build_no_columns() -> None:
+    examples = tiny_examples(6000)
+    examples["context"] = [{"device": "mobile", **{f"k-{(n + m) % 10_000}": m for m in range(2)}} for n in range(6000)]
+    features = learn_features(examples, tiny_catalog())
+    assert "device" in by_name(features)
+    assert not [feature.name for feature in features if feature.name.startswith("k-")]
 
 
 def test_an_action_that_the_catalogue_lost_is_named() -> None:

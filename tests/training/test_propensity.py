@@ -69,19 +69,19 @@ def test_it_predicts_better_than_the_base_rate_and_is_calibrated(
 
 
 def test_the_right_action_in_the_right_weather_is_likelier(examples: pd.DataFrame, model: PropensityModel) -> None:
-    rain = {"context.weather": "rain", "contacts": [()] * 500}
+    rain = {"context": [{"weather": "rain"}] * 500, "contacts": [()] * 500}
     umbrella = mean_propensity(model, examples, action_id="umbrella", **rain)
     assert umbrella > 4 * mean_propensity(model, examples, action_id="sunglasses", **rain)
 
 
 def test_age_helps(examples: pd.DataFrame, model: PropensityModel) -> None:
-    fits = {"context.weather": "rain", "action_id": "umbrella"}
+    fits = {"context": [{"weather": "rain"}] * 500, "action_id": "umbrella"}
     young, old = (mean_propensity(model, examples, **{"customer.age": age}, **fits) for age in (22.0, 68.0))
     assert old > young + 0.05
 
 
 def test_a_recent_contact_tires(examples: pd.DataFrame, model: PropensityModel) -> None:
-    fits = {"context.weather": "rain", "action_id": "umbrella"}
+    fits = {"context": [{"weather": "rain"}] * 500, "action_id": "umbrella"}
     tail = examples.tail(500)
     seen = next(contacts for contacts in tail["contacts"] if contacts and contacts[0].action_id == "umbrella")
     at = seen[0].at
@@ -96,7 +96,7 @@ def test_colour_means_nothing(examples: pd.DataFrame, model: PropensityModel) ->
 
 
 def test_a_level_never_seen_is_scored_like_any_customer(examples: pd.DataFrame, model: PropensityModel) -> None:
-    unseen = mean_propensity(model, examples, **{"customer.colour": "octarine", "context.weather": "hail"})
+    unseen = mean_propensity(model, examples, **{"customer.colour": "octarine"}, context=[{"weather": "hail"}] * 500)
     assert 0.02 < unseen < 0.5
 
 
