@@ -3,12 +3,13 @@
 import asyncio
 import json
 import sqlite3
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
 from decisioning.errors import StoreError
 from decisioning.profile import ConsentChange
+from storage.instants import from_microseconds
 from storage.ledger import reader
 from storage.ledger.consents import append_consents
 from storage.ledger.reader import LedgerCounts, LedgerReader
@@ -72,6 +73,27 @@ def test_outcomes_of_a_decision_come_in_the_order_of_arrival(ledger: Ledger, set
 
     assert LedgerReader(settings).outcomes_of("d-1") == [late, outcome("o-0", action_id=None)]
     assert LedgerReader(settings).outcomes_of("d-2") == []
+
+
+def test_a_time_that_python_cannot_tell_does_not_keep_others_from_being_read(
+    ledger: Ledger, settings: Settings
+) -> None:
+    east = timezone(timedelta(hours=2))
+    before_all = outcome("o-1", occurred_at=datetime(1, 1, 1, tzinfo=east))
+    after_all = outcome("o-2", occurred_at=datetime(9999, 12, 31, 23, 59, tzinfo=timezone(-timedelta(hours=2))))
+    keep(ledger, decision("d-1"))
+    tell(ledger, before_all, after_all, outcome("o-3"))
+
+    [first, last, usual] = LedgerReader(settings).outcomes()["d-1"]
+
+    assert first.occurred_at == datetime.min.replace(tzinfo=UTC)
+    assert last.occurred_at == datetime.max.replace(tzinfo=UTC)
+    assert usual == outcome("o-3")
+
+
+@pytest.mark.parametrize("instant", [-(2**63), -(2**62), 2**62, 2**63 - 1])
+def test_every_integer_of_the_ledger_is_a_time(instant: int) -> None:
+    assert from_microseconds(instant).tzinfo is UTC
 
 
 def test_outcomes_that_join_no_decision_are_reported(ledger: Ledger, settings: Settings) -> None:
