@@ -8,10 +8,8 @@ from collections.abc import Iterable
 
 import mmh3
 
-from decisioning.catalog import Experiment
+from decisioning.catalog import BUCKETS, Experiment, variant_ends
 from decisioning.record import Assignment
-
-BUCKETS = 10_000
 
 
 def bucket(salt: str, unit: str) -> int:
@@ -24,24 +22,22 @@ def bucket(salt: str, unit: str) -> int:
 
 
 def assign(experiment: Experiment, unit: str) -> Assignment:
-    """The unit's variant; `probability` is the variant's share of the weights.
+    """The unit's variant; `probability` is the share of buckets that the variant has.
 
     >>> from decisioning.catalog import Variant
     >>> copy = Experiment(id="hero_copy", variants=(Variant("a", 1.0), Variant("b", 1.0)))
     >>> assign(copy, "c-1").variant
     'b'
     """
-    position = bucket(experiment.salt or experiment.id, unit) + 0.5
-    total = sum(variant.weight for variant in experiment.variants)
-    reached = 0.0
-    for variant in experiment.variants:
-        reached += variant.weight / total * BUCKETS
-        if position < reached:
-            break
+    place = bucket(experiment.salt or experiment.id, unit)
+    ends = variant_ends(experiment)
+    number = next(number for number, end in enumerate(ends) if place < end)
+    variant = experiment.variants[number]
+    begin = ends[number - 1] if number else 0
     return Assignment(
         experiment=experiment.id,
         variant=variant.id,
-        probability=variant.weight / total,
+        probability=(ends[number] - begin) / BUCKETS,
         payload=variant.payload,
     )
 

@@ -14,6 +14,7 @@ from decisioning.exploration import EpsilonGreedy, ExplorationPolicy
 from decisioning.rules import Rule
 
 CONTACT_MEMORY = timedelta(days=30)  # hot state forgets older contacts
+BUCKETS = 10_000  # into which experiments divide their units
 NO_ACTION = "no_action"  # reserved id: the choice to show nothing, a candidate like any other
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
@@ -154,6 +155,17 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     variants: Annotated[tuple[Variant, ...], msgspec.Meta(min_length=1)]
 
 
+def variant_ends(experiment: Experiment) -> tuple[int, ...]:
+    """The bucket at which each variant ends, exclusive, in proportion to the weights; the last is 10,000.
+
+    >>> variant_ends(Experiment(id="e", variants=(Variant("a", 1.0), Variant("b", 3.0))))
+    (2500, 10000)
+    """
+    weights = [variant.weight for variant in experiment.variants]
+    reached = [sum(weights[: number + 1]) / sum(weights) for number in range(len(weights))]
+    return tuple(round(share * BUCKETS) for share in reached)
+
+
 class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the YAML files of one domain say, merged; `Catalog` is its checked, compiled form."""
 
@@ -280,9 +292,14 @@ def _mistakes(content: Content) -> list[str]:
         if policy.only is not None:
             allowed = {"any": (), "channel": channels, "group": content.groups, "action": actions}[policy.per]
             refer(f"{path}.only", policy.only, allowed)
+    unique("experiments.salt", [experiment.salt or experiment.id for experiment in content.experiments])
     for experiment in content.experiments:
         path = f"experiments[{experiment.id}]"
         unique(f"{path}.variants", [variant.id for variant in experiment.variants])
+        ends = (0, *variant_ends(experiment))
+        for variant, begin, end in zip(experiment.variants, ends[:-1], ends[1:], strict=True):
+            if begin == end:
+                found.append(f"{path}.variants[{variant.id}].weight: is less than 1 in {BUCKETS:,} of all")
         for placement_id in experiment.placements:
             refer(f"{path}.placements", placement_id, placements)
     return found

@@ -132,12 +132,13 @@ def plan(
     propensities: NDArray[np.floating],
     placement: Placement,
     *,
-    decision_id: str,
+    draw_id: str,
     key: bytes,
 ) -> Plan:
     """Phase 3: priority = propensity x context weight x value x lever, then the full drawn order.
 
-    `propensities` is `(n_eligible,)`, in the order of `narrowed.eligible`.
+    `propensities` is `(n_eligible,)`, in the order of `narrowed.eligible`. The draw hangs on
+    `draw_id` and the secret `key` alone: the decision's id, so that it can be replayed.
     """
     chances: list[float] = propensities.tolist()
     priorities = [
@@ -146,7 +147,7 @@ def plan(
     ]
     values = scaled(np.array(priorities), placement.priority_scale)
     spread = distribution(placement.exploration, values)
-    order = draw_order(spread, uniforms(key, decision_id, len(values)))
+    order = draw_order(spread, uniforms(key, draw_id, len(values)))
     return Plan(_candidates(narrowed, chances, priorities, spread), spread, tuple(order.tolist()), drawn=True)
 
 

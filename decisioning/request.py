@@ -1,19 +1,33 @@
 """What callers send: a request for a decision, and an outcome. Unknown fields are refused."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import msgspec
 
-from decisioning.catalog import Scalar
 from decisioning.errors import RequestError
 
 CallerId = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+# 64 bit: neither rules nor float32 know larger ones.
+Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Context = Annotated[dict[CallerId, bool | Integer | float | str | None], msgspec.Meta(max_length=100)]
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 OutcomeType = Literal[
     "impression", "click", "accept", "reject", "purchase", "sent", "not_sent", "delivered", "open",
     "bounce", "complaint", "unsubscribe", "custom",
 ]  # fmt: skip
+
+
+def sane(at: datetime, *, where: str) -> datetime:
+    """A time that a caller gave, if it can be one.
+
+    Raises:
+        RequestError: It lies outside 2000 to 2100.
+    """
+    if not EARLIEST <= at < LATEST:
+        raise RequestError(f"{where} is {at.isoformat()}, must lie between the years 2000 and 2100", where=where)
+    return at
 
 
 class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -33,8 +47,8 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     customer_id: CallerId | None = None
     anonymous_id: CallerId | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
-    context: dict[str, Scalar] = {}
-    actions: tuple[CallerId, ...] | None = None
+    context: Context = {}
+    actions: Annotated[tuple[CallerId, ...], msgspec.Meta(min_length=1)] | None = None
     exclude: tuple[CallerId, ...] = ()
     decision_id: CallerId | None = None
     explain: bool = False
@@ -44,17 +58,18 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     @property
     def unit(self) -> str:
-        """Who is asked about: the customer, or else the anonymous visitor.
+        """Who is asked about: the customer, or else the anonymous visitor, whose id is no customer's.
 
         Raises:
             RequestError: Neither is named.
         """
-        unit = self.customer_id or self.anonymous_id
-        if unit is None:
-            raise RequestError(
-                "customer_id and anonymous_id are both missing, one of them must be given", where="customer_id"
-            )
-        return unit
+        if self.customer_id is not None:
+            return self.customer_id
+        if self.anonymous_id is not None:
+            return f"anonymous:{self.anonymous_id}"
+        raise RequestError(
+            "customer_id and anonymous_id are both missing, one of them must be given", where="customer_id"
+        )
 
 
 class OutcomeReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):

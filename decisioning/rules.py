@@ -77,9 +77,10 @@ class Rule:
     def _evaluate(self, scope: "RuleScope") -> "bool | RuleFailure":
         try:
             result = self._program.execute(scope.context)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            missing = f"{error} is not known for this customer" if isinstance(error, KeyError) else _first_line(error)
-            return RuleFailure(f"'{self.source}': {missing}")
+        except KeyError as error:
+            return RuleFailure(f"'{self.source}': {error} is not known for this customer")
+        except Exception as error:  # callers choose values: a division by zero must cost an action, not the answer
+            return RuleFailure(f"'{self.source}': {_first_line(error)}")
         if not isinstance(result, bool):
             return RuleFailure(f"'{self.source}' gives {result!r}, must be true or false")
         return result

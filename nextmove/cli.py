@@ -318,7 +318,8 @@ def main(run: Callable[[], Any] = app) -> None:
     try:
         run()
     except NextmoveError as error:
-        err.print(f"[red]error[/] ({error.code}): {error.message}", markup=True)
+        err.print("error", style="red", end=" ")
+        err.print(f"({error.code}): {error.message}")
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("stopped")

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 # A file or a pipe has no width; tables should not be folded there.
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
-err = Console(highlight=False, soft_wrap=True, stderr=True)
+out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 140)
+err = Console(highlight=False, markup=False, soft_wrap=True, stderr=True)
 
 
 class Step:
@@ -31,7 +31,8 @@ class Step:
     def done(self) -> None:
         """The step's last line."""
         seconds = time.monotonic() - self._began
-        err.print(f"[green]ok[/] {self._title} [dim]{seconds:.1f} s[/] {self.result}")
+        err.print("ok", style="green", end=" ")
+        err.print(f"{self._title} {seconds:.1f} s {self.result}")
 
 
 @contextmanager
@@ -59,4 +60,4 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str 
 
 def next_command(command: str) -> None:
     """What a user would type next."""
-    err.print(f"next: [bold]{command}[/]")
+    err.print(f"next: {command}")

@@ -48,7 +48,7 @@ def run(settings: Settings, *, host: str, port: int, check: bool) -> None:
             raise
     try:
         _check_service(service, settings, catalog)
-        err.print(f"[green]ready[/] after {time.monotonic() - began:.0f} s")
+        err.print(f"ready after {time.monotonic() - began:.0f} s", style="green")
         out.print(f"\nruns, models and figures:  mlflow ui --backend-store-uri {settings.mlflow_uri} --port 5000")
         out.print(f"the API:                   {service.url}/v1/docs")
         if check:
@@ -72,7 +72,7 @@ def _set_up(settings: Settings) -> Catalog:
         progress.result = f"{ingested.customers:,} customers, {ingested.features} features"
     champion = steps.champion_version(settings)
     if ingested.reused and champion is not None:
-        err.print(f"[green]ok[/] model version {champion} is champion already")
+        err.print(f"ok model version {champion} is champion already")
         return catalog
     with step("train") as progress:
         examples = examples_of(domain, settings, catalog, now=now, progress=progress)
@@ -96,7 +96,7 @@ def _check_service(service: Service, settings: Settings, catalog: Catalog) -> No
     [customer] = steps.example_customers(settings, 1)
     request = {"customer_id": customer, "placement": placement.id}
     decision = _post(service, "/v1/decisions", request)
-    out.print("\n[bold]One decision[/]", markup=True)
+    out.print("\nOne decision", style="bold")
     out.print(_curl(service, "/v1/decisions", request))
     out.print_json(data=decision)
     if not decision["actions"]:
@@ -107,7 +107,7 @@ def _check_service(service: Service, settings: Settings, catalog: Catalog) -> No
         "type": "sent" if placement.shown_by == "sent" else "impression",
     }
     answer = _post(service, "/v1/outcomes", outcome)
-    out.print("\n[bold]One outcome[/]", markup=True)
+    out.print("\nOne outcome", style="bold")
     out.print(_curl(service, "/v1/outcomes", outcome))
     out.print_json(data=answer)
 

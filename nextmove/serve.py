@@ -27,8 +27,8 @@ def check_address(host: str, port: int) -> None:
     """
     if host not in LOOPBACK:
         raise SetupError(
-            f"--host is {host}, but no keys are configured, so only {LOOPBACK[0]} may be served;"
-            " put a proxy that authenticates in front"
+            f"--host is {host}, but no keys are configured, so it must be one of {', '.join(LOOPBACK)};"
+            " reach it from elsewhere through a tunnel, such as ssh -L"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:

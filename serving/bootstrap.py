@@ -3,7 +3,10 @@
 import logging
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 from decisioning.bundle import Bundle
 from decisioning.catalog import Catalog
@@ -83,14 +86,17 @@ def draw_key(settings: Settings) -> DrawKey:
     if settings.draw_secret is not None:
         return DrawKey(settings.draw_secret.encode())
     path = settings.home / "draw.key"
-    try:
-        # Exclusive and private: two services that start at once must agree on one secret.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
+    if not path.exists():
+        # Two services that start at once must agree on one secret, and none may see half of it:
+        # it is written under a name of its own, and who is first gives it the name.
+        handle, name = tempfile.mkstemp(dir=settings.home)  # for the owner's eyes only
         with os.fdopen(handle, "wb") as file:
             file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            path.hardlink_to(name)
+        Path(name).unlink()
     secret = path.read_bytes()
     if len(secret) != 32:
         raise SetupError(f"{path} has {len(secret)} bytes, must have 32; restore it from a backup or delete it")

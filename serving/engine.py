@@ -22,16 +22,21 @@ from decisioning.encoding import RowEncoder
 from decisioning.errors import DecisionConflict, NextmoveError, OutcomeConflict, RequestError, StoreError, UnknownAction
 from decisioning.profile import ContactHistory, HotProfile
 from decisioning.record import DecisionRecord, ModelVersion, OutcomeRecord
-from decisioning.request import DecisionRequest, OutcomeReport
+from decisioning.request import DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take
 from serving.ports import Features, HotState, Ledger, Scorer
 from serving.timers import Laps, StageTimers
 
 # A twin of this call, sent at the same instant, is answered with the first one's record.
 TWIN_WAIT = timedelta(seconds=5)
+# Decisions of a batch between two looks at other calls.
+TOGETHER = 32
 TWIN_POLL = timedelta(milliseconds=20)
 # Claims about times that lie further ahead than clocks differ are mistakes.
 CLOCK_TOLERANCE = timedelta(minutes=5)
+
+# What a customer says of being contacted at all, rather than of one action.
+ABOUT_THE_CUSTOMER = frozenset({"unsubscribe", "complaint", "bounce"})
 
 RANKED, NO_ELIGIBLE_ACTION = "RANKED", "NO_ELIGIBLE_ACTION"
 UNKNOWN_CUSTOMER = "FALLBACK_UNKNOWN_CUSTOMER"
@@ -41,8 +46,8 @@ HOT_STATE_UNAVAILABLE = "FALLBACK_HOT_STATE_UNAVAILABLE"
 REASON_DETAILS = {
     UNKNOWN_CUSTOMER: "the customer is not known: ranked from the request's context alone",
     FEATURES_UNAVAILABLE: "stored features cannot be read: ranked from the request's context alone",
-    MODEL_UNAVAILABLE: "no model is loaded: the placement's fallback actions, unranked",
-    HOT_STATE_UNAVAILABLE: "consent and contacts cannot be read: only fallback actions that need neither",
+    MODEL_UNAVAILABLE: "no model is loaded: the placement's fallback actions, unranked, if it has any",
+    HOT_STATE_UNAVAILABLE: "consent and contacts cannot be read: only fallback actions that need neither, if any",
     RANKED: "",
     NO_ELIGIBLE_ACTION: "every action was dropped; dropped_by_step says where",
 }
@@ -71,7 +76,8 @@ class _Facts(NamedTuple):
 
     def shared(self, request: DecisionRequest, placement: Placement) -> dict[str, Scalar]:
         """What the model sees of the customer and the moment, the same for every candidate."""
-        return {**request.context, **self.features, "placement": placement.id, "channel": placement.channel}
+        where: dict[str, Scalar] = {"placement": placement.id, "channel": placement.channel, "slot": 1}
+        return {**request.context, **self.features, **where}
 
 
 class _Model(NamedTuple):
@@ -136,16 +142,18 @@ class Engine:
         """
         laps = self.timers.start()
         catalog, model = self.catalog, self._model  # one version of each for the whole decision
-        now = request.now or now
-        placement = funnel.placement_of(catalog, request)
-        if model is not None:
-            _check_context(request, model.encoder)
-        digest, live = _digest(request), request.mode == "live"
+        unit, digest, live = request.unit, _digest(request), request.mode == "live"
         if live and request.decision_id is not None:
             first = await self._first_answer(request.decision_id, digest)
             if first is not None:
                 return first
+        now = sane(request.now, where="now") if request.now is not None else now
+        placement = funnel.placement_of(catalog, request)
+        if model is not None:
+            _check_context(request, model.encoder)
         decision_id = request.decision_id or str(ULID.from_datetime(now))
+        # A preview must not foretell the draw of the live decision with the same id.
+        draw_id = decision_id if live else f"preview:{ULID.from_datetime(now)}"
         laps.lap("request")
 
         facts = await self._read(request, laps, now=now)
@@ -162,13 +170,13 @@ class Engine:
             laps.lap("encode")
             propensities = model.scorer.score(rows)
             laps.lap("score")
-            planned = funnel.plan(narrowed, propensities, placement, decision_id=decision_id, key=self._key.secret)
+            planned = funnel.plan(narrowed, propensities, placement, draw_id=draw_id, key=self._key.secret)
         laps.lap("plan")
 
         reservation = ReservationRequest(
             decision_id=decision_id,
             digest=digest,
-            customer_id=request.unit,
+            customer_id=unit,
             now=now,
             expires_at=now + placement.time_out,
             candidates=tuple(
@@ -199,7 +207,7 @@ class Engine:
             expires_at=reservation.expires_at,
             domain=catalog.content.domain,
             market=catalog.content.market,
-            customer_id=request.unit,
+            customer_id=unit,
             placement=placement.id,
             channel=placement.channel,
             request=request,
@@ -222,19 +230,22 @@ class Engine:
         )
         laps.lap("finish")
         if live:
-            await self._ledger.append_decision(record, digest=digest)
+            record = await self._keep(record, digest)
             laps.lap("ledger")
         return record
 
     async def decide_many(
         self, requests: Sequence[DecisionRequest], *, now: datetime
-    ) -> list[DecisionRecord | NextmoveError]:
+    ) -> list[DecisionRecord | Exception]:
         """Several decisions in order, each with its own record or error; one commit serves many."""
-        results = await asyncio.gather(*(self.decide(r, now=now) for r in requests), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, NextmoveError):
-                raise result
-        return results  # type: ignore[return-value]
+        results: list[DecisionRecord | Exception] = []
+        for begin in range(0, len(requests), TOGETHER):
+            chunk = (self.decide(request, now=now) for request in requests[begin : begin + TOGETHER])
+            for result in await asyncio.gather(*chunk, return_exceptions=True):
+                if isinstance(result, BaseException) and not isinstance(result, Exception):
+                    raise result  # cancelled
+                results.append(result)
+        return results
 
     async def find(self, decision_id: str) -> DecisionRecord | None:
         """The record of a decision, or None."""
@@ -268,9 +279,11 @@ class Engine:
                 )
                 results[index] = OutcomeResult("rejected", outcome.outcome_id, problem)
                 continue
-            if decided is not None:
-                # Duplicates too: the first attempt may have died between ledger and hot state.
+            if decided is not None and status == "accepted":
                 await self._hot_state.apply(decided.customer_id, outcome, decided.channel)
+            elif decided is not None:
+                # The first attempt may have died between ledger and hot state.
+                await self._apply_kept(decided, outcome.outcome_id)
             results[index] = OutcomeResult(status, outcome.outcome_id)
         return [result for result in results if result is not None]
 
@@ -280,7 +293,7 @@ class Engine:
             shown = [slot.action_id for slot in decided.slots]
             if action_id is None and len(shown) == 1:
                 action_id = shown[0]
-            if action_id not in shown:
+            if action_id not in shown and not (action_id is None and report.type in ABOUT_THE_CUSTOMER):
                 raise UnknownAction(
                     f"action_id is '{report.action_id}', must be one that decision {report.decision_id} showed:"
                     f" {', '.join(shown) or '(none)'}",
@@ -291,7 +304,7 @@ class Engine:
                 f"action_id is '{action_id}', which the catalogue does not have; GET /v1/catalog lists its actions",
                 where="action_id",
             )
-        occurred_at = report.occurred_at or now
+        occurred_at = sane(report.occurred_at, where="occurred_at") if report.occurred_at is not None else now
         if occurred_at - now > CLOCK_TOLERANCE:
             raise RequestError(
                 f"occurred_at is {occurred_at.isoformat()}, must not lie in the future (now {now.isoformat()})",
@@ -331,6 +344,21 @@ class Engine:
             hot=hot,
             reason=HOT_STATE_UNAVAILABLE if hot is None else RANKED if stored else reason,
         )
+
+    async def _keep(self, record: DecisionRecord, digest: str) -> DecisionRecord:
+        """Make the record durable; what stands under its id already, of the same body, is the answer."""
+        if await self._ledger.append_decision(record, digest=digest) == "duplicate":
+            first = await self._first_answer(record.decision_id, digest)
+            return first if first is not None else record
+        if record.request.decision_id is not None:
+            await self._apply_kept(record)  # outcomes may have come before their decision
+        return record
+
+    async def _apply_kept(self, record: DecisionRecord, outcome_id: str | None = None) -> None:
+        """Let hot state know of outcomes in the ledger, of one id or all; again changes nothing."""
+        for outcome in await self._ledger.outcomes_of(record.decision_id):
+            if outcome_id is None or outcome.outcome_id == outcome_id:
+                await self._hot_state.apply(record.customer_id, outcome, record.channel)
 
     async def _first_answer(self, decision_id: str, digest: str) -> DecisionRecord | None:
         found = await self._ledger.get(decision_id)

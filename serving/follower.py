@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from decisioning.errors import NextmoveError, StoreError
+from decisioning.errors import BundleError, NextmoveError, StoreError
 from serving.adapters.onnx_scorer import OnnxScorer
 from serving.engine import Engine
 from storage.blobs import BlobStore
@@ -66,18 +66,24 @@ class Follower:
                 take(named)
                 self._failures.pop(what, None)
                 logger.info("now serving %s %s", what, named[:12])
-        except NextmoveError as error:
+        except Exception as error:  # whatever it is, it must not end the thread that follows
             if isinstance(error, StoreError):
                 self._refused.pop(what, None)  # not its fault: try again
-            self._failures[what] = f"{what}: {error.message}"
+            said = error.message if isinstance(error, NextmoveError) else repr(error)
+            self._failures[what] = f"{what}: {said}"
             self._on_failure(what)
-            logger.error("%s is not taken, the last good one stays: %s", what, error.message)
+            logger.error("%s is not taken, the last good one stays: %s", what, said)
 
     def _bundle_now(self) -> str | None:
         return self._engine.scorer.sha256 if self._engine.scorer else None
 
     def _take_bundle(self, sha256: str) -> None:
-        self._engine.scorer = OnnxScorer(load_bundle(self._blobs, sha256))
+        bundle = load_bundle(self._blobs, sha256)
+        if bundle.manifest.domain != self._domain:
+            raise BundleError(
+                f"bundle {sha256[:12]} is of '{bundle.manifest.domain}', this service of '{self._domain}'"
+            )
+        self._engine.scorer = OnnxScorer(bundle)
 
     def _catalog_now(self) -> str:
         return self._engine.catalog.version.removeprefix("sha256:")

@@ -67,14 +67,18 @@ class Scorer(Protocol):
 class Ledger(Protocol):
     """The durable truth."""
 
-    async def append_decision(self, record: DecisionRecord, *, digest: str) -> None:
-        """Returns once the record would survive a power cut."""
+    async def append_decision(self, record: DecisionRecord, *, digest: str) -> Literal["accepted", "duplicate"]:
+        """Returns once the record would survive a power cut; `duplicate` where its id stands already."""
         ...
 
     async def append_outcomes(
         self, records: Sequence[tuple[OutcomeRecord, str]]
     ) -> list[Literal["accepted", "duplicate", "conflict"]]:
         """Returns once the records would survive a power cut; each comes with its body's digest."""
+        ...
+
+    async def outcomes_of(self, decision_id: str) -> list[OutcomeRecord]:
+        """What is kept of a decision's outcomes, which may have come before it."""
         ...
 
     async def get(self, decision_id: str) -> tuple[DecisionRecord, str] | None:

@@ -1,27 +1,29 @@
 """The BentoML service: `bentoml serve serving.service:Nextmove`."""
 
 import gc
+import json
 import os
-from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import bentoml
 import msgspec
-from bentoml.exceptions import BentoMLException, InvalidArgument
+from bentoml.exceptions import BentoMLException
 
-from decisioning.answer import answer
-from decisioning.errors import NextmoveError, RequestError
+from decisioning.errors import NextmoveError
 from decisioning.request import DecisionRequest
-from serving.http.app import create_app
-from serving.http.body import convert
+from serving.http.app import Routes, create_app
+from serving.http.body import DECISION_LIMIT, parse
 from serving.http.guard import Guard
+from serving.http.problems import MalformedJson, problem_of
 from serving.runtime import Runtime
 from storage.settings import load_settings
 
 settings = load_settings(os.environ, directory=Path.cwd())
 runtime = Runtime()
-app = create_app(lambda: runtime.engine, runtime.metrics)
+routes = Routes(lambda: runtime.engine, runtime.metrics)
+app = create_app(routes, runtime.metrics)
 
 
 @bentoml.service(
@@ -47,20 +49,25 @@ class Nextmove:
     async def decide(self, request: dict[str, Any]) -> dict[str, Any]:
         """The same as `POST /v1/decisions`, for BentoML's own clients."""
         try:
-            record = await runtime.engine.decide(
-                convert(request, DecisionRequest, where="request"), now=datetime.now(UTC)
-            )
-        except RequestError as error:
-            raise InvalidArgument(f"{error.code}: {error.message}") from error
+            answer = await routes.answer(parse(_json(request), DecisionRequest, limit=DECISION_LIMIT))
         except NextmoveError as error:
-            raise BentoMLException(f"{error.code}: {error.message}") from error
-        return msgspec.to_builtins(answer(record))
+            status = HTTPStatus(problem_of(error).status)
+            raise BentoMLException(f"{error.code}: {error.message}", error_code=status) from error
+        return msgspec.to_builtins(answer)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
         """Called in every worker."""
         runtime.close()
         gc.unfreeze()  # libraries in C check at exit that their objects were collected
+
+
+def _json(request: dict[str, Any]) -> bytes:
+    """The request as the other route would have met it: BentoML's decoder lets NaN and infinity through."""
+    try:
+        return json.dumps(request, allow_nan=False).encode()
+    except ValueError as error:
+        raise MalformedJson(f"the request is not JSON: {error}", where="request") from error
 
 
 Nextmove.add_asgi_middleware(Guard, readiness=runtime.readiness)  # type: ignore[attr-defined]

@@ -67,10 +67,14 @@ class FakeLedger:
         self.outcomes: dict[str, tuple[OutcomeRecord, str]] = {}
         self.down = False
 
-    async def append_decision(self, record: DecisionRecord, *, digest: str) -> None:
+    async def append_decision(self, record: DecisionRecord, *, digest: str) -> str:
         if self.down:
             raise StoreError("the ledger is down")
-        self.decisions[record.decision_id] = record, digest
+        first = self.decisions.setdefault(record.decision_id, (record, digest))
+        return "accepted" if first[0] is record else "duplicate"
+
+    async def outcomes_of(self, decision_id: str) -> list[OutcomeRecord]:
+        return [outcome for outcome, _ in self.outcomes.values() if outcome.decision_id == decision_id]
 
     async def append_outcomes(self, records: Sequence[tuple[OutcomeRecord, str]]) -> list[str]:
         if self.down:

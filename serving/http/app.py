@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from decisioning.answer import answer
+from decisioning.answer import DecisionAnswer, answer
 from decisioning.errors import NextmoveError, RequestError, StoreError, UnknownDecision
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
@@ -21,7 +21,7 @@ from serving.engine import Engine, OutcomeResult
 from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
-from serving.http.problems import InternalError, NotFound, Problem, problem_of, problem_response
+from serving.http.problems import InternalError, MethodNotAllowed, NotFound, Problem, problem_of, problem_response
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
@@ -42,9 +42,8 @@ class OutcomeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     problem: Problem | None = None
 
 
-def create_app(engine: Callable[[], Engine], metrics: Metrics) -> Starlette:
-    """The application over one engine, asked for at each call since it is opened after this."""
-    routes = Routes(engine, metrics)
+def create_app(routes: "Routes", metrics: Metrics) -> Starlette:
+    """The application over these routes."""
     table: list[tuple[str, str, Handler]] = [
         ("POST", "/v1/decisions", routes.decide),
         ("POST", "/v1/decisions/batch", routes.decide_batch),
@@ -62,7 +61,7 @@ def create_app(engine: Callable[[], Engine], metrics: Metrics) -> Starlette:
 
 
 class Routes:
-    """One method a route."""
+    """One method a route, over an engine that is asked for at each call since it is opened later."""
 
     def __init__(self, engine: Callable[[], Engine], metrics: Metrics) -> None:
         self._engine = engine
@@ -71,9 +70,13 @@ class Routes:
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decisions`."""
         body = await read_json(request, DecisionRequest, limit=DECISION_LIMIT)
-        record = await self._engine().decide(body, now=datetime.now(UTC))
+        return _json(await self.answer(body))
+
+    async def answer(self, request: DecisionRequest) -> DecisionAnswer:
+        """The answer to one request, counted."""
+        record = await self._engine().decide(request, now=datetime.now(UTC))
         self._count(record)
-        return _json(answer(record))
+        return answer(record)
 
     async def decide_batch(self, request: Request) -> Response:
         """`POST /v1/decisions/batch`."""
@@ -95,7 +98,7 @@ class Routes:
                 self._count(result)
                 results[index] = {"decision": answer(result)}
             else:
-                results[index] = {"problem": problem_of(result)}
+                results[index] = {"problem": problem_of(_ours(result))}
         return _json({"results": results})
 
     async def find_decision(self, request: Request) -> Response:
@@ -188,9 +191,8 @@ def _guarded(template: str, handler: Handler, metrics: Metrics) -> Handler:
             if isinstance(error, StoreError):
                 logger.warning("%s: %s", template, error.message)
             response = problem_response(error)
-        except Exception:
-            logger.exception("%s failed", template)
-            response = problem_response(InternalError("this is a mistake of the service; its log has the details"))
+        except Exception as error:
+            response = problem_response(_ours(error))
         metrics.requests.labels(template, response.status_code).inc()
         metrics.seconds.labels(template).observe(time.perf_counter() - began)
         return response
@@ -198,9 +200,19 @@ def _guarded(template: str, handler: Handler, metrics: Metrics) -> Handler:
     return guarded
 
 
+def _ours(error: Exception) -> NextmoveError:
+    """An error as callers may see it; what we did not expect is told to the log alone."""
+    if isinstance(error, NextmoveError):
+        return error
+    logger.error("a mistake of ours", exc_info=error)
+    return InternalError("this is a mistake of the service; its log has the details")
+
+
 async def _no_such_route(request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 404)
     what = f"{request.method} {request.url.path[:256]}"
-    response = problem_response(NotFound(f"{what} is not a route of this service; GET /v1/openapi.json lists them"))
-    response.status_code = status
-    return response
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        response = problem_response(MethodNotAllowed(f"{what} is not possible, must be {allowed}"))
+        response.headers["Allow"] = allowed
+        return response
+    return problem_response(NotFound(f"{what} is not a route of this service; GET /v1/openapi.json lists them"))

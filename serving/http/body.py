@@ -30,7 +30,18 @@ async def read_json(request: Request, kind: type[T], *, limit: int) -> T:
     async for chunk in request.stream():
         content += chunk
         if len(content) > limit:
-            raise BodyTooLarge(f"the body has more than {limit} bytes, send less in one call")
+            break
+    return parse(content, kind, limit=limit)
+
+
+def parse(content: bytes | bytearray, kind: type[T], *, limit: int) -> T:
+    """These bytes as `kind`.
+
+    Raises:
+        BodyTooLarge, MalformedJson, RequestError: With the path of the mistake.
+    """
+    if len(content) > limit:
+        raise BodyTooLarge(f"the body has more than {limit:,} bytes, send less in one call")
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.ValidationError as error:

@@ -13,7 +13,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1", "testclient"})
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
+# A page that a browser loaded from elsewhere can have its own name resolve to this machine.
+_OWN_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 class Readiness(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,8 +44,11 @@ class Guard:
         """Answer, or pass on."""
         if scope["type"] == "http":
             caller = scope.get("client")
-            if caller is not None and caller[0] not in _LOOPBACK:
-                error = LoopbackOnly("no keys are configured, so this service answers calls from its own machine only")
+            if (caller is not None and caller[0] not in _LOOPBACK) or _host(scope) not in _OWN_NAMES:
+                error = LoopbackOnly(
+                    "no keys are configured, so this service answers calls from its own machine only,"
+                    " made to localhost or 127.0.0.1"
+                )
                 await problem_response(error)(scope, receive, send)
                 return
             if scope["path"] == "/readyz":
@@ -53,3 +58,9 @@ class Guard:
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _host(scope: Scope) -> str:
+    host = next((value for name, value in scope["headers"] if name == b"host"), b"localhost")
+    name: str = host.decode("latin-1")
+    return name if name.endswith("]") else name.rpartition(":")[0] or name

@@ -1,9 +1,8 @@
 """What Prometheus scrapes: by route template and reason, never by id or customer."""
 
-import os
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -27,8 +26,8 @@ class Metrics:
         self.reload_failures = Counter(
             "nextmove_reload_failures", "Bundles or catalogues that could not be taken.", ("what",), registry=own
         )
-        # BentoML names a directory that all workers count in; one worker is scraped for all.
-        shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        # BentoML makes all workers count in one directory; the worker that is scraped answers for all.
+        shared = values.ValueClass is not values.MutexValue
         self._registry = CollectorRegistry() if shared else own
         if shared:
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]

@@ -62,6 +62,12 @@ class NotFound(RequestError):
     code = "not_found"
 
 
+class MethodNotAllowed(RequestError):
+    """A method that this path does not have."""
+
+    code = "method_not_allowed"
+
+
 class LoopbackOnly(RequestError):
     """A caller from another machine, while no keys are configured."""
 
@@ -74,7 +80,7 @@ class InternalError(NextmoveError):
     code = "internal_error"
 
 
-STATUSES |= {BodyTooLarge: 413, WrongMediaType: 415, NotFound: 404, LoopbackOnly: 403}
+STATUSES |= {BodyTooLarge: 413, WrongMediaType: 415, NotFound: 404, MethodNotAllowed: 405, LoopbackOnly: 403}
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

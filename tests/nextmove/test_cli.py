@@ -122,11 +122,13 @@ def test_the_catalogues_check(nextmove: Callable[..., Said], name: str) -> None:
 def test_a_wrong_catalogue_is_refused_with_every_mistake(nextmove: Callable[..., Said], tmp_path: Path) -> None:
     folder = tmp_path / "catalog" / "simulated" / "global"
     folder.mkdir(parents=True)
-    (folder / "shop.yaml").write_text("domain: simulated\ncurrency: euro\ncolour: red\n")
+    (folder / "shop.yaml").write_text(
+        "domain: simulated\ncurrency: euro\ncolour: red\nactions: [{id: coat, value: x}]\n"
+    )
     said = nextmove("catalog", "check", NEXTMOVE_CATALOG_DIR=str(tmp_path / "catalog"))
     assert said.code == 1
-    assert "currency" in said.err
-    assert "colour" in said.err
+    for named in ("currency", "colour", "actions[coat]", "shop.yaml:4"):
+        assert named in said.err
 
 
 def test_the_readme_names_only_commands_that_exist() -> None:

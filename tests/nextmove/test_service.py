@@ -161,6 +161,10 @@ def test_two_workers_share_what_they_know_and_end_when_asked(shop_settings: Sett
         pair.wait_until_ready()
         first = ask(pair, decision_id="pair", customer_id="c-00005")
         assert all(ask(pair, decision_id="pair", customer_id="c-00005") == first for _ in range(10))
+        for _ in range(10):
+            ask(pair, placement="product_page")
+        line = 'nextmove_decisions_total{placement="product_page",reason="RANKED"} 10.0'
+        assert line in httpx.get(f"{pair.url}/metrics").text, "whichever worker is scraped answers for both"
         pair.process.send_signal(signal.SIGTERM)
         assert pair.process.wait(15) is not None
     finally:

@@ -80,7 +80,7 @@ def test_an_unknown_customer_is_ranked_from_context_alone() -> None:
 
 def test_an_anonymous_visitor_is_answered() -> None:
     record = Shop().decide(customer_id=None, anonymous_id="a-1")
-    assert record.customer_id == "a-1"
+    assert record.customer_id == "anonymous:a-1"
     assert shown(record)
 
 
@@ -223,3 +223,107 @@ def test_an_outcome_from_the_future_is_rejected() -> None:
     ahead = (NOW + timedelta(hours=1)).isoformat()
     [result] = shop.report({"decision_id": "d", "type": "accept", "occurred_at": ahead})
     assert result.problem.where == "occurred_at"
+
+
+def test_a_preview_does_not_foretell_the_live_draw() -> None:
+    same = 0
+    for number in range(60):
+        shop = Shop()
+        asked = {"decision_id": f"d-{number}", "limit": 1}
+        same += shown(shop.decide(**asked, mode="preview")) == shown(shop.decide(**asked))
+    assert same < 60
+
+
+def test_a_retry_gets_the_first_answer_although_the_catalogue_changed() -> None:
+    shop = Shop()
+    first = shop.decide(decision_id="d-1", exclude=["loan"])
+    shop.engine.catalog = catalog(action("card"))
+    assert shop.decide(decision_id="d-1", exclude=["loan"]) == first
+
+
+def test_twins_without_any_candidate_are_one_decision_too() -> None:
+    shop = Shop(hot=HotProfile())
+
+    async def both() -> list[Any]:
+        asked = request(decision_id="d-1", placement="newsletter")
+        return await asyncio.gather(*(shop.engine.decide(asked, now=NOW) for _ in range(2)))
+
+    first, second = asyncio.run(both())
+    assert first is second
+
+
+def test_an_unsubscribe_that_came_before_its_decision_is_obeyed_when_it_comes() -> None:
+    shop = Shop()
+    shop.report({"decision_id": "d-1", "type": "unsubscribe"})
+    assert shop.hot_state.applied == []
+    shop.decide(decision_id="d-1")
+    assert [outcome.type for outcome in shop.hot_state.applied] == ["unsubscribe"]
+
+
+def test_an_unsubscribe_need_not_say_from_which_action() -> None:
+    shop = Shop(catalog(action("card"), action("loan")))
+    record = shop.decide()
+    assert len(record.slots) == 2
+    [result] = shop.report({"decision_id": record.decision_id, "type": "unsubscribe"})
+    assert result.status == "accepted"
+
+
+def test_a_duplicate_is_applied_as_it_was_kept() -> None:
+    shop = Shop()
+    record = shop.decide(limit=1)
+    report = {"decision_id": record.decision_id, "type": "unsubscribe", "outcome_id": "o-1"}
+    shop.report(report)
+    asyncio.run(shop.engine.record_outcomes([msgspec.convert(report, OutcomeReport)], now=NOW + timedelta(days=1)))
+    assert [outcome.occurred_at for outcome in shop.hot_state.applied] == [NOW, NOW]
+
+
+def test_on_a_suppressed_channel_nothing_is_shown_whatever_it_requires() -> None:
+    shop = Shop(hot=HotProfile(suppressed=("web",)))
+    record = shop.decide()
+    assert (record.reason, record.suppressed) == ("NO_ELIGIBLE_ACTION", ("web",))
+    assert {drop.reason for drop in record.dropped} == {"SUPPRESSED"}
+
+
+def test_an_anonymous_visitor_has_no_customer_s_consent() -> None:
+    shop = Shop()
+    shop.decide(customer_id=None, anonymous_id="c-1")
+    assert [owner for owner, _ in shop.hot_state.contacts] == ["anonymous:c-1"] * len(shop.hot_state.contacts)
+
+
+def test_showing_nothing_is_drawn_for_the_first_slot_only_and_ends_the_answer() -> None:
+    answers = [shown(Shop().decide(decision_id=f"d-{number}")) for number in range(80)]
+    assert [NO_ACTION] in answers
+    assert all(len(answer) == 2 for answer in answers if answer != [NO_ACTION])
+    assert not any(NO_ACTION in answer[1:] for answer in answers)
+
+
+@pytest.mark.parametrize("now", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59Z", "1960-01-01T00:00:00Z"])
+def test_a_time_that_cannot_be_is_refused(now: str) -> None:
+    shop = Shop()
+    with pytest.raises(RequestError) as raised:
+        shop.decide(now=now)
+    assert raised.value.where == "now"
+    [result] = shop.report({"decision_id": "d", "type": "accept", "occurred_at": now})
+    assert result.problem.where == "occurred_at"
+
+
+def test_a_rule_that_divides_by_a_caller_s_zero_costs_its_action_only() -> None:
+    shop = Shop(catalog(action("card", eligibility="10 / context.n > 1"), action("loan")))
+    record = shop.decide(context={"n": 0})
+    assert shown(record) == ["loan"]
+    assert [drop.reason for drop in record.dropped] == ["RULE_ERROR"]
+
+
+@pytest.mark.parametrize("context", [{"age": 10**400}, {"x": 2**63}, {f"k{n}": 1 for n in range(101)}, {"": 1}])
+def test_a_context_past_reason_is_refused(context: dict[str, Any]) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        request(context=context)
+
+
+def test_one_mistake_of_ours_does_not_cost_the_batch() -> None:
+    shop = Shop()
+    score = shop.scorer.score
+    shop.scorer.score = lambda rows: score(rows) if rows[0][2] == 1 else 1 / 0  # type: ignore[assignment,return-value]
+    asked = [request(context={"cart_value": 1}), request(context={"cart_value": 2})]
+    results = asyncio.run(shop.engine.decide_many(asked, now=NOW))
+    assert [type(result) for result in results] == [DecisionRecord, ZeroDivisionError]

@@ -2,9 +2,10 @@ import json
 from typing import Any
 
 import pytest
+from prometheus_client import values
 from starlette.testclient import TestClient
 
-from serving.http.app import create_app
+from serving.http.app import Routes, create_app
 from serving.http.guard import Guard, Readiness
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
@@ -21,8 +22,10 @@ def shop() -> Shop:
 
 
 @pytest.fixture
-def client(shop: Shop) -> TestClient:
-    return TestClient(create_app(lambda: shop.engine, Metrics(lambda: shop.engine)))
+def client(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    # Libraries that tests import switch the whole process to counting in files, as BentoML's workers do.
+    monkeypatch.setattr(values, "ValueClass", values.MutexValue)
+    return TestClient(create_app(Routes(lambda: shop.engine, metrics := Metrics(lambda: shop.engine)), metrics))
 
 
 def problem(response: Any) -> tuple[int, str, str | None]:
@@ -187,7 +190,9 @@ def test_a_mistake_of_ours_is_a_problem_without_its_details(client: TestClient, 
 
 def test_an_unknown_route_and_a_wrong_method_are_problems(client: TestClient) -> None:
     assert client.get("/v1/nothing").json()["code"] == "not_found"
-    assert client.delete("/v1/decisions").status_code == 405
+    wrong = client.delete("/v1/decisions")
+    assert problem(wrong)[:2] == (405, "method_not_allowed")
+    assert wrong.headers["allow"] == "POST"
 
 
 def test_metrics_count_by_route_and_reason_and_never_by_id(client: TestClient) -> None:
@@ -213,20 +218,38 @@ def test_every_example_in_the_document_is_accepted_by_its_schema(client: TestCli
     assert "<script" not in docs_page(openapi_document())
 
 
+def local(app: Guard) -> TestClient:
+    return TestClient(app, base_url="http://localhost:3000", client=("127.0.0.1", 5000))
+
+
 def ready(*problems: str) -> Readiness:
     return Readiness(status="x", model="7", bundle_sha256="1", catalog_version="sha256:1", problems=list(problems))
 
 
 def test_readiness_is_503_with_its_reasons(client: TestClient) -> None:
-    guarded = TestClient(Guard(client.app, readiness=lambda: ready("no model")))
+    guarded = local(Guard(client.app, readiness=lambda: ready("no model")))
     assert guarded.get("/readyz").status_code == 503
     assert guarded.get("/readyz").json()["problems"] == ["no model"]
-    assert TestClient(Guard(client.app, readiness=ready)).get("/readyz").status_code == 200
+    assert local(Guard(client.app, readiness=ready)).get("/readyz").status_code == 200
 
 
 def test_without_keys_other_machines_are_refused(client: TestClient) -> None:
-    outside = TestClient(Guard(client.app, readiness=ready), client=("192.0.2.1", 5000))
+    guarded = Guard(client.app, readiness=ready)
+    outside = TestClient(guarded, base_url="http://localhost:3000", client=("192.0.2.1", 5000))
     assert problem(outside.post("/v1/decisions", json=ASK))[:2] == (403, "loopback_only")
+    assert local(guarded).post("/v1/decisions", json=ASK).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:3000", "127.0.0.1.evil.example"])
+def test_a_page_from_elsewhere_cannot_call_by_its_own_name(client: TestClient, host: str) -> None:
+    answer = local(Guard(client.app, readiness=ready)).post("/v1/decisions", json=ASK, headers={"host": host})
+    assert problem(answer)[:2] == (403, "loopback_only")
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:3000", "127.0.0.1:3000", "[::1]:3000", "[::1]"])
+def test_this_machine_has_several_names(client: TestClient, host: str) -> None:
+    answer = local(Guard(client.app, readiness=ready)).get("/v1/catalog", headers={"host": host})
+    assert answer.status_code == 200
 
 
 def test_a_body_nested_past_reason_is_refused(client: TestClient) -> None:
