@@ -9,6 +9,7 @@ One row is one action that a customer met. Columns:
 | `customer_id` | str | whose decision it was |
 | `decided_at` | datetime64[us, UTC] | when |
 | `placement`, `channel` | str | where |
+| `slot` | int | which position there, from 1 |
 | `action_id` | str | what was shown |
 | `probability` | float | chance of `action_id` in this slot; NaN where nothing was drawn |
 | `candidates` | tuple of str | what could have been in this slot, `action_id` among them |
@@ -22,7 +23,7 @@ One row is one action that a customer met. Columns:
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import pandas as pd
@@ -33,6 +34,9 @@ from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
 from decisioning.reward import counted, reward, was_shown
 
 CUSTOMER = "customer."
+# Bounds what one training holds in memory, however long a service has run; older habits tell little.
+LEDGER_WINDOW = timedelta(days=180)
+FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
 _JOIN_KEYS = ("row_id", "customer_id", "event_timestamp")
 _LOG_COLUMNS = (
     "row_id", "customer_id", "decided_at", "placement", "action_id", "probability", "candidates", "context",
@@ -89,6 +93,7 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
             "decided_at": known["decided_at"],
             "placement": known["placement"],
             "channel": known["placement"].map({name: p.channel for name, p in catalog.placements.items()}),
+            "slot": 1,
             "action_id": known["action_id"],
             "probability": known["probability"].astype(float),
             "candidates": known["candidates"].map(tuple),
@@ -104,19 +109,22 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
 
 
 def ledger_examples(reader: DecisionReader, catalog: Catalog, *, now: datetime) -> pd.DataFrame:
-    """Examples from our own decisions, one a shown slot.
+    """Examples from our own decisions of the last 180 days, one a shown slot.
 
     A decision counts when its placement's attribution window has closed at `now`: earlier, late
     answers would be missing and it would look like a failure. What the customer never met (not
-    sent, bounced, no impression) is no example.
+    sent, bounced, no impression) is no example. Nor is a decision for which stored features could
+    not be read: it would teach that a customer who has features has none.
     """
-    outcomes = reader.outcomes()
+    since = now - LEDGER_WINDOW
+    outcomes = reader.outcomes(since=since, until=now)
     rows: list[dict[str, Any]] = []
-    for record in reader.decisions(catalog.content.domain, until=now):
+    for record in reader.decisions(catalog.content.domain, since=since, until=now):
         placement = catalog.placements.get(record.placement)
         if placement is None or record.decided_at + placement.attribution_window > now:
             continue
-        rows += _rows_of(record, placement, outcomes.get(record.decision_id, ()))
+        if record.reason != FEATURES_UNAVAILABLE:
+            rows += _rows_of(record, placement, outcomes.get(record.decision_id, ()))
     if not rows:
         return pd.DataFrame()
     frame = pd.DataFrame.from_records(rows)
@@ -141,10 +149,12 @@ def combined(*frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows_of(record: DecisionRecord, placement: Placement, reported: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
+    """A row for each slot that was met; an outcome that names no action is that of an only one, or nobody's."""
     within = counted(reported, placement, decided_at=record.decided_at)
+    unnamed = (None,) if len(record.slots) == 1 else ()
     rows = []
     for slot in record.slots:
-        own = [outcome for outcome in within if outcome.action_id in (slot.action_id, None)]
+        own = [outcome for outcome in within if outcome.action_id in (slot.action_id, *unnamed)]
         if was_shown(slot.action_id, own, placement):
             rows.append(_row(record, slot, reward(own, placement)))
     return rows
@@ -159,6 +169,7 @@ def _row(record: DecisionRecord, slot: ShownSlot, earned: float) -> dict[str, An
         "decided_at": record.decided_at,
         "placement": record.placement,
         "channel": record.channel,
+        "slot": slot.slot,
         "action_id": slot.action_id,
         "probability": float("nan") if slot.probability is None else slot.probability,
         "candidates": tuple(candidate.action_id for candidate in available),

@@ -10,6 +10,8 @@ from datetime import datetime
 import pandas as pd
 
 from decisioning.bundle import Manifest
+from training.examples import LEDGER_WINDOW
+from training.model_input import CONTEXT_SHARE, MINIMUM_COUNT, MOST_CONTEXT_FEATURES
 from training.propensity import PropensityModel
 from training.time_split import SHARES
 
@@ -56,7 +58,9 @@ propensity says who responds, not who responds *because* of the action.
 ({", ".join(f"{count} from the {name}" for name, count in sorted(sources.items()))}); SHA-256 of the model's
 input `{manifest.data_sha256}`. {len(model.features)} features:
 {", ".join(f"{count} {name}" for name, count in sorted(kinds.items()))}. A success is a decision that earned
-more than 0 within its placement's attribution window; what was never shown is no row.
+more than 0 within its placement's attribution window; what was never shown is no row. Of the ledger, the
+{LEDGER_WINDOW.days} days before training are read. Of the names that callers sent, those are features that at
+least {CONTEXT_SHARE:.0%} of the rows of `train` have, {MOST_CONTEXT_FEATURES} at most.
 
 ## Split, by time
 | slice | rows | from | to | success rate |
@@ -77,7 +81,7 @@ under `evaluation/`.
 
 ## Limits
 It knows what was logged. Actions that were rarely shown are guessed from their attributes, and levels
-seen fewer than 20 times in `train` count as one. Contacts older than seven days are forgotten. What
+seen fewer than {MINIMUM_COUNT} times in `train` count as one. Contacts older than seven days are forgotten. What
 changes after {_time(manifest.trained_until)} is not in it: train again and let the gate judge.
 """
 

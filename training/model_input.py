@@ -27,7 +27,8 @@ MOST_LEVELS = 200
 # Callers may send anything under any name: what few send tells nothing, and one request makes no feature.
 CONTEXT_SHARE = 0.01
 MOST_CONTEXT_FEATURES = 50
-REQUEST_FACTS = ("placement", "channel")  # the engine supplies them beside the request's context
+# The engine supplies them beside the request's context. Its `slot` is 1: it ranks for the first position.
+REQUEST_FACTS = ("placement", "channel", "slot")
 
 
 def learn_features(train: pd.DataFrame, catalog: Catalog) -> tuple[ModelFeature, ...]:

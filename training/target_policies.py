@@ -54,12 +54,15 @@ class Decisions:
 
 
 def drawn_decisions(examples: pd.DataFrame, catalog: Catalog) -> Decisions:
-    """The rows that a policy drew, among actions that the catalogue still has.
+    """What a policy drew for the first slot, among actions that the catalogue still has.
+
+    Later slots were filled from what was left, so a policy that chooses otherwise in the first
+    would have met other candidates there: they are no evidence on it.
 
     A candidate that it no longer has cannot be chosen by any target; a row that shows one is left out.
     """
-    kept = examples[examples["drawn"].to_numpy(dtype=bool) & examples["action_id"].isin(catalog.actions)]
-    kept = kept.reset_index(drop=True)
+    first = examples["drawn"].to_numpy(dtype=bool) & (examples["slot"] == 1)
+    kept = examples[first & examples["action_id"].isin(catalog.actions)].reset_index(drop=True)
     met = {action_id for candidates in set(kept["candidates"]) for action_id in candidates}
     actions = tuple(action_id for action_id in catalog.actions if action_id in met)
     column = {action_id: place for place, action_id in enumerate(actions)}

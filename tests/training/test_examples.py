@@ -10,7 +10,7 @@ from decisioning.errors import DataError
 from decisioning.record import Candidate, DecisionRecord, OutcomeRecord, PolicyVersion, ShownSlot
 from tests.builders import NOW, action, catalog, contact, placement, request
 from tests.training.tiny_shop import tiny_catalog, tiny_log
-from training.examples import combined, ledger_examples, log_examples
+from training.examples import LEDGER_WINDOW, combined, ledger_examples, log_examples
 
 DECIDED = NOW - timedelta(days=10)
 
@@ -25,15 +25,24 @@ class FakeLedger:
     def decisions(
         self, domain: str, *, since: datetime | None = None, until: datetime | None = None
     ) -> Iterator[DecisionRecord]:
-        return (r for r in self._records if r.domain == domain and (until is None or r.decided_at < until))
+        return (r for r in self._within(since, until) if r.domain == domain)
 
     def outcomes(
         self, *, since: datetime | None = None, until: datetime | None = None
     ) -> dict[str, list[OutcomeRecord]]:
+        decided = {record.decision_id for record in self._within(since, until)}
         found: dict[str, list[OutcomeRecord]] = {}
         for each in self._outcomes:
-            found.setdefault(each.decision_id, []).append(each)
+            if each.decision_id in decided:
+                found.setdefault(each.decision_id, []).append(each)
         return found
+
+    def _within(self, since: datetime | None, until: datetime | None) -> list[DecisionRecord]:
+        return [
+            record
+            for record in self._records
+            if (since is None or since <= record.decided_at) and (until is None or record.decided_at < until)
+        ]
 
 
 def shop() -> Catalog:
@@ -114,8 +123,7 @@ def test_a_decision_becomes_a_row_with_what_was_logged() -> None:
 
 def test_a_context_value_that_names_a_feature_supplies_it() -> None:
     log, features = tiny_log(60)
-    log.at[3, "context"] = {"weather": "rain", "age": 33.0, "colour": "octarine"}
-    log.at[4, "context"] = {"weather": "rain", "age": None}
+    log["context"] = [{}] * 3 + [{"age": 33.0, "colour": "octarine"}, {"age": None}] + [{}] * 55
     logged = log_examples(log, features, tiny_catalog())
     assert (logged.at[3, "customer.age"], logged.at[3, "customer.colour"]) == (33.0, "octarine")
     assert logged["customer.age"].drop(3).tolist() == features["age"].drop(3).tolist()
@@ -160,10 +168,30 @@ def test_a_newsletter_is_a_row_once_it_was_sent() -> None:
 def test_each_slot_is_a_row_with_its_own_outcomes() -> None:
     two = record(slots=(slot(), slot(2, "loan", available=(1, 2), probability=0.75)))
     found = rows(two, outcomes=(outcome("click", action_id="loan"),))
+    assert found["row_id"].tolist() == ["d-1/1", "d-1/2"]
+    assert found["slot"].tolist() == [1, 2]
     assert found["action_id"].tolist() == ["card", "loan"]
     assert found["success"].tolist() == [0, 1]
     assert found["candidates"].tolist()[1] == ("loan", NO_ACTION)
     assert found["probability"].tolist() == [0.5, 0.75]
+
+
+def test_an_outcome_that_names_no_action_is_that_of_an_only_one() -> None:
+    unnamed = (outcome("click", action_id=None),)
+    assert rows(record(), outcomes=unnamed)["success"].tolist() == [1]
+    two = record(slots=(slot(), slot(2, "loan", available=(1, 2))))
+    assert rows(two, outcomes=unnamed)["success"].tolist() == [0, 0]
+
+
+def test_a_decision_whose_features_could_not_be_read_is_no_row() -> None:
+    assert rows(record(reason="FALLBACK_FEATURES_UNAVAILABLE")).empty
+    assert len(rows(record(reason="FALLBACK_UNKNOWN_CUSTOMER"))) == 1
+
+
+def test_the_newest_part_of_the_ledger_is_read() -> None:
+    last = DECIDED + LEDGER_WINDOW
+    assert len(rows(record(), outcomes=(outcome("click"),), now=last)) == 1
+    assert rows(record(), outcomes=(outcome("click"),), now=last + timedelta(microseconds=1)).empty
 
 
 def test_a_fallback_may_be_learnt_from_and_is_never_weighed() -> None:

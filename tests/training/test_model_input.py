@@ -28,6 +28,7 @@ def test_sources_and_kinds_are_inferred() -> None:
         ("weather", "context", "category"),
         ("placement", "context", "category"),
         ("channel", "context", "category"),
+        ("slot", "context", "number"),
         ("fits", "action", "category"),
         ("price", "action", "number"),
         ("action_id", "action", "category"),
@@ -60,6 +61,7 @@ def test_training_and_service_see_the_same_numbers_in_the_same_order() -> None:
             "weather": example["context"]["weather"],
             "placement": example["placement"],
             "channel": example["channel"],
+            "slot": 1,
         }
         history = ContactHistory(example["contacts"], now=example["decided_at"].to_pydatetime())
         served = RowEncoder(features).rows(shared, [shown], history)
@@ -99,7 +101,7 @@ def test_one_name_for_two_features_is_refused() -> None:
         learn_features(tiny_examples(300), twice)
 
 
-TAKEN = ("value", "group", "placement", "channel", "contacts_7d", "fits", "action_id", "age")
+TAKEN = ("value", "group", "placement", "channel", "slot", "contacts_7d", "fits", "action_id", "age")
 
 
 def test_a_name_that_is_taken_is_no_context_feature() -> None:

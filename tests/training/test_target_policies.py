@@ -23,9 +23,10 @@ def test_greedy_takes_the_highest_and_ties_share() -> None:
     assert greedy(np.array([[1.0, 3.0, 3.0], [2.0, -np.inf, 1.0]])).tolist() == [[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]
 
 
-def test_only_drawn_rows_of_known_actions_count() -> None:
+def test_only_first_slots_that_were_drawn_of_known_actions_count() -> None:
     examples = tiny_examples(30)
-    examples.loc[:9, "drawn"] = False
+    examples.loc[:8, "drawn"] = False
+    examples.loc[9, "slot"] = 2
     examples.loc[10, "action_id"] = "gone"
     decisions = drawn_decisions(examples, tiny_catalog())
     assert len(decisions.examples) == 19
