@@ -1,12 +1,15 @@
 """The service as a process: what callers, operators and a power cut do to it."""
 
 import asyncio
+import json
 import os
+import re
 import signal
 import subprocess
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import bentoml
@@ -22,6 +25,7 @@ from tests.nextmove.conftest import free_port, train_and_promote
 from training.domains.simulated import Simulated
 from training.promotion import rollback
 
+README = Path(__file__).parents[2] / "README.md"
 FOLLOWS = 5.0  # seconds in which a running service takes a new pointer
 
 
@@ -58,10 +62,29 @@ def test_a_known_customer_is_ranked_with_stored_features(service: Service, small
     assert len(record["features"]) == 40
 
 
+def test_the_readme_s_request_is_answered_with_the_fields_it_shows(service: Service) -> None:
+    text = README.read_text(encoding="utf-8")
+    body = re.search(r"/v1/decisions -H .*?-d '(\{.*?\})'", text, re.DOTALL)
+    shown = re.search(r"```json\n(.*?)```", text, re.DOTALL)
+    assert body is not None
+    assert shown is not None
+    answer, example = ask(service, **json.loads(body[1])), json.loads(shown[1])
+    assert answer.keys() == example.keys()
+    assert answer["actions"][0].keys() == example["actions"][0].keys()
+    assert answer["reason"] == example["reason"]
+
+
 def test_the_native_client_gets_the_same_answer(service: Service) -> None:
     with bentoml.SyncHTTPClient(service.url) as client:
         answer = client.decide(request={"customer_id": "c-00001", "placement": "home_hero", "decision_id": "native"})
     assert answer == ask(service, decision_id="native")
+
+
+def test_the_native_client_cannot_send_what_json_cannot_say(service: Service) -> None:
+    with bentoml.SyncHTTPClient(service.url) as client, pytest.raises(Exception, match="malformed_json"):
+        client.decide(
+            request={"customer_id": "c-00001", "placement": "home_hero", "context": {"cart_value": float("nan")}}
+        )
 
 
 def test_the_native_client_sees_a_wrong_request_as_its_own_mistake(service: Service) -> None:
