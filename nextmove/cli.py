@@ -220,7 +220,7 @@ def simulate(
 
     Example: nextmove simulate --rounds 20000 --seed 1
     """
-    from nextmove.simulation import run
+    from nextmove.simulate import run
 
     run(_settings("simulated", None), rounds=rounds, seed=seed, retrain_every=retrain_every, last=last, as_json=as_json)
 

@@ -1,187 +1,141 @@
-"""The loop, closed: the simulated world asks the real engine, answers with outcomes, and it learns.
-
-Visits come in ticks, as they would on several connections at once. Outcomes arrive when the world
-says: some late, some twice, some never. On the way the model is trained again on the data set's
-log and the loop's own ledger, and swapped in.
-"""
+"""`nextmove simulate`: set up the loop, run it, print and log what it earned."""
 
 import asyncio
-import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime, timedelta
-from itertools import islice
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from decisioning.catalog import NO_ACTION
-from decisioning.profile import Contact
-from decisioning.record import DecisionRecord
-from decisioning.request import DecisionRequest, OutcomeReport
+from decisioning.errors import SetupError
+from nextmove import steps
+from nextmove.console import next_command, out, print_json, print_table, step
+from nextmove.loop import POLICIES, Loop, Simulation
 from nextmove.sandbox import Sandbox
-from serving.ports import Scorer
-from training.world import Visit, World
-from training.world_outcomes import Report
+from serving.adapters.onnx_scorer import OnnxScorer
+from storage.ledger.reader import LedgerReader
+from storage.settings import Settings
+from training.domains.simulated import Simulated
+from training.example_sources import logged_examples
+from training.examples import combined, ledger_examples
+from training.tracking import Tracking
+from training.training_run import train
 
-Progress = Callable[[str], None]
-Retrain = Callable[[datetime], Scorer]
-
-VISITS_PER_DAY = 500.0
-TICK = 32  # visits that are decided at the same time
-AFTERWARDS = timedelta(days=30)  # every outcome has been reported by then
-POLICIES = ("engine", "uniform", "best constant", "oracle")
+BOARD = "simulation"
+TEST_SHARE = 0.02  # no gate follows, so the newest decisions are learnt from
+SMOOTHING = 1_000  # rounds over which the figure averages
 
 
-class Simulation(NamedTuple):
-    """What happened.
+def run(settings: Settings, *, rounds: int, seed: int, retrain_every: int, last: int, as_json: bool) -> None:
+    """Simulate, print the comparison, and log it to MLflow.
 
-    Attributes:
-        rewards: Expected reward in euros of each of `POLICIES` at every round, `(n_rounds,)`.
-        best_constant: The action that is best to show always, in hindsight.
-        models: Round from which on each model decided, and its version.
-        realised: What customers paid, in euros.
-        outcomes, duplicates: Reports that were taken, and those that had been before.
+    Raises:
+        SetupError: No simulated model is promoted yet.
     """
+    steps.open_home(settings)
+    domain = steps.domain_of(settings)
+    if not isinstance(domain, Simulated):
+        raise SetupError(f"the domain is '{settings.domain}', only 'simulated' has a world whose truth is known")
+    sandbox = Sandbox(settings, settings.home / "simulations" / f"seed-{seed}")
+    try:
+        with step("consents and the data set's own log") as progress:
+            sandbox.hot_state.set_consents(domain.consents())
+            logged = logged_examples(domain, settings, sandbox.catalog, progress=progress)
 
-    rewards: dict[str, NDArray[np.float64]]
-    best_constant: str
-    models: list[tuple[int, str]]
-    realised: float
-    outcomes: int
-    duplicates: int
-
-    def mean(self, policy: str, *, last: int) -> float:
-        """Mean expected reward of a policy over the last rounds."""
-        return float(self.rewards[policy][-last:].mean())
-
-
-class Valuation:
-    """What each policy would have earned, by the world's true expectations.
-
-    All are valued on the same visits, candidates and contact histories, those that the engine met,
-    so they differ by choice and not by luck. A constant policy shows its action where that is a
-    candidate, and nothing elsewhere; the oracle is the best candidate of each visit.
-    """
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._engine: list[float] = []
-        self._uniform: list[float] = []
-        self._oracle: list[float] = []
-        self._constants: list[NDArray[np.float64]] = []
-        [self._nothing] = world.columns([NO_ACTION])
-
-    def add(
-        self, visits: Sequence[Visit], contacts: Sequence[Sequence[Contact]], records: Sequence[DecisionRecord]
-    ) -> None:
-        """Value one tick."""
-        expected = self._world.expected_reward(visits, contacts)
-        for row, record in zip(expected, records, strict=True):
-            ids = [candidate.action_id for candidate in record.candidates] or [NO_ACTION]
-            candidates = self._world.columns(ids)
-            [chosen] = self._world.columns([record.slots[0].action_id if record.slots else NO_ACTION])
-            self._engine.append(float(row[chosen]))
-            self._uniform.append(float(row[candidates].mean()))
-            self._oracle.append(float(row[candidates].max()))
-            constants = np.full(len(row), row[self._nothing])
-            constants[candidates] = row[candidates]
-            self._constants.append(constants)
-
-    def result(self) -> tuple[dict[str, NDArray[np.float64]], str]:
-        """Rewards by policy, and the best constant action."""
-        constants = np.array(self._constants)
-        best = int(constants.mean(axis=0).argmax())
-        series = (np.array(self._engine), np.array(self._uniform), constants[:, best], np.array(self._oracle))
-        return dict(zip(POLICIES, series, strict=True)), self._world.action_ids[best]
-
-
-class Loop:
-    """One simulation: the world's side of the conversation."""
-
-    def __init__(self, sandbox: Sandbox, world: World, *, seed: int) -> None:
-        self._engine = sandbox.engine
-        self._world = world
-        self._seed = seed
-        self._rng = np.random.default_rng([seed, 7])
-        self._memory = world.memory()
-        self._due: list[tuple[datetime, str, int, Report, str]] = []
-        self._realised = 0.0
-        self._statuses = {"accepted": 0, "duplicate": 0, "rejected": 0}
-
-    async def play(self, rounds: int, *, retrain_every: int, retrain: Retrain, progress: Progress) -> Simulation:
-        """Play `rounds` visits; `retrain` gives the model to go on with after every `retrain_every`."""
-        valuation = Valuation(self._world)
-        models = [(0, self._version())]
-        visits = self._world.visits(self._rng, rounds, start=self._world.log_end, per_day=VISITS_PER_DAY)
-        retrain_at = retrain_every
-        done = 0
-        now = self._world.log_end
-        for tick in _ticks(visits):
-            now = tick[0].now
-            if done >= retrain_at:
-                retrain_at += retrain_every
-                progress(f"{done:,} of {rounds:,} rounds; training again")
-                self._engine.scorer = retrain(now)
-                models.append((done, self._version()))
-            await self._deliver(until=now)
-            contacts = [self._memory.contacts(visit.customer_id, now=visit.now) for visit in tick]
-            records = await asyncio.gather(*(self._ask(visit, done + place) for place, visit in enumerate(tick)))
-            valuation.add(tick, contacts, records)
-            for visit, record in zip(tick, records, strict=True):
-                self._react(visit, record)
-            done += len(tick)
-        await self._deliver(until=now + AFTERWARDS)
-        rewards, constant = valuation.result()
-        return Simulation(
-            rewards, constant, models, self._realised, self._statuses["accepted"], self._statuses["duplicate"]
-        )
-
-    async def _ask(self, visit: Visit, number: int) -> DecisionRecord:
-        request = DecisionRequest(
-            customer_id=visit.customer_id,
-            placement=visit.placement,
-            context=dict(visit.context),
-            limit=1,
-            decision_id=f"sim-{self._seed}-{number}",  # draws hang on it, so a seed repeats its run
-            now=visit.now,
-        )
-        return await self._engine.decide(request, now=visit.now)
-
-    def _react(self, visit: Visit, record: DecisionRecord) -> None:
-        shown = [slot.action_id for slot in record.slots]
-        reports = self._world.outcomes(visit, shown, self._memory, rng=self._rng, decision_id=record.decision_id)
-        for report in reports:
-            self._realised += report.value or 0.0
-            for copy in range(report.copies):
-                entry = (report.reported_at, report.outcome_id, copy, report, record.decision_id)
-                heapq.heappush(self._due, entry)
-
-    async def _deliver(self, *, until: datetime) -> None:
-        """Report every outcome that is due."""
-        reports = []
-        while self._due and self._due[0][0] <= until:
-            *_, report, decision_id = heapq.heappop(self._due)
-            reports.append(
-                OutcomeReport(
-                    outcome_id=report.outcome_id,
-                    decision_id=decision_id,
-                    action_id=report.action_id,
-                    type=report.type,
-                    detail=report.detail,
-                    value=report.value,
-                    occurred_at=report.occurred_at,
-                )
+        def retrain(now: datetime) -> OnnxScorer:
+            reader = LedgerReader(sandbox.settings)
+            try:
+                examples = combined(logged, ledger_examples(reader, sandbox.catalog, now=now))
+            finally:
+                reader.close()
+            trained = train(
+                examples,
+                settings,
+                catalog=sandbox.catalog,
+                now=now,
+                seed=seed,
+                test_share=TEST_SHARE,
+                register=False,
             )
-        if reports:
-            for result in await self._engine.record_outcomes(reports, now=until):
-                self._statuses[result.status] += 1
+            return OnnxScorer(trained.bundle)
 
-    def _version(self) -> str:
-        return self._engine.scorer.manifest.version if self._engine.scorer else "none"
+        with step("simulate") as progress:
+            loop = Loop(sandbox, domain.world, seed=seed)
+            result = asyncio.run(loop.play(rounds, retrain_every=retrain_every, retrain=retrain, progress=progress))
+            progress.result = f"{rounds:,} decisions, {result.outcomes:,} outcomes, {result.duplicates:,} came twice"
+    finally:
+        sandbox.close()
+    last = min(last, rounds)
+    with step("log to MLflow"):
+        run_id = _log(settings, result, seed=seed, rounds=rounds, last=last)
+    summary = summarise(result, last=last)
+    if as_json:
+        print_json({"seed": seed, "rounds": rounds, "run_id": run_id, **summary})
+        return
+    rows = [
+        (name if name != "best constant" else f"best constant ({result.best_constant})", *summary["policies"][name])
+        for name in POLICIES
+    ]
+    print_table(
+        f"Mean expected reward of a visit, euros; seed {seed}",
+        ("policy", f"last {last:,}", "all rounds", "of the oracle's excess over uniform, last"),
+        rows,
+    )
+    out.print("models: " + ", ".join(f"{version} from round {at:,}" for at, version in result.models))
+    next_command(f"mlflow ui --backend-store-uri {settings.mlflow_uri}   (board '{BOARD}')")
 
 
-def _ticks(visits: Iterable[Visit]) -> Iterator[tuple[Visit, ...]]:
-    iterator = iter(visits)
-    while tick := tuple(islice(iterator, TICK)):
-        yield tick
+def summarise(result: Simulation, *, last: int) -> dict[str, Any]:
+    """Means per policy (over the last rounds, over all), and the share of the possible gain."""
+    uniform, oracle = result.mean("uniform", last=last), result.mean("oracle", last=last)
+    policies = {
+        name: (
+            result.mean(name, last=last),
+            float(result.rewards[name].mean()),
+            (result.mean(name, last=last) - uniform) / (oracle - uniform),
+        )
+        for name in POLICIES
+    }
+    return {"last": last, "policies": policies, "best_constant": result.best_constant, "realised": result.realised}
+
+
+def _log(settings: Settings, result: Simulation, *, seed: int, rounds: int, last: int) -> str:
+    tracking = Tracking(settings)
+    with tracking.run(f"simulate seed {seed}", board=BOARD, tags={"domain": settings.domain}) as run_id:
+        tracking.log(
+            run_id,
+            parameters={"seed": seed, "rounds": rounds, "last": last, "best_constant": result.best_constant},
+            metrics={f"{_metric(name)}_last": result.mean(name, last=last) for name in POLICIES},
+        )
+        for at in range(SMOOTHING, rounds + 1, SMOOTHING):
+            window = slice(at - SMOOTHING, at)
+            tracking.log(
+                run_id,
+                metrics={_metric(name): float(result.rewards[name][window].mean()) for name in POLICIES},
+                step=at,
+            )
+        tracking.log_figure(run_id, "figures/reward.png", _figure(result))
+    return run_id
+
+
+def _metric(policy: str) -> str:
+    return f"reward_{policy.replace(' ', '_')}"
+
+
+def _figure(result: Simulation) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, style in zip(POLICIES, ("-", ":", "--", "-."), strict=True):
+        rewards = result.rewards[name]
+        width = min(SMOOTHING, len(rewards))
+        smooth = np.convolve(rewards, np.full(width, 1 / width), mode="valid")
+        label = name if name != "best constant" else f"best constant ({result.best_constant})"
+        axes.plot(np.arange(width, len(rewards) + 1), smooth, style, label=label)
+    for at, _ in result.models[1:]:
+        axes.axvline(at, color="0.8", linewidth=1, zorder=0)
+    axes.set_xlabel(f"visits (mean of the last {SMOOTHING:,}; grey: the model was trained again)")
+    axes.set_ylabel("expected reward of a visit, euros")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, ncols=2)
+    return figure
