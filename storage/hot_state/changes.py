@@ -7,7 +7,7 @@ an outcome comes again, or that the ledger kept outcomes in another order than t
 import sqlite3
 from collections.abc import Iterable
 
-from decisioning.catalog import NO_ACTION
+from decisioning.catalog import NO_ACTION, Purpose
 from decisioning.profile import ConsentChange, Contact
 from decisioning.record import OutcomeRecord
 from storage.instants import to_microseconds
@@ -17,32 +17,47 @@ CONFIRMS = frozenset(
     {"impression", "sent", "delivered", "click", "accept", "reject", "purchase", "complaint", "unsubscribe"}
 )
 RELEASES = frozenset({"not_sent", "bounce"})
-WITHDRAWS = frozenset({"unsubscribe", "complaint"})
+SUPPRESSES = frozenset({"unsubscribe", "complaint"})  # and a hard bounce
+# Consent to this, given after the channel was suppressed, opens it again.
+LIFTS: Purpose = "marketing"
 
-_INSERT = "INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _CONFIRM = """
 UPDATE contacts SET state = 'confirmed', expires_at = NULL
-WHERE customer_id = ?1 AND decision_id = ?2 AND (?3 IS NULL OR action_id = ?3) AND state = 'reserved'
+WHERE domain = ?1 AND customer_id = ?2 AND decision_id = ?3 AND (?4 IS NULL OR action_id = ?4) AND state = 'reserved'
 """
 _RELEASE = """
 UPDATE contacts SET state = 'released', expires_at = NULL
-WHERE customer_id = ?1 AND decision_id = ?2 AND (?3 IS NULL OR action_id = ?3)
+WHERE domain = ?1 AND customer_id = ?2 AND decision_id = ?3 AND (?4 IS NULL OR action_id = ?4)
 """
 # The last word counts, whenever it arrives; of two at the same instant, the one that withdraws.
 _CONSENT = """
-INSERT INTO consents VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET granted = excluded.granted, at = excluded.at
-WHERE excluded.at > at OR (excluded.at = at AND excluded.granted < granted)
+INSERT INTO consents VALUES (?1, ?2, ?3, ?4, ?5, ?6, iif(?5, ?6, NULL))
+ON CONFLICT DO UPDATE SET
+    granted = CASE
+        WHEN excluded.at > at THEN excluded.granted
+        WHEN excluded.at = at THEN min(granted, excluded.granted)
+        ELSE granted
+    END,
+    at = max(at, excluded.at),
+    granted_at = max(coalesce(granted_at, excluded.granted_at), coalesce(excluded.granted_at, granted_at))
+"""
+_SUPPRESS = """
+INSERT INTO suppressions VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)
 """
 
 
-def withdraws_consent(outcome: OutcomeRecord) -> bool:
-    """Whether the customer, or their mailbox, does not want to be written to on this channel."""
-    return outcome.type in WITHDRAWS or (outcome.type == "bounce" and outcome.detail == "hard")
+def suppresses(outcome: OutcomeRecord) -> bool:
+    """Whether the customer, or their mailbox, does not want to be written to on this channel.
+
+    Every such type is among `CONFIRMS` and `RELEASES`.
+    """
+    return outcome.type in SUPPRESSES or (outcome.type == "bounce" and outcome.detail == "hard")
 
 
 def insert_contacts(
     connection: sqlite3.Connection,
+    domain: str,
     customer_id: str,
     decision_id: str,
     slots: Iterable[tuple[int, Contact]],
@@ -54,7 +69,7 @@ def insert_contacts(
     connection.executemany(
         _INSERT,
         [
-            (customer_id, decision_id, slot, contact.action_id, contact.group, contact.channel,
+            (domain, customer_id, decision_id, slot, contact.action_id, contact.group, contact.channel,
              to_microseconds(contact.at), expires_at, state)
             for slot, contact in slots
             if contact.action_id != NO_ACTION
@@ -62,23 +77,30 @@ def insert_contacts(
     )  # fmt: skip
 
 
-def apply_outcome(connection: sqlite3.Connection, customer_id: str, outcome: OutcomeRecord, channel: str) -> None:
-    """Confirm or release the contacts that the outcome is about, and withdraw consent where it says so."""
-    contact = (customer_id, outcome.decision_id, outcome.action_id)
+def apply_outcome(
+    connection: sqlite3.Connection, domain: str, customer_id: str, outcome: OutcomeRecord, channel: str
+) -> None:
+    """Confirm or release the contacts that the outcome is about.
+
+    Where the customer wants or gets nothing more on the channel, suppress it and withdraw consent.
+    """
+    contact = (domain, customer_id, outcome.decision_id, outcome.action_id)
     if outcome.type in RELEASES:
         connection.execute(_RELEASE, contact)
     elif outcome.type in CONFIRMS and outcome.detail != "machine":
         connection.execute(_CONFIRM, contact)
-    if withdraws_consent(outcome):
-        connection.execute(_CONSENT, (customer_id, "marketing", channel, False, to_microseconds(outcome.occurred_at)))
+    if suppresses(outcome):
+        at = to_microseconds(outcome.occurred_at)
+        connection.execute(_SUPPRESS, (domain, customer_id, channel, at))
+        connection.execute(_CONSENT, (domain, customer_id, LIFTS, channel, False, at))
 
 
-def change_consents(connection: sqlite3.Connection, changes: Iterable[ConsentChange]) -> None:
+def change_consents(connection: sqlite3.Connection, domain: str, changes: Iterable[ConsentChange]) -> None:
     """Let the last word of each customer, purpose and channel count."""
     connection.executemany(
         _CONSENT,
         (
-            (change.customer_id, change.purpose, change.channel, change.granted, to_microseconds(change.at))
+            (domain, change.customer_id, change.purpose, change.channel, change.granted, to_microseconds(change.at))
             for change in changes
         ),
     )

@@ -2,9 +2,11 @@
 
 import fcntl
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -19,10 +21,10 @@ from storage.hot_state.changes import (
     apply_outcome,
     change_consents,
     insert_contacts,
-    withdraws_consent,
+    suppresses,
 )
-from storage.hot_state.schema import boot_id, connect
-from storage.hot_state.sqlite import SqliteHotState
+from storage.hot_state.schema import boot_id, connect, transaction
+from storage.hot_state.sqlite import PAUSE_BETWEEN_COMMITS, SqliteHotState
 from storage.instants import to_microseconds
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
@@ -31,6 +33,8 @@ Progress = Callable[[str], None]
 
 # What was reserved this short ago may belong to a decision that is on its way to the ledger.
 UNDER_WAY = timedelta(minutes=1)
+JUST_ARRIVED = timedelta(hours=1)
+OUTCOMES_PER_COMMIT = 200
 
 
 class _Shown(msgspec.Struct):
@@ -39,13 +43,14 @@ class _Shown(msgspec.Struct):
     decision_id: str
     decided_at: datetime
     expires_at: datetime
+    domain: str
     customer_id: str
     channel: str
     slots: tuple[ShownSlot, ...]
 
 
 def open_hot_state(settings: Settings, *, now: datetime, progress: Progress | None = None) -> SqliteHotState:
-    """Hot state, rebuilt first where that is needed.
+    """Hot state, rebuilt first where that is needed, else with its newest outcomes made sure of.
 
     Raises:
         SetupError: The state directory or the ledger cannot be used.
@@ -53,7 +58,30 @@ def open_hot_state(settings: Settings, *, now: datetime, progress: Progress | No
     """
     if needs_rebuild(settings):
         rebuild(settings, now=now, progress=progress)
+    else:
+        _reapply(settings, now)
     return SqliteHotState(settings)
+
+
+def _reapply(settings: Settings, now: datetime) -> None:
+    """Outcomes are durable first and applied second; a process may have died in between."""
+    reader = LedgerReader(settings)
+    try:
+        newest = reader.last_arrival(settings.domain)
+        if newest is None:
+            return
+        since = min(now, newest) - JUST_ARRIVED
+        rest = reader.addressed_outcomes(CONFIRMS | RELEASES, domain=settings.domain, received_since=since)
+        with closing(connect(settings.hot_path)) as connection:
+            while chunk := list(islice(rest, OUTCOMES_PER_COMMIT)):
+                with transaction(connection):
+                    for told in chunk:
+                        apply_outcome(connection, told.domain, told.customer_id, told.outcome, told.channel)
+                time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
+    except sqlite3.Error as error:
+        raise StoreError(f"hot state {settings.hot_path} cannot be used: {error}") from error
+    finally:
+        reader.close()
 
 
 def needs_rebuild(settings: Settings) -> bool:
@@ -116,14 +144,17 @@ def _fill(connection: sqlite3.Connection, reader: LedgerReader, now: datetime, p
     oldest = now - CONTACT_MEMORY
     connection.execute("DELETE FROM contacts WHERE at <= ?", (to_microseconds(now - UNDER_WAY),))
     connection.execute("DELETE FROM consents")
+    connection.execute("DELETE FROM suppressions")
     connection.execute("UPDATE written_since SET boot_id = ?", (boot_id(),))
-    change_consents(connection, reader.consents())
+    for domain in reader.domains_of_consents():
+        change_consents(connection, domain, reader.consents(domain))
     decisions = 0
     for decision in reader.all_decisions(_Shown, since=oldest):
         for slot in decision.slots:
             contact = Contact(slot.action_id, slot.group, decision.channel, decision.decided_at)
             insert_contacts(
                 connection,
+                decision.domain,
                 decision.customer_id,
                 decision.decision_id,
                 [(slot.slot, contact)],
@@ -133,9 +164,9 @@ def _fill(connection: sqlite3.Connection, reader: LedgerReader, now: datetime, p
         if decisions % 10_000 == 0:
             progress(f"{decisions} decisions")
     outcomes = 0
-    for customer_id, channel, decided_at, outcome in reader.customers_outcomes(CONFIRMS | RELEASES):
-        if decided_at > oldest or withdraws_consent(outcome):
-            apply_outcome(connection, customer_id, outcome, channel)
+    for told in reader.addressed_outcomes(CONFIRMS | RELEASES):
+        if told.decided_at > oldest or suppresses(told.outcome):
+            apply_outcome(connection, told.domain, told.customer_id, told.outcome, told.channel)
             outcomes += 1
     progress(f"hot state rebuilt from {decisions} decisions and {outcomes} outcomes")
 

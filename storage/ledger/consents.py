@@ -13,13 +13,14 @@ from storage.settings import Settings
 
 
 def append_consents(settings: Settings, changes: Iterable[ConsentChange]) -> int:
-    """Keep these changes, all or none, and return how many were new: the same word twice is one word.
+    """Keep these changes as the domain's, all or none, and return how many were new: the same word twice is one word.
 
     Raises:
         StoreError: They could not be kept.
     """
     rows = [
         {
+            "domain": settings.domain,
             "customer_id": change.customer_id,
             "purpose": change.purpose,
             "channel": change.channel,

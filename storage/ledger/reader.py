@@ -36,6 +36,16 @@ class LedgerCounts(NamedTuple):
     consents: int
 
 
+class AddressedOutcome(NamedTuple):
+    """An outcome with what its decision says of the customer whom it concerns."""
+
+    domain: str
+    customer_id: str
+    channel: str
+    decided_at: datetime
+    outcome: OutcomeRecord
+
+
 class LedgerReader:
     """Reads what writers committed; of a ledger that did not exist yet, nothing."""
 
@@ -104,17 +114,37 @@ class LedgerReader:
                 found.setdefault(row.decision_id, []).append(outcome_of(row[1:-1]))
         return found
 
-    def customers_outcomes(self, types: Collection[str]) -> Iterator[tuple[str, str, datetime, OutcomeRecord]]:
-        """Outcomes of these types in the order of arrival, each behind its decision's customer, channel and time."""
+    def addressed_outcomes(
+        self, types: Collection[str], *, domain: str | None = None, received_since: datetime | None = None
+    ) -> Iterator[AddressedOutcome]:
+        """Outcomes of these types whose decision is known, in the order of arrival."""
         query = (
-            select(outcomes, decisions.c.customer_id, decisions.c.channel, decisions.c.decided_at)
+            select(outcomes, decisions.c.domain, decisions.c.customer_id, decisions.c.channel, decisions.c.decided_at)
             .join(decisions, decisions.c.decision_id == outcomes.c.decision_id)
             .where(outcomes.c.type.in_(types))
         )
+        if domain is not None:
+            query = query.where(decisions.c.domain == domain)
+        if received_since is not None:
+            arrived = select(outcomes.c.seq).where(outcomes.c.received_at >= to_microseconds(received_since))
+            query = query.where(outcomes.c.seq.in_(arrived))
         for rows in self._in_order(query, outcomes):
             for row in rows:
-                *columns, _, customer_id, channel, decided_at = row[1:]
-                yield customer_id, channel, from_microseconds(decided_at), outcome_of(columns)
+                *columns, _, owner, customer_id, channel, decided_at = row[1:]
+                yield AddressedOutcome(owner, customer_id, channel, from_microseconds(decided_at), outcome_of(columns))
+
+    def last_arrival(self, domain: str) -> datetime | None:
+        """When the domain's newest outcome was received."""
+        query = (
+            select(outcomes.c.received_at)
+            .join(decisions, decisions.c.decision_id == outcomes.c.decision_id)
+            .where(decisions.c.domain == domain)
+            .order_by(outcomes.c.received_at.desc())
+            .limit(1)
+        )
+        with reading(self._engine) as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else from_microseconds(found)
 
     def outcomes_of(self, decision_id: str) -> list[OutcomeRecord]:
         """The outcomes of one decision, in the order of arrival."""
@@ -122,25 +152,33 @@ class LedgerReader:
         with reading(self._engine) as connection:
             return [outcome_of(row[1:-1]) for row in connection.execute(query)]
 
-    def consents(self) -> Iterator[ConsentChange]:
-        """Every change of consent, in the order in which it was kept."""
-        for rows in self._by_sequence(consents):
+    def consents(self, domain: str | None = None) -> Iterator[ConsentChange]:
+        """Every change of consent, in the domain or in all, in the order in which it was kept."""
+        for rows in self._by_sequence(consents, None if domain is None else consents.c.domain == domain):
             for row in rows:
-                yield consent_of(row[1:])
+                yield consent_of(row[2:])
+
+    def domains_of_consents(self) -> list[str]:
+        """The domains in which consents were given or withdrawn."""
+        with reading(self._engine) as connection:
+            return list(connection.execute(select(consents.c.domain).distinct()).scalars())
 
     def counts(self, domain: str | None = None) -> LedgerCounts:
-        """How much there is; `domain` narrows decisions alone."""
+        """How much there is; `domain` narrows decisions and consents, outcomes are counted in all."""
         unjoined = ~_ITS_DECISION.exists()
         with reading(self._engine) as connection:
 
             def count(table: Table, *conditions: ColumnElement[bool]) -> int:
                 return connection.execute(select(func.count()).select_from(table).where(*conditions)).scalar_one()
 
+            def narrowed(table: Table) -> list[ColumnElement[bool]]:
+                return [] if domain is None else [table.c.domain == domain]
+
             return LedgerCounts(
-                decisions=count(decisions, *([] if domain is None else [decisions.c.domain == domain])),
+                decisions=count(decisions, *narrowed(decisions)),
                 outcomes=count(outcomes),
                 unjoined_outcomes=count(outcomes, unjoined),
-                consents=count(consents),
+                consents=count(consents, *narrowed(consents)),
             )
 
     def close(self) -> None:

@@ -87,7 +87,7 @@ def outcome_of(row: Sequence[Any]) -> OutcomeRecord:
 
 
 def consent_of(row: Sequence[Any]) -> ConsentChange:
-    """The change in a row of `consents`, without `seq`."""
+    """The change in a row of `consents`, without `seq` and `domain`."""
     customer_id, purpose, channel, granted, at, source = row
     return ConsentChange(
         customer_id=customer_id,

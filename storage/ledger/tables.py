@@ -63,6 +63,7 @@ outcomes = Table(
     Column("received_at", BigInteger, nullable=False),
     Column("digest", Text, nullable=False),
     Index("outcomes_by_decision", "decision_id"),
+    Index("outcomes_by_arrival", "received_at"),
     sqlite_autoincrement=True,
 )
 
@@ -70,6 +71,7 @@ consents = Table(
     "consents",
     metadata,
     Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("domain", Text, nullable=False),
     Column("customer_id", Text, nullable=False),
     Column("purpose", Text, nullable=False),
     Column("channel", Text, nullable=False),
@@ -77,7 +79,7 @@ consents = Table(
     Column("at", BigInteger, nullable=False),
     Column("source", Text, nullable=False),
     # The same word told twice is one word.
-    UniqueConstraint("customer_id", "purpose", "channel", "at", "granted", name="consents_once"),
+    UniqueConstraint("domain", "customer_id", "purpose", "channel", "at", "granted", name="consents_once"),
     sqlite_autoincrement=True,
 )
 

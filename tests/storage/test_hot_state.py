@@ -4,14 +4,17 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
 
 from decisioning.catalog import NO_ACTION, ContactPolicy
 from decisioning.errors import StoreError
-from decisioning.profile import Consent, Contact
+from decisioning.profile import Consent, Contact, HotProfile
 from decisioning.reservation import AlreadyClaimed, ReservationRequest
 from decisioning.slots import FilledSlot
 from storage.hot_state.sqlite import SqliteHotState
@@ -21,11 +24,12 @@ from tests.storage.kept import NOW, consent, decision, outcome
 from tests.storage.processes import Say, others
 
 LATER = timedelta(seconds=6)
+PATIENT = timedelta(seconds=5)
 
 
 @pytest.fixture
 def hot(settings: Settings) -> Iterator[SqliteHotState]:
-    opened = SqliteHotState(settings)
+    opened = SqliteHotState(settings, busy_timeout=PATIENT)
     yield opened
     opened.close()
 
@@ -65,6 +69,10 @@ def apply(hot: SqliteHotState, **overrides: Any) -> None:
 
 def consents(hot: SqliteHotState) -> tuple[Consent, ...]:
     return asyncio.run(hot.read("c-1", now=NOW)).consents
+
+
+def suppressed(hot: SqliteHotState) -> tuple[str, ...]:
+    return asyncio.run(hot.read("c-1", now=NOW)).suppressed
 
 
 def test_a_customer_that_was_never_met_has_nothing(hot: SqliteHotState) -> None:
@@ -201,6 +209,65 @@ def test_a_soft_bounce_withdraws_nothing(hot: SqliteHotState) -> None:
     apply(hot, type="bounce", detail="soft")
 
     assert consents(hot) == (Consent("marketing", "email"),)
+    assert suppressed(hot) == ()
+
+
+@pytest.mark.parametrize(
+    "given", [{"type": "unsubscribe"}, {"type": "complaint"}, {"type": "bounce", "detail": "hard"}]
+)
+def test_a_channel_that_asks_for_no_consent_is_suppressed_all_the_same(
+    given: dict[str, str], hot: SqliteHotState
+) -> None:
+    apply(hot, **given, action_id=None, decision_id="unknown")
+
+    assert suppressed(hot) == ("email",)
+    assert reserve(hot, reservation("d-1", channel="email")) == ()
+    assert reserve(hot, reservation("d-2", channel="web")) == (FilledSlot(1, (0, 1)),)
+
+
+@pytest.mark.parametrize(
+    ("hours", "expected"),
+    [((1, 2), ()), ((2, 1), ("email",)), ((1, 1), ("email",)), ((1, 2, 3), ()), ((1, 2, 3, 4), ("email",))],
+)
+def test_only_a_later_consent_opens_the_channel_again_in_whatever_order_things_are_told(
+    hours: tuple[int, ...], expected: tuple[str, ...], settings: Settings
+) -> None:
+    """Told: an unsubscribe, a consent, its withdrawal, another unsubscribe, at these hours."""
+
+    def tell(hot: SqliteHotState, index: int) -> None:
+        at = NOW + timedelta(hours=hours[index])
+        if index in (0, 3):
+            apply(hot, type="unsubscribe", occurred_at=at)
+        else:
+            hot.set_consents([consent(at=at, granted=index == 1)])
+
+    for number, order in enumerate(permutations(range(len(hours)))):
+        hot = SqliteHotState(replace(settings, home=settings.home / str(number)))
+        for index in (*order, *order):
+            tell(hot, index)
+        assert suppressed(hot) == expected
+        hot.close()
+
+
+def test_only_marketing_consent_opens_a_suppressed_channel(hot: SqliteHotState) -> None:
+    apply(hot, type="unsubscribe")
+    later = NOW + timedelta(days=1)
+    hot.set_consents([consent(at=later, purpose="personalisation"), consent(at=later, channel="web")])
+
+    assert suppressed(hot) == ("email",)
+
+
+def test_domains_share_a_home_but_not_their_customers(hot: SqliteHotState, settings: Settings) -> None:
+    hot.set_consents([consent()])
+    reserve(hot, reservation(confirmed=True))
+    apply(hot, type="unsubscribe", occurred_at=NOW - timedelta(days=1))
+    other = SqliteHotState(replace(settings, domain="hillstrom"))
+
+    assert asyncio.run(other.read("c-1", now=NOW)) == HotProfile()
+    asyncio.run(other.apply("c-1", outcome(action_id="loan", type="bounce", detail="hard"), "email"))
+
+    assert (seen(hot), consents(hot)) == (["loan"], (Consent("marketing", "email"),))
+    other.close()
 
 
 def test_the_last_word_on_consent_counts_whenever_it_arrives(hot: SqliteHotState) -> None:
@@ -221,25 +288,46 @@ def test_of_two_words_at_one_instant_the_withdrawal_counts(hot: SqliteHotState) 
         assert consents(hot) == ()
 
 
-def test_consents_are_changed_all_or_none(hot: SqliteHotState) -> None:
+def test_many_consents_are_changed_in_parts_and_again_after_a_failure(hot: SqliteHotState) -> None:
+    many = [consent(f"c-{number}") for number in range(1_200)]
     with pytest.raises(StoreError):
-        hot.set_consents([consent(), consent(purpose=None)])
+        hot.set_consents([*many, consent(purpose=None)])
 
-    assert consents(hot) == ()
+    hot.set_consents(many)
+
+    last = asyncio.run(hot.read("c-1199", now=NOW))
+    assert last.consents == consents(hot) == (Consent("marketing", "email"),)
 
 
-def test_old_contacts_and_claims_go_in_passing(hot: SqliteHotState, settings: Settings) -> None:
+def kept(settings: Settings, table: str) -> list[str]:
+    with closing(sqlite3.connect(settings.hot_path)) as connection:
+        return [row[0] for row in connection.execute(f"SELECT decision_id FROM {table} ORDER BY decision_id")]
+
+
+def test_old_contacts_and_claims_go_in_passing_whoever_comes(hot: SqliteHotState, settings: Settings) -> None:
     reserve(hot, reservation("d-1", confirmed=True), reservation("d-2"))
-    reserve(hot, *(reservation(f"d-{i}", now=NOW + timedelta(days=31)) for i in (3, 4)))
+    late = {"now": NOW + timedelta(days=31), "customer_id": "c-2"}
+    reserve(hot, *(reservation(f"d-{i}", **late) for i in (3, 4)))
 
-    connection = sqlite3.connect(settings.hot_path)
-    assert connection.execute("SELECT decision_id FROM contacts").fetchall() == [("d-3",), ("d-4",)]
-    assert connection.execute("SELECT decision_id FROM claims").fetchall() == [("d-3",), ("d-4",)]
+    assert kept(settings, "contacts") == kept(settings, "claims") == ["d-3", "d-4"]
+
+
+def test_a_request_from_the_future_makes_no_contact_old_and_leaves_no_claim(settings: Settings) -> None:
+    hot = SqliteHotState(settings, clock=lambda: NOW)
+    reserve(hot, reservation("d-1", confirmed=True))
+    reserve(hot, reservation("d-2", now=NOW + timedelta(days=10_000)))
+    assert (kept(settings, "contacts"), kept(settings, "claims")) == (["d-1", "d-2"], ["d-1", "d-2"])
+
+    reserve(hot, reservation("d-3", now=NOW + timedelta(hours=1)))
+
+    assert kept(settings, "claims") == ["d-1", "d-3"]
+    assert "loan" in seen(hot, after=timedelta(days=1))
+    hot.close()
 
 
 def test_of_many_threads_one_gets_the_last_place(settings: Settings, hot: SqliteHotState) -> None:
     once = ContactPolicy("once", limit=1, within=timedelta(days=1))
-    own = [SqliteHotState(settings) for _ in range(4)]
+    own = [SqliteHotState(settings, busy_timeout=PATIENT) for _ in range(4)]
     results: list[Any] = []
     start = threading.Barrier(8)
 
@@ -264,7 +352,7 @@ def test_of_two_processes_one_gets_the_last_place(settings: Settings) -> None:
 
     def racer(name: str) -> Callable[[Say], None]:
         def race(say: Say) -> None:
-            own = SqliteHotState(settings)
+            own = SqliteHotState(settings, busy_timeout=PATIENT)
             for number in range(100):
                 customer_id = f"c-{number}"
                 filled = reserve(own, reservation(f"{name}-{number}", customer_id=customer_id, policies=(once,)))
@@ -280,15 +368,20 @@ def test_of_two_processes_one_gets_the_last_place(settings: Settings) -> None:
 
 
 def test_a_lock_that_is_not_released_in_time_is_a_store_error_and_is_survived(settings: Settings) -> None:
-    hot = SqliteHotState(settings, busy_timeout=timedelta(milliseconds=20))
+    hot = SqliteHotState(settings)
     other = sqlite3.connect(settings.hot_path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
     with pytest.raises(StoreError, match="database is locked"):
         reserve(hot, reservation())
+    with pytest.raises(StoreError, match="database is locked"):
+        apply(hot, type="unsubscribe")
+    again = SqliteHotState(settings)
+    assert seen(again) == [], "whoever only reads need not wait, not even to open the file"
     other.execute("ROLLBACK")
 
     assert len(reserve(hot, reservation())) == 1
+    again.close()
     hot.close()
 
 

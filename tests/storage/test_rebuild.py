@@ -1,17 +1,20 @@
 """Hot state that is lost comes back from the ledger as it was."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
+import pytest
 
 from decisioning.catalog import ContactPolicy
-from decisioning.profile import Contact, HotProfile
+from decisioning.profile import Consent, Contact, HotProfile
 from decisioning.reservation import AlreadyClaimed
 from storage.consents import record_consents
 from storage.hot_state.rebuild import needs_rebuild, open_hot_state, rebuild
 from storage.hot_state.schema import connect
 from storage.hot_state.sqlite import SqliteHotState
+from storage.ledger.consents import append_consents
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
 from tests.storage.kept import NOW, consent, decision, outcome, slot
@@ -38,6 +41,7 @@ async def random_traffic(settings: Settings, hot: SqliteHotState, ledger: Ledger
             f"d-{number}",
             customer_id=customer_id,
             now=now,
+            channel=channel,
             candidates=tuple(Contact(action_id, group, channel, now) for action_id, group in ACTIONS),
             order=tuple(rng.permutation(len(ACTIONS)).tolist()),
             slots=int(rng.integers(1, 4)),
@@ -91,8 +95,9 @@ def test_after_random_traffic_the_rebuilt_state_equals_the_live_one(settings: Se
     end = asyncio.run(random_traffic(settings, hot, ledger, np.random.default_rng(7)))
     ledger.close()
     live = everything(hot, end)
-    assert sum(len(profile.contacts) for profile in live.values()) > 100
+    assert sum(len(profile.contacts) for profile in live.values()) > 30
     assert any(profile.consents for profile in live.values())
+    assert 0 < sum(len(profile.suppressed) for profile in live.values()) < 2 * len(live)
 
     said: list[str] = []
     rebuild(settings, now=end, progress=said.append)
@@ -120,6 +125,48 @@ def test_consents_alone_are_worth_a_rebuild(settings: Settings) -> None:
 
     assert needs_rebuild(settings)
     assert asyncio.run(open_hot_state(settings, now=NOW).read("c-1", now=NOW)).consents
+
+
+def test_every_domain_comes_back_by_itself(settings: Settings, ledger: Ledger) -> None:
+    other = replace(settings, domain="hillstrom")
+    append_consents(settings, [consent()])
+    append_consents(other, [consent(purpose="personalisation"), consent(channel="sms", granted=False)])
+    asyncio.run(ledger.append_decision(decision("d-1"), digest="a"))
+    asyncio.run(ledger.append_decision(decision("d-2", domain="hillstrom", channel="sms"), digest="a"))
+    gone = outcome(decision_id="d-2", type="complaint", occurred_at=NOW, action_id=None)
+    asyncio.run(ledger.append_outcomes([(gone, "a")]))
+
+    rebuild(settings, now=NOW + timedelta(minutes=2))
+
+    soon = NOW + timedelta(minutes=3)
+    ours, theirs = (asyncio.run(SqliteHotState(each).read("c-1", now=soon)) for each in (settings, other))
+    assert (ours.consents, ours.suppressed, len(ours.contacts)) == ((Consent("marketing", "email"),), (), 1)
+    assert (theirs.consents, theirs.suppressed) == ((Consent("personalisation", "email"),), ("sms",))
+    assert [contact.channel for contact in theirs.contacts] == ["sms"]
+
+
+@pytest.mark.parametrize("down_for", [timedelta(minutes=1), timedelta(days=2)])
+def test_a_withdrawal_that_hot_state_never_heard_of_counts_from_the_next_start(
+    down_for: timedelta, settings: Settings, ledger: Ledger
+) -> None:
+    hot = SqliteHotState(settings)
+    record_consents(settings, hot, [consent(at=NOW - timedelta(days=1))])
+    hot.close()
+    asyncio.run(ledger.append_decision(decision(channel="email"), digest="a"))
+    long_ago = outcome("o-0", type="open", received_at=NOW - timedelta(days=9))
+    asyncio.run(ledger.append_outcomes([(long_ago, "a"), (outcome(type="unsubscribe", action_id=None), "a")]))
+
+    profile = asyncio.run(open_hot_state(settings, now=NOW + down_for).read("c-1", now=NOW))
+
+    assert (profile.consents, profile.suppressed) == ((), ("email",))
+
+
+def test_a_start_leaves_the_outcomes_of_other_domains_to_them(settings: Settings, ledger: Ledger) -> None:
+    SqliteHotState(settings).close()
+    asyncio.run(ledger.append_decision(decision(channel="email", domain="hillstrom"), digest="a"))
+    asyncio.run(ledger.append_outcomes([(outcome(type="unsubscribe"), "a")]))
+
+    assert asyncio.run(open_hot_state(settings, now=NOW).read("c-1", now=NOW)).suppressed == ()
 
 
 def test_a_damaged_hot_state_is_replaced(settings: Settings, ledger: Ledger) -> None:

@@ -47,16 +47,18 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("outcomes_by_decision", "outcomes", ["decision_id"])
+    op.create_index("outcomes_by_arrival", "outcomes", ["received_at"])
     op.create_table(
         "consents",
         sa.Column("seq", _SEQUENCE, primary_key=True, autoincrement=True),
+        sa.Column("domain", sa.Text, nullable=False),
         sa.Column("customer_id", sa.Text, nullable=False),
         sa.Column("purpose", sa.Text, nullable=False),
         sa.Column("channel", sa.Text, nullable=False),
         sa.Column("granted", sa.Boolean, nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("source", sa.Text, nullable=False),
-        sa.UniqueConstraint("customer_id", "purpose", "channel", "at", "granted", name="consents_once"),
+        sa.UniqueConstraint("domain", "customer_id", "purpose", "channel", "at", "granted", name="consents_once"),
         sqlite_autoincrement=True,
     )
     op.create_table(
