@@ -135,10 +135,12 @@ class LedgerReader:
 
     def last_arrival(self, domain: str) -> datetime | None:
         """When the domain's newest outcome was received."""
+        # Not a join: that would be made from the decisions, all of them, and sorted.
+        its_domain = select(decisions.c.domain).where(decisions.c.decision_id == outcomes.c.decision_id)
         query = (
             select(outcomes.c.received_at)
-            .join(decisions, decisions.c.decision_id == outcomes.c.decision_id)
-            .where(decisions.c.domain == domain)
+            .where(select(decisions.c.seq).where(decisions.c.domain == domain).exists())
+            .where(its_domain.correlate(outcomes).scalar_subquery() == domain)
             .order_by(outcomes.c.received_at.desc())
             .limit(1)
         )
