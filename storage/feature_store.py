@@ -4,6 +4,9 @@ Training writes and joins through it, the service reads online features through 
 here, so neither can read what the other does not write.
 """
 
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from feast import FeatureStore
@@ -18,12 +21,14 @@ PROJECT = "nextmove"
 def open_feature_store(settings: Settings) -> FeatureStore:
     """Feast's store over the registry, online store and offline store that the settings name.
 
-    Creates no directory but the registry's own.
+    Creates nothing but the registry's folder and, in it, SQLite's online store.
 
     Raises:
         SetupError: `redis_url` is not the address of a Redis.
     """
     settings.feast_dir.mkdir(parents=True, exist_ok=True)
+    if settings.online_store == "sqlite":
+        _let_readers_pass(_online_path(settings))
     return FeatureStore(config=repo_config(settings))
 
 
@@ -47,8 +52,23 @@ def repo_config(settings: Settings) -> RepoConfig:
 
 def _online_store(settings: Settings) -> dict[str, str]:
     if settings.online_store == "sqlite":
-        return {"type": "sqlite", "path": str(settings.feast_dir / "online.db")}
+        return {"type": "sqlite", "path": str(_online_path(settings))}
     return {"type": "redis", "connection_string": redis_connection(settings.redis_url)}
+
+
+def _online_path(settings: Settings) -> Path:
+    return settings.feast_dir / "online.db"
+
+
+def _let_readers_pass(path: Path) -> None:
+    """Give the file a write-ahead log, which it keeps.
+
+    Feast leaves SQLite its rollback journal, under which a read waits for the whole of an ingestion's
+    transaction: for seconds, on the service's event loop.
+    """
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=0)) as connection:
+        # Refused while others use the file. A later start succeeds; a damaged file is Feast's to report.
+        connection.execute("PRAGMA journal_mode = WAL")
 
 
 def redis_connection(url: str) -> str:
