@@ -7,7 +7,8 @@ import msgspec
 
 from decisioning.errors import RequestError
 
-CallerId = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+# An id goes into paths, logs and other systems: control characters are refused.
+CallerId = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # 64 bit: neither rules nor float32 know larger ones.
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Context = Annotated[dict[CallerId, bool | Integer | float | str | None], msgspec.Meta(max_length=100)]

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from decisioning.answer import DecisionAnswer, answer
 from decisioning.errors import NextmoveError, RequestError, StoreError, UnknownDecision
@@ -26,6 +26,7 @@ from serving.http.problems import InternalError, MethodNotAllowed, NotFound, Pro
 logger = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 MAX_BATCH = 1000
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 class DecisionBatch(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,8 +55,13 @@ def create_app(routes: "Routes", metrics: Metrics) -> Starlette:
         ("GET", "/v1/docs", routes.docs),
         ("GET", "/metrics", routes.metrics),
     ]
+    # BentoML answers what no route of ours takes, and not with a problem.
+    others = [Route(path, _nothing_here, methods=METHODS) for path in ("/v1", "/v1/{rest:path}")]
     return Starlette(
-        routes=[Route(path, _guarded(path, handler, metrics), methods=[method]) for method, path, handler in table],
+        routes=[
+            *(Route(path, _guarded(path, handler, metrics), methods=[method]) for method, path, handler in table),
+            *others,
+        ],
         exception_handlers={HTTPException: _no_such_route},
     )
 
@@ -206,6 +212,18 @@ def _ours(error: Exception) -> NextmoveError:
         return error
     logger.error("a mistake of ours", exc_info=error)
     return InternalError("this is a mistake of the service; its log has the details")
+
+
+async def _nothing_here(request: Request) -> Response:
+    allowed = {
+        method
+        for route in request.app.routes
+        if isinstance(route, Route)
+        and route.endpoint is not _nothing_here
+        and route.matches(request.scope)[0] != Match.NONE
+        for method in route.methods or ()
+    }
+    raise HTTPException(405, headers={"Allow": ", ".join(sorted(allowed))}) if allowed else HTTPException(404)
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

@@ -52,6 +52,12 @@ def test_it_is_alive_ready_and_says_what_it_serves(service: Service) -> None:
     assert ready["bundle_sha256"]
 
 
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/nothing", 404), ("DELETE", "/v1/outcomes", 405)])
+def test_what_it_does_not_have_is_a_problem(service: Service, method: str, path: str, status: int) -> None:
+    response = httpx.request(method, f"{service.url}{path}")
+    assert (response.status_code, response.json()["status"]) == (status, status)
+
+
 def test_a_known_customer_is_ranked_with_stored_features(service: Service, small_world: Simulated) -> None:
     answer = ask(service, customer_id=small_world.world.customers.ids[0])
     assert answer["reason"] == "RANKED"
