@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from decisioning.profile import ConsentChange
+from storage.hot_state.rebuild import not_during_rebuild
 from storage.hot_state.sqlite import SqliteHotState
 from storage.ledger.consents import append_consents
 from storage.settings import Settings
@@ -14,6 +15,7 @@ def record_consents(settings: Settings, hot_state: SqliteHotState, changes: Sequ
     Raises:
         StoreError: A store does not take them now; do it again.
     """
-    new = append_consents(settings, changes)
-    hot_state.set_consents(changes)
+    with not_during_rebuild(settings):
+        new = append_consents(settings, changes)
+        hot_state.set_consents(changes)
     return new

@@ -99,7 +99,7 @@ def needs_rebuild(settings: Settings) -> bool:
 
 
 def rebuild(settings: Settings, *, now: datetime, progress: Progress | None = None) -> None:
-    """Make hot state anew. A service that runs meanwhile waits or falls back, and then sees the new one.
+    """Make hot state anew. A service that runs meanwhile sees the old one, then the new one.
 
     Raises:
         SetupError: The state directory or the ledger cannot be used.
@@ -107,13 +107,17 @@ def rebuild(settings: Settings, *, now: datetime, progress: Progress | None = No
     """
     prepare_home(settings)
     reader = LedgerReader(settings)
+    # Aside: in place it would hold the lock for as long as the ledger is read, and under its own
+    # name a part of it would count as whole.
+    fresh = settings.hot_path.with_name("hot.db.new")
     try:
-        with _alone(settings):
-            if not _refill(settings.hot_path, reader, now, progress):
-                # Under its own name it would count as whole from its first row on.
-                fresh = settings.hot_path.with_name("hot.db.new")
+        with not_during_rebuild(settings):
+            _remove(fresh)
+            with closing(connect(fresh)) as connection, transaction(connection):
+                _fill(connection, reader, now, progress or _silent)
+            if settings.hot_path.exists() and _take_over(settings.hot_path, fresh, reader, now):
                 _remove(fresh)
-                _refill(fresh, reader, now, progress, new=True)
+            else:
                 _remove(settings.hot_path)
                 fresh.replace(settings.hot_path)
     except sqlite3.Error as error:
@@ -122,30 +126,39 @@ def rebuild(settings: Settings, *, now: datetime, progress: Progress | None = No
         reader.close()
 
 
-def _refill(path: Path, reader: LedgerReader, now: datetime, progress: Progress | None, *, new: bool = False) -> bool:
-    """Whether the file could be refilled in place, in one transaction; a damaged or missing one cannot."""
-    if not (new or path.exists()):
-        return False
+@contextmanager
+def not_during_rebuild(settings: Settings) -> Iterator[None]:
+    """Alone among processes: a change that is in the ledger but not yet in hot state would be lost."""
+    with (settings.home / "hot.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime) -> bool:
+    """Whether the rows could be replaced under open connections; those of a damaged file cannot."""
+    under_way = now - UNDER_WAY
     try:
         with closing(connect(path)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            _fill(connection, reader, now, progress or _silent)
-            connection.execute("COMMIT")
+            connection.execute("ATTACH ? AS fresh", (str(fresh),))
+            with transaction(connection):
+                connection.execute("DELETE FROM contacts WHERE at <= ?", (to_microseconds(under_way),))
+                connection.execute("INSERT OR REPLACE INTO contacts SELECT * FROM fresh.contacts")
+                connection.execute("DELETE FROM consents")
+                connection.execute("INSERT INTO consents SELECT * FROM fresh.consents")
+                connection.execute("DELETE FROM suppressions")
+                connection.execute("INSERT INTO suppressions SELECT * FROM fresh.suppressions")
+                connection.execute("UPDATE written_since SET boot_id = ?", (boot_id(),))
+                for told in reader.addressed_outcomes(CONFIRMS | RELEASES, received_since=under_way):
+                    apply_outcome(connection, told.domain, told.customer_id, told.outcome, told.channel)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
-        if new:
-            raise
         return False
     return True
 
 
 def _fill(connection: sqlite3.Connection, reader: LedgerReader, now: datetime, progress: Progress) -> None:
     oldest = now - CONTACT_MEMORY
-    connection.execute("DELETE FROM contacts WHERE at <= ?", (to_microseconds(now - UNDER_WAY),))
-    connection.execute("DELETE FROM consents")
-    connection.execute("DELETE FROM suppressions")
-    connection.execute("UPDATE written_since SET boot_id = ?", (boot_id(),))
     for domain in reader.domains_of_consents():
         change_consents(connection, domain, reader.consents(domain))
     decisions = 0
@@ -179,10 +192,3 @@ def _remove(path: Path) -> None:
 
 def _silent(_message: str) -> None:
     """Report nothing."""
-
-
-@contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    with (settings.home / "hot.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -192,6 +192,27 @@ def test_hot_state_from_before_the_machine_last_started_is_not_trusted(settings:
     assert not needs_rebuild(settings)
 
 
+def test_nobody_waits_while_the_ledger_is_read_and_what_they_do_meanwhile_stays(
+    settings: Settings, ledger: Ledger
+) -> None:
+    hot = SqliteHotState(settings)
+    at = NOW - timedelta(hours=1)
+    asyncio.run(ledger.append_decision(decision(channel="email", decided_at=at), digest="a"))
+
+    def meanwhile(_message: str) -> None:
+        told = outcome(type="unsubscribe")
+        asyncio.run(ledger.append_outcomes([(told, "a")]))
+        asyncio.run(hot.apply("c-1", told, "email"))
+        asyncio.run(hot.reserve(reservation("d-2", confirmed=True)))
+
+    rebuild(settings, now=NOW, progress=meanwhile)
+
+    profile = asyncio.run(hot.read("c-1", now=NOW))
+    assert [contact.at for contact in profile.contacts] == [at, NOW]
+    assert profile.suppressed == ("email",)
+    assert not settings.hot_path.with_name("hot.db.new").exists()
+
+
 def test_a_place_whose_decision_is_still_on_its_way_survives_the_rebuild(settings: Settings) -> None:
     hot = SqliteHotState(settings)
     asyncio.run(hot.reserve(reservation()))
