@@ -10,13 +10,12 @@ from collections.abc import Iterable
 from decisioning.catalog import NO_ACTION, Purpose
 from decisioning.profile import ConsentChange, Contact
 from decisioning.record import OutcomeRecord
+from decisioning.reward import NEVER_SEEN, PROVES_SHOWN
 from storage.instants import to_microseconds
 
-# Proofs that the customer saw it; an open may be a mail program's, a custom outcome anything.
-CONFIRMS = frozenset(
-    {"impression", "sent", "delivered", "click", "accept", "reject", "purchase", "complaint", "unsubscribe"}
-)
-RELEASES = frozenset({"not_sent", "bounce"})
+# Of a message, going out and arriving count as well: it weighs on the customer whether read or not.
+CONFIRMS = PROVES_SHOWN | {"sent", "delivered"}
+RELEASES = NEVER_SEEN
 SUPPRESSES = frozenset({"unsubscribe", "complaint"})  # and a hard bounce
 # Consent to this, given after the channel was suppressed, opens it again.
 LIFTS: Purpose = "marketing"

@@ -94,7 +94,8 @@ def needs_rebuild(settings: Settings) -> bool:
             return False  # somebody else is using it
         except sqlite3.DatabaseError:
             return True
-    counts = LedgerReader(settings).counts()
+    with closing(LedgerReader(settings)) as reader:
+        counts = reader.counts()
     return counts.decisions > 0 or counts.consents > 0
 
 

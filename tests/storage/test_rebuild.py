@@ -1,6 +1,8 @@
 """Hot state that is lost comes back from the ledger as it was."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -12,7 +14,7 @@ from decisioning.profile import Consent, Contact, HotProfile
 from decisioning.reservation import AlreadyClaimed
 from storage.consents import record_consents
 from storage.hot_state.rebuild import needs_rebuild, open_hot_state, rebuild
-from storage.hot_state.schema import connect
+from storage.hot_state.schema import SCHEMA_VERSION, connect
 from storage.hot_state.sqlite import SqliteHotState
 from storage.ledger.consents import append_consents
 from storage.ledger.writer import Ledger
@@ -178,6 +180,18 @@ def test_a_damaged_hot_state_is_replaced(settings: Settings, ledger: Ledger) -> 
     hot = open_hot_state(settings, now=NOW + timedelta(minutes=1))
 
     assert len(asyncio.run(hot.read("c-1", now=NOW + timedelta(minutes=1))).contacts) == 1
+
+
+def test_hot_state_of_an_older_schema_is_made_anew(settings: Settings) -> None:
+    append_consents(settings, [consent()])
+    with closing(sqlite3.connect(settings.hot_path)) as connection:
+        connection.execute("CREATE TABLE consents (customer_id TEXT)")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION - 1}")
+    assert needs_rebuild(settings)
+
+    hot = open_hot_state(settings, now=NOW)
+
+    assert asyncio.run(hot.read("c-1", now=NOW)).consents == (Consent("marketing", "email"),)
 
 
 def test_hot_state_from_before_the_machine_last_started_is_not_trusted(settings: Settings) -> None:
