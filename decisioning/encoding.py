@@ -13,6 +13,9 @@ from decisioning.catalog import Action, Scalar
 from decisioning.profile import HISTORY_FEATURES, ContactHistory
 
 Encode = Callable[[Any], float]
+# What a decision itself says of where it stands: no caller's context supplies these. Ranking is for
+# the first position, so `slot` is 1 there.
+REQUEST_FACTS = ("placement", "channel", "slot")
 
 
 def encoder(feature: ModelFeature) -> Encode:
@@ -64,7 +67,7 @@ class RowEncoder:
         Raises:
             TypeError, ValueError: With the feature's name.
         """
-        for name in context.keys() & self._shared.keys():
+        for name in context.keys() & self._shared.keys() - set(REQUEST_FACTS):
             self._shared[name][1](context[name])
 
     def rows(

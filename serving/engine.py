@@ -24,6 +24,7 @@ from decisioning.profile import ContactHistory, HotProfile
 from decisioning.record import DecisionRecord, ModelVersion, OutcomeRecord
 from decisioning.request import DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take
+from decisioning.reward import CLOCK_TOLERANCE
 from serving.ports import Features, HotState, Ledger, Scorer
 from serving.timers import Laps, StageTimers
 
@@ -32,8 +33,6 @@ TWIN_WAIT = timedelta(seconds=5)
 # Decisions of a batch between two looks at other calls.
 TOGETHER = 32
 TWIN_POLL = timedelta(milliseconds=20)
-# Claims about times that lie further ahead than clocks differ are mistakes.
-CLOCK_TOLERANCE = timedelta(minutes=5)
 
 # What a customer says of being contacted at all, rather than of one action.
 ABOUT_THE_CUSTOMER = frozenset({"unsubscribe", "complaint", "bounce"})

@@ -31,7 +31,7 @@ import pandas as pd
 from decisioning.catalog import Catalog, Placement
 from decisioning.errors import DataError
 from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
-from decisioning.reward import counted, reward, was_shown
+from decisioning.reward import NEVER_SEEN, counted, reward, was_shown
 
 CUSTOMER = "customer."
 # Bounds what one training holds in memory, however long a service has run; older habits tell little.
@@ -149,12 +149,16 @@ def combined(*frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rows_of(record: DecisionRecord, placement: Placement, reported: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
-    """A row for each slot that was met; an outcome that names no action is that of an only one, or nobody's."""
+    """A row for each slot that was met.
+
+    An outcome that names no action is that of an only one; an e-mail that came back was seen in no slot.
+    """
     within = counted(reported, placement, decided_at=record.decided_at)
-    unnamed = (None,) if len(record.slots) == 1 else ()
+    only = len(record.slots) == 1
+    of_all = [o for o in within if o.action_id is None and (only or o.type in NEVER_SEEN)]
     rows = []
     for slot in record.slots:
-        own = [outcome for outcome in within if outcome.action_id in (slot.action_id, *unnamed)]
+        own = [*of_all, *(outcome for outcome in within if outcome.action_id == slot.action_id)]
         if was_shown(slot.action_id, own, placement):
             rows.append(_row(record, slot, reward(own, placement)))
     return rows

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import ModelFeature
 from decisioning.catalog import Catalog
-from decisioning.encoding import encode_column, encode_value
+from decisioning.encoding import REQUEST_FACTS, encode_column, encode_value
 from decisioning.errors import DataError
 from decisioning.profile import HISTORY_FEATURES, ContactHistory
 from training.examples import CUSTOMER
@@ -27,8 +27,6 @@ MOST_LEVELS = 200
 # Callers may send anything under any name: what few send tells nothing, and one request makes no feature.
 CONTEXT_SHARE = 0.01
 MOST_CONTEXT_FEATURES = 50
-# The engine supplies them beside the request's context. Its `slot` is 1: it ranks for the first position.
-REQUEST_FACTS = ("placement", "channel", "slot")
 
 
 def learn_features(train: pd.DataFrame, catalog: Catalog) -> tuple[ModelFeature, ...]:

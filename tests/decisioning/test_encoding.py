@@ -71,7 +71,7 @@ def test_an_action_whose_entry_changed_is_encoded_anew() -> None:
 
 
 def test_a_context_value_of_another_kind_is_refused_and_a_foreign_one_is_not() -> None:
-    rows = RowEncoder((AGE,))
-    rows.check({"age": 41, "weather": "rain"})
+    rows = RowEncoder((AGE, ModelFeature("slot", "context", "number")))
+    rows.check({"age": 41, "weather": "rain", "slot": "first"})
     with pytest.raises(TypeError, match="'age' is 'old', must be a number"):
         rows.check({"age": "old"})

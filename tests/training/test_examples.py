@@ -234,3 +234,9 @@ def test_nothing_to_learn_from_is_said() -> None:
 def test_an_action_with_its_attributes_is_not_needed_to_read_the_ledger() -> None:
     bare = catalog(action("card"), placements=(placement(shown_by="decision"),))
     assert len(ledger_examples(FakeLedger(record()), bare, now=NOW)) == 1
+
+
+@pytest.mark.parametrize("kind", ["not_sent", "bounce"])
+def test_an_e_mail_that_came_back_was_seen_in_none_of_its_slots(kind: str) -> None:
+    two = record(slots=(slot(), slot(2, "loan", available=(1, 2))))
+    assert rows(two, outcomes=(outcome(kind, action_id=None),)).empty
