@@ -46,4 +46,5 @@ class Sandbox:
 
     def close(self) -> None:
         """Close its stores."""
+        self.hot_state.close()
         self.ledger.close()

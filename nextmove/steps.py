@@ -78,10 +78,10 @@ def released_catalog(settings: Settings) -> Catalog:
 
 
 def consents_kept(settings: Settings) -> bool:
-    """Whether the ledger holds any consent; one that was replaced does not."""
+    """Whether the ledger holds any consent of this domain; a ledger that was replaced does not."""
     reader = LedgerReader(settings)
     try:
-        return reader.counts().consents > 0
+        return reader.counts(settings.domain).consents > 0
     finally:
         reader.close()
 
