@@ -20,11 +20,12 @@ from decisioning import decision as funnel
 from decisioning.catalog import Catalog, Placement, Scalar
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DecisionConflict, NextmoveError, OutcomeConflict, RequestError, StoreError, UnknownAction
-from decisioning.profile import ContactHistory, HotProfile
+from decisioning.profile import Contact, ContactHistory, HotProfile
 from decisioning.record import DecisionRecord, ModelVersion, OutcomeRecord
 from decisioning.request import DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take
 from decisioning.reward import CLOCK_TOLERANCE
+from decisioning.slots import FilledSlot
 from serving.ports import Features, HotState, Ledger, Scorer
 from serving.timers import Laps, StageTimers
 
@@ -73,10 +74,37 @@ class _Facts(NamedTuple):
     hot: HotProfile | None
     reason: str
 
+    @property
+    def contacts(self) -> tuple[Contact, ...]:
+        """Contacts of late; none where they cannot be read."""
+        return self.hot.contacts if self.hot else ()
+
     def shared(self, request: DecisionRequest, placement: Placement) -> dict[str, Scalar]:
         """What the model sees of the customer and the moment, the same for every candidate."""
         where: dict[str, Scalar] = {"placement": placement.id, "channel": placement.channel, "slot": 1}
         return {**request.context, **self.features, **where}
+
+
+class _Case(NamedTuple):
+    """One request and the versions that it is decided with."""
+
+    request: DecisionRequest
+    unit: str
+    digest: str
+    decision_id: str
+    draw_id: str
+    now: datetime
+    placement: Placement
+    catalog: Catalog
+    model: "_Model | None"
+
+
+class _Choice(NamedTuple):
+    """Who was left, in which order, and why so."""
+
+    narrowed: funnel.Narrowed
+    planned: funnel.Plan
+    reason: str
 
 
 class _Model(NamedTuple):
@@ -140,93 +168,32 @@ class Engine:
             StoreError: The ledger does not take records now; nothing may be shown.
         """
         laps = self.timers.start()
-        catalog, model = self.catalog, self._model  # one version of each for the whole decision
         unit, digest, live = request.unit, _digest(request), request.mode == "live"
         if live and request.decision_id is not None:
             first = await self._first_answer(request.decision_id, digest)
             if first is not None:
                 return first
-        now = sane(request.now, where="now") if request.now is not None else now
-        placement = funnel.placement_of(catalog, request)
-        if model is not None:
-            _check_context(request, model.encoder)
-        decision_id = request.decision_id or str(ULID.from_datetime(now))
-        # A preview must not foretell the draw of the live decision with the same id.
-        draw_id = decision_id if live else f"preview:{ULID.from_datetime(now)}"
+        case = self._case(request, unit, digest, now)
         laps.lap("request")
 
-        facts = await self._read(request, laps, now=now)
-        contacts = facts.hot.contacts if facts.hot else ()
-        narrowed = funnel.narrow(catalog, placement, request, facts.features, facts.hot, now=now)
-        laps.lap("narrow")
-
-        planned, reason = funnel.NOTHING, facts.reason
-        if facts.hot is None or model is None:
-            planned, reason = funnel.plan_fallback(narrowed), reason if facts.hot is None else MODEL_UNAVAILABLE
-        elif narrowed.has_choice:
-            actions = [candidate.action for candidate in narrowed.eligible]
-            rows = model.encoder.rows(facts.shared(request, placement), actions, ContactHistory(contacts, now=now))
-            laps.lap("encode")
-            propensities = model.scorer.score(rows)
-            laps.lap("score")
-            planned = funnel.plan(narrowed, propensities, placement, draw_id=draw_id, key=self._key.secret)
-        laps.lap("plan")
-
-        reservation = ReservationRequest(
-            decision_id=decision_id,
-            digest=digest,
-            customer_id=unit,
-            now=now,
-            expires_at=now + placement.time_out,
-            candidates=tuple(
-                funnel.contact_of(catalog.actions[candidate.action_id], placement, now)
-                for candidate in planned.candidates
-            ),
-            order=planned.order,
-            slots=min(request.limit or placement.slots, placement.slots),
-            policies=catalog.content.contact_policies,
-            channel=placement.channel,
-            purpose=catalog.channels[placement.channel].requires_consent,
-            confirmed=placement.shown_by == "decision",
-        )
-        if live and facts.hot is not None and planned.candidates:
-            filled = await self._hot_state.reserve(reservation)
-        else:
-            filled = take(reservation, facts.hot or funnel.NO_HOT_PROFILE)
+        facts = await self._read(request, laps, now=case.now)
+        choice = self._choose(case, facts, laps)
+        reservation = _reservation(case, choice.planned)
+        try:
+            if live and facts.hot is not None and reservation.candidates:
+                filled = await self._hot_state.reserve(reservation)
+            else:
+                filled = take(reservation, facts.hot or funnel.NO_HOT_PROFILE)
+        except StoreError:
+            # What cannot be reserved may be over its cap by now: only what needs no cap is left.
+            facts = facts._replace(hot=None, reason=HOT_STATE_UNAVAILABLE)
+            choice = self._choose(case, facts, laps)
+            filled = take(_reservation(case, choice.planned), funnel.NO_HOT_PROFILE)
         if isinstance(filled, AlreadyClaimed):
             return await self._twin(reservation, filled)
         laps.lap("reserve")
 
-        slots = funnel.finish(planned, filled, catalog, placement)
-        if not slots and reason in (RANKED, UNKNOWN_CUSTOMER):
-            reason = NO_ELIGIBLE_ACTION
-        record = DecisionRecord(
-            decision_id=decision_id,
-            decided_at=now,
-            expires_at=reservation.expires_at,
-            domain=catalog.content.domain,
-            market=catalog.content.market,
-            customer_id=unit,
-            placement=placement.id,
-            channel=placement.channel,
-            request=request,
-            features=facts.features,
-            overridden=facts.overridden,
-            features_as_of=facts.as_of,
-            consents=facts.hot.consents if facts.hot else (),
-            suppressed=facts.hot.suppressed if facts.hot else (),
-            contacts=contacts,
-            assignments=narrowed.assignments,
-            dropped=(*narrowed.dropped, *funnel.lost(planned, filled)),
-            candidates=planned.candidates,
-            slots=slots,
-            reason=reason,
-            reason_detail=REASON_DETAILS[reason],
-            policy=funnel.policy_version(placement),
-            model=model.version if model else None,
-            catalog_version=catalog.version,
-            key_id=self._key.key_id,
-        )
+        record = _record(case, facts, choice, filled, self._key.key_id)
         laps.lap("finish")
         if live:
             record = await self._keep(record, digest)
@@ -320,6 +287,40 @@ class Engine:
             received_at=now,
         )
 
+    def _case(self, request: DecisionRequest, unit: str, digest: str, now: datetime) -> "_Case":
+        """The request with all that it names looked up, in one version of catalogue and model."""
+        catalog, model = self.catalog, self._model
+        now = sane(request.now, where="now") if request.now is not None else now
+        placement = funnel.placement_of(catalog, request)
+        if model is not None:
+            _check_context(request, model.encoder)
+        fresh = str(ULID.from_datetime(now))
+        # A preview must not foretell the draw of the live decision with the same id.
+        decision_id = request.decision_id or fresh
+        draw_id = decision_id if request.mode == "live" else f"preview:{fresh}"
+        return _Case(request, unit, digest, decision_id, draw_id, now, placement, catalog, model)
+
+    def _choose(self, case: "_Case", facts: "_Facts", laps: Laps) -> "_Choice":
+        """Narrow, score and plan; without hot state or a model, the fallback."""
+        contacts, model = facts.contacts, case.model
+        narrowed = funnel.narrow(case.catalog, case.placement, case.request, facts.features, facts.hot, now=case.now)
+        laps.lap("narrow")
+        if facts.hot is None or model is None:
+            reason = facts.reason if facts.hot is None else MODEL_UNAVAILABLE
+            return _Choice(narrowed, funnel.plan_fallback(narrowed), reason)
+        if not narrowed.has_choice:
+            return _Choice(narrowed, funnel.NOTHING, facts.reason)
+        actions = [candidate.action for candidate in narrowed.eligible]
+        history = ContactHistory(contacts, now=case.now)
+        rows = model.encoder.rows(facts.shared(case.request, case.placement), actions, history)
+        laps.lap("encode")
+        propensities = model.scorer.score(rows)
+        laps.lap("score")
+        key = self._key.secret
+        planned = funnel.plan(narrowed, propensities, case.placement, draw_id=case.draw_id, key=key)
+        laps.lap("plan")
+        return _Choice(narrowed, planned, facts.reason)
+
     async def _read(self, request: DecisionRequest, laps: Laps, *, now: datetime) -> "_Facts":
         """All that stores know; what cannot be read is absent, and the reason says so."""
         stored, reason = None, UNKNOWN_CUSTOMER
@@ -381,6 +382,61 @@ class Engine:
             f"decision '{reservation.decision_id}' was begun at {claim.claimed_at.isoformat()} and is not recorded yet;"
             " send it again"
         )
+
+
+def _reservation(case: _Case, planned: funnel.Plan) -> ReservationRequest:
+    placement, catalog = case.placement, case.catalog
+    return ReservationRequest(
+        decision_id=case.decision_id,
+        digest=case.digest,
+        customer_id=case.unit,
+        now=case.now,
+        expires_at=case.now + placement.time_out,
+        candidates=tuple(
+            funnel.contact_of(catalog.actions[candidate.action_id], placement, case.now)
+            for candidate in planned.candidates
+        ),
+        order=planned.order,
+        slots=min(case.request.limit or placement.slots, placement.slots),
+        policies=catalog.content.contact_policies,
+        channel=placement.channel,
+        purpose=catalog.channels[placement.channel].requires_consent,
+        confirmed=placement.shown_by == "decision",
+    )
+
+
+def _record(case: _Case, facts: _Facts, choice: _Choice, filled: Sequence[FilledSlot], key_id: str) -> DecisionRecord:
+    placement, catalog = case.placement, case.catalog
+    slots = funnel.finish(choice.planned, filled, catalog, placement)
+    nothing_left = not slots and choice.reason in (RANKED, UNKNOWN_CUSTOMER)
+    reason = NO_ELIGIBLE_ACTION if nothing_left else choice.reason
+    return DecisionRecord(
+        decision_id=case.decision_id,
+        decided_at=case.now,
+        expires_at=case.now + placement.time_out,
+        domain=catalog.content.domain,
+        market=catalog.content.market,
+        customer_id=case.unit,
+        placement=placement.id,
+        channel=placement.channel,
+        request=case.request,
+        features=facts.features,
+        overridden=facts.overridden,
+        features_as_of=facts.as_of,
+        consents=facts.hot.consents if facts.hot else (),
+        suppressed=facts.hot.suppressed if facts.hot else (),
+        contacts=facts.contacts,
+        assignments=choice.narrowed.assignments,
+        dropped=(*choice.narrowed.dropped, *funnel.lost(choice.planned, filled)),
+        candidates=choice.planned.candidates,
+        slots=slots,
+        reason=reason,
+        reason_detail=REASON_DETAILS[reason],
+        policy=funnel.policy_version(placement),
+        model=case.model.version if case.model else None,
+        catalog_version=catalog.version,
+        key_id=key_id,
+    )
 
 
 def _check_context(request: DecisionRequest, encoder: RowEncoder) -> None:

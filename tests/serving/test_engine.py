@@ -327,3 +327,16 @@ def test_one_mistake_of_ours_does_not_cost_the_batch() -> None:
     asked = [request(context={"cart_value": 1}), request(context={"cart_value": 2})]
     results = asyncio.run(shop.engine.decide_many(asked, now=NOW))
     assert [type(result) for result in results] == [DecisionRecord, ZeroDivisionError]
+
+
+def test_what_cannot_be_reserved_is_not_shown_where_a_cap_could_be_reached() -> None:
+    free, capped = action("card", fallback=True), action("loan", group="loans", fallback=True)
+    shop = Shop(catalog(free, capped, contact_policies=(weekly_cap(1, per="group", only="loans"),)))
+
+    async def busy(_: Any) -> Any:
+        raise StoreError("hot state is busy")
+
+    shop.hot_state.reserve = busy  # type: ignore[method-assign]
+    record = shop.decide()
+    assert (record.reason, shown(record)) == ("FALLBACK_HOT_STATE_UNAVAILABLE", ["card"])
+    assert not record.drawn
