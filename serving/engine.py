@@ -11,21 +11,20 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 from ulid import ULID
 
 from decisioning import decision as funnel
 from decisioning.catalog import Catalog, Placement, Scalar
 from decisioning.encoding import RowEncoder
-from decisioning.errors import DecisionConflict, NextmoveError, OutcomeConflict, RequestError, StoreError, UnknownAction
+from decisioning.errors import DecisionConflict, RequestError, StoreError
 from decisioning.profile import Contact, ContactHistory, HotProfile
-from decisioning.record import DecisionRecord, ModelVersion, OutcomeRecord
+from decisioning.record import DecisionRecord, ModelVersion
 from decisioning.request import DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take
-from decisioning.reward import CLOCK_TOLERANCE
 from decisioning.slots import FilledSlot
+from serving.outcomes import OutcomeResult, Outcomes, digest_of
 from serving.ports import Features, HotState, Ledger, Scorer
 from serving.timers import Laps, StageTimers
 
@@ -34,9 +33,6 @@ TWIN_WAIT = timedelta(seconds=5)
 # Decisions of a batch between two looks at other calls.
 TOGETHER = 32
 TWIN_POLL = timedelta(milliseconds=20)
-
-# What a customer says of being contacted at all, rather than of one action.
-ABOUT_THE_CUSTOMER = frozenset({"unsubscribe", "complaint", "bounce"})
 
 RANKED, NO_ELIGIBLE_ACTION = "RANKED", "NO_ELIGIBLE_ACTION"
 UNKNOWN_CUSTOMER = "FALLBACK_UNKNOWN_CUSTOMER"
@@ -121,14 +117,6 @@ class _Model(NamedTuple):
         return cls(scorer, RowEncoder(manifest.features), version)
 
 
-class OutcomeResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one reported outcome."""
-
-    status: Literal["accepted", "duplicate", "rejected"]
-    outcome_id: str | None = None
-    problem: NextmoveError | None = None
-
-
 class Engine:
     """Decides, and takes outcomes. One per process; `catalog` and `scorer` are swapped while it runs."""
 
@@ -149,6 +137,7 @@ class Engine:
         self._features = features
         self._hot_state = hot_state
         self._ledger = ledger
+        self._outcomes = Outcomes(hot_state, ledger)
         self._key = draw_key
 
     @property
@@ -168,7 +157,7 @@ class Engine:
             StoreError: The ledger does not take records now; nothing may be shown.
         """
         laps = self.timers.start()
-        unit, digest, live = request.unit, _digest(request), request.mode == "live"
+        unit, digest, live = request.unit, digest_of(request), request.mode == "live"
         if live and request.decision_id is not None:
             first = await self._first_answer(request.decision_id, digest)
             if first is not None:
@@ -219,73 +208,8 @@ class Engine:
         return found[0] if found else None
 
     async def record_outcomes(self, reports: Sequence[OutcomeReport], *, now: datetime) -> list[OutcomeResult]:
-        """Keep outcomes, durably, then let hot state know. Each report has its own result.
-
-        Raises:
-            StoreError: They could not be kept; send them again.
-        """
-        results: list[OutcomeResult | None] = [None] * len(reports)
-        kept: list[tuple[int, OutcomeRecord, DecisionRecord | None]] = []
-        for index, report in enumerate(reports):
-            decided = await self.find(report.decision_id)
-            try:
-                kept.append((index, self._outcome_of(report, decided, now), decided))
-            except RequestError as error:
-                results[index] = OutcomeResult("rejected", report.outcome_id, error)
-        digests = [_digest(reports[index]) for index, _, _ in kept]
-        statuses = await self._ledger.append_outcomes(
-            [(outcome, digest) for (_, outcome, _), digest in zip(kept, digests, strict=True)]
-        )
-        for (index, outcome, decided), status in zip(kept, statuses, strict=True):
-            if status == "conflict":
-                problem = OutcomeConflict(
-                    f"outcome_id '{outcome.outcome_id}' was already used for another outcome;"
-                    " send a new id, or the same body",
-                    where="outcome_id",
-                )
-                results[index] = OutcomeResult("rejected", outcome.outcome_id, problem)
-                continue
-            if decided is not None and status == "accepted":
-                await self._hot_state.apply(decided.customer_id, outcome, decided.channel)
-            elif decided is not None:
-                # The first attempt may have died between ledger and hot state.
-                await self._apply_kept(decided, outcome.outcome_id)
-            results[index] = OutcomeResult(status, outcome.outcome_id)
-        return [result for result in results if result is not None]
-
-    def _outcome_of(self, report: OutcomeReport, decided: DecisionRecord | None, now: datetime) -> OutcomeRecord:
-        action_id = report.action_id
-        if decided is not None:
-            shown = [slot.action_id for slot in decided.slots]
-            if action_id is None and len(shown) == 1:
-                action_id = shown[0]
-            if action_id not in shown and not (action_id is None and report.type in ABOUT_THE_CUSTOMER):
-                raise UnknownAction(
-                    f"action_id is '{report.action_id}', must be one that decision {report.decision_id} showed:"
-                    f" {', '.join(shown) or '(none)'}",
-                    where="action_id",
-                )
-        elif action_id is not None and action_id not in self.catalog.actions:
-            raise UnknownAction(
-                f"action_id is '{action_id}', which the catalogue does not have; GET /v1/catalog lists its actions",
-                where="action_id",
-            )
-        occurred_at = sane(report.occurred_at, where="occurred_at") if report.occurred_at is not None else now
-        if occurred_at - now > CLOCK_TOLERANCE:
-            raise RequestError(
-                f"occurred_at is {occurred_at.isoformat()}, must not lie in the future (now {now.isoformat()})",
-                where="occurred_at",
-            )
-        return OutcomeRecord(
-            outcome_id=report.outcome_id or str(ULID.from_datetime(now)),
-            decision_id=report.decision_id,
-            action_id=action_id,
-            type=report.type,
-            detail=report.detail,
-            value=report.value,
-            occurred_at=occurred_at,
-            received_at=now,
-        )
+        """Keep outcomes, durably, then let hot state know; see `Outcomes.record`."""
+        return await self._outcomes.record(reports, self.catalog, now=now)
 
     def _case(self, request: DecisionRequest, unit: str, digest: str, now: datetime) -> "_Case":
         """The request with all that it names looked up, in one version of catalogue and model."""
@@ -351,14 +275,8 @@ class Engine:
             first = await self._first_answer(record.decision_id, digest)
             return first if first is not None else record
         if record.request.decision_id is not None:
-            await self._apply_kept(record)  # outcomes may have come before their decision
+            await self._outcomes.apply_kept(record)  # outcomes may have come before their decision
         return record
-
-    async def _apply_kept(self, record: DecisionRecord, outcome_id: str | None = None) -> None:
-        """Let hot state know of outcomes in the ledger, of one id or all; again changes nothing."""
-        for outcome in await self._ledger.outcomes_of(record.decision_id):
-            if outcome_id is None or outcome.outcome_id == outcome_id:
-                await self._hot_state.apply(record.customer_id, outcome, record.channel)
 
     async def _first_answer(self, decision_id: str, digest: str) -> DecisionRecord | None:
         found = await self._ledger.get(decision_id)
@@ -445,10 +363,6 @@ def _check_context(request: DecisionRequest, encoder: RowEncoder) -> None:
     except (TypeError, ValueError) as error:
         name = next((name for name in request.context if f"'{name}'" in str(error)), "")
         raise RequestError(f"context: {error}", where=f"context.{name}") from error
-
-
-def _digest(body: DecisionRequest | OutcomeReport) -> str:
-    return hashlib.blake2b(msgspec.json.encode(body, order="sorted"), digest_size=16).hexdigest()
 
 
 def _conflict(decision_id: str, first: DecisionRecord | None) -> DecisionConflict:

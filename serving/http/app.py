@@ -17,11 +17,12 @@ from decisioning.answer import DecisionAnswer, answer
 from decisioning.errors import NextmoveError, RequestError, StoreError, UnknownDecision
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
-from serving.engine import Engine, OutcomeResult
+from serving.engine import Engine
 from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
 from serving.http.problems import InternalError, MethodNotAllowed, NotFound, Problem, problem_of, problem_response
+from serving.outcomes import OutcomeResult
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]

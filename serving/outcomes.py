@@ -1,0 +1,124 @@
+"""Taking outcomes: each is checked, made durable, and then told to hot state."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+from ulid import ULID
+
+from decisioning.catalog import Catalog
+from decisioning.errors import NextmoveError, OutcomeConflict, RequestError, UnknownAction
+from decisioning.record import DecisionRecord, OutcomeRecord
+from decisioning.request import DecisionRequest, OutcomeReport, sane
+from decisioning.reward import CLOCK_TOLERANCE
+from serving.ports import HotState, Ledger
+
+# What a customer says of being contacted at all, rather than of one action.
+ABOUT_THE_CUSTOMER = frozenset({"unsubscribe", "complaint", "bounce"})
+
+
+def digest_of(body: DecisionRequest | OutcomeReport) -> str:
+    """What tells one body from another under the same id."""
+    return hashlib.blake2b(msgspec.json.encode(body, order="sorted"), digest_size=16).hexdigest()
+
+
+class OutcomeResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one reported outcome."""
+
+    status: Literal["accepted", "duplicate", "rejected"]
+    outcome_id: str | None = None
+    problem: NextmoveError | None = None
+
+
+class Outcomes:
+    """What customers did, on its way into the ledger and hot state."""
+
+    def __init__(self, hot_state: HotState, ledger: Ledger) -> None:
+        self._hot_state = hot_state
+        self._ledger = ledger
+
+    async def record(self, reports: Sequence[OutcomeReport], catalog: Catalog, *, now: datetime) -> list[OutcomeResult]:
+        """Keep outcomes, durably, then let hot state know. Each report has its own result.
+
+        Raises:
+            StoreError: They could not be kept; send them again.
+        """
+        results: list[OutcomeResult | None] = [None] * len(reports)
+        kept: list[tuple[int, OutcomeRecord, DecisionRecord | None]] = []
+        for index, report in enumerate(reports):
+            found = await self._ledger.get(report.decision_id)
+            decided = found[0] if found else None
+            try:
+                kept.append((index, _outcome_of(report, decided, catalog, now=now), decided))
+            except RequestError as error:
+                results[index] = OutcomeResult("rejected", report.outcome_id, error)
+        digests = [digest_of(reports[index]) for index, _, _ in kept]
+        statuses = await self._ledger.append_outcomes(
+            [(outcome, digest) for (_, outcome, _), digest in zip(kept, digests, strict=True)]
+        )
+        for (index, outcome, decided), status in zip(kept, statuses, strict=True):
+            if status == "conflict":
+                problem = OutcomeConflict(
+                    f"outcome_id '{outcome.outcome_id}' was already used for another outcome;"
+                    " send a new id, or the same body",
+                    where="outcome_id",
+                )
+                results[index] = OutcomeResult("rejected", outcome.outcome_id, problem)
+                continue
+            if decided is not None and status == "accepted":
+                await self._hot_state.apply(decided.customer_id, outcome, decided.channel)
+            elif decided is not None:
+                # The first attempt may have died between ledger and hot state.
+                await self.apply_kept(decided, outcome.outcome_id)
+            results[index] = OutcomeResult(status, outcome.outcome_id)
+        return [result for result in results if result is not None]
+
+    async def apply_kept(self, record: DecisionRecord, outcome_id: str | None = None) -> None:
+        """Let hot state know of outcomes in the ledger, of one id or all; again changes nothing."""
+        for outcome in await self._ledger.outcomes_of(record.decision_id):
+            if outcome_id is None or outcome.outcome_id == outcome_id:
+                await self._hot_state.apply(record.customer_id, outcome, record.channel)
+
+
+def _outcome_of(
+    report: OutcomeReport, decided: DecisionRecord | None, catalog: Catalog, *, now: datetime
+) -> OutcomeRecord:
+    """The report as the ledger keeps it.
+
+    Raises:
+        RequestError: It cannot be of this decision, or has a time that cannot be.
+    """
+    action_id = report.action_id
+    if decided is not None:
+        shown = [slot.action_id for slot in decided.slots]
+        if action_id is None and len(shown) == 1:
+            action_id = shown[0]
+        if action_id not in shown and not (action_id is None and report.type in ABOUT_THE_CUSTOMER):
+            raise UnknownAction(
+                f"action_id is '{report.action_id}', must be one that decision {report.decision_id} showed:"
+                f" {', '.join(shown) or '(none)'}",
+                where="action_id",
+            )
+    elif action_id is not None and action_id not in catalog.actions:
+        raise UnknownAction(
+            f"action_id is '{action_id}', which the catalogue does not have; GET /v1/catalog lists its actions",
+            where="action_id",
+        )
+    occurred_at = sane(report.occurred_at, where="occurred_at") if report.occurred_at is not None else now
+    if occurred_at - now > CLOCK_TOLERANCE:
+        raise RequestError(
+            f"occurred_at is {occurred_at.isoformat()}, must not lie in the future (now {now.isoformat()})",
+            where="occurred_at",
+        )
+    return OutcomeRecord(
+        outcome_id=report.outcome_id or str(ULID.from_datetime(now)),
+        decision_id=report.decision_id,
+        action_id=action_id,
+        type=report.type,
+        detail=report.detail,
+        value=report.value,
+        occurred_at=occurred_at,
+        received_at=now,
+    )
