@@ -137,3 +137,7 @@ def test_the_readme_names_only_commands_that_exist() -> None:
     assert named
     groups = {command[0] for command in commands() if len(command) == 2}
     assert not [words for words in named if (words if words[0] in groups else words[:1]) not in known]
+
+
+def test_the_readme_has_no_gap_left() -> None:
+    assert not re.findall(r"^[A-Z_]{5,}$", README.read_text(encoding="utf-8"), re.MULTILINE)
