@@ -84,7 +84,7 @@ STATUSES |= {BodyTooLarge: 413, WrongMediaType: 415, NotFound: 404, MethodNotAll
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """The document itself; `where` is the path in the body, `first` the decision that stands."""
+    """The document itself; `where` is the path in the body, `decision` the one that stands under the id."""
 
     type: str
     title: str
@@ -92,7 +92,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     detail: str
     where: str | msgspec.UnsetType = msgspec.UNSET
-    first: Any = msgspec.UNSET
+    decision: Any = msgspec.UNSET
 
 
 def status_of(kind: type[NextmoveError]) -> int:
@@ -119,7 +119,7 @@ def problem_of(error: NextmoveError) -> Problem:
         code=error.code,
         detail=error.message,
         where=error.where or msgspec.UNSET,
-        first=answer(first) if isinstance(first, DecisionRecord) else msgspec.UNSET,
+        decision=answer(first) if isinstance(first, DecisionRecord) else msgspec.UNSET,
     )
 
 

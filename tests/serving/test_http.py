@@ -126,7 +126,7 @@ def test_a_conflict_carries_the_first_answer(client: TestClient) -> None:
     assert client.post("/v1/decisions", json=ASK | {"decision_id": "d-1"}).json() == first
     conflict = client.post("/v1/decisions", json=ASK | {"decision_id": "d-1", "limit": 1})
     assert problem(conflict)[:2] == (409, "decision_id_reused")
-    assert conflict.json()["first"] == first
+    assert conflict.json()["decision"] == first
 
 
 def test_a_batch_answers_in_order_each_with_its_own_result(client: TestClient) -> None:
