@@ -96,12 +96,12 @@ def narrow(
 ) -> Narrowed:
     """Phase 1: experiments, candidates, consent, engagement policy, contact policy.
 
-    `hot` is None when hot state cannot be read. Then nothing is known to be consented and every
-    cap counts as reached: what needs either is dropped.
+    `hot` is None when hot state cannot be read. Then nothing is known to be consented, anyone may
+    have unsubscribed, and every cap counts as reached: what needs any of these is dropped.
     """
     assigned = assignments(catalog.content.experiments, request.unit, placement.id)
     live = eligibility.candidates(catalog, placement, request, now=now)
-    allowed = eligibility.consented(live.actions, catalog, placement, hot or NO_HOT_PROFILE)
+    allowed = eligibility.consented(live.actions, catalog, placement, hot)
     scope = RuleScope(customer=features, context=request.context, now=now)
     engaged, disengaged = eligibility.engaged(allowed.actions, catalog, placement, scope)
     kept: list[Eligible] = []
@@ -210,7 +210,12 @@ def lost(planned: Plan, filled: Sequence[FilledSlot]) -> tuple[Drop, ...]:
     """Candidates that were no longer available at the instant of the reservation."""
     available = filled[0].available if filled else ()
     return tuple(
-        Drop(candidate.action_id, "reservation", "TAKEN_MEANWHILE", "a cap was reached since it was read")
+        Drop(
+            candidate.action_id,
+            "reservation",
+            "TAKEN_MEANWHILE",
+            "a cap was reached, or consent withdrawn, since they were read",
+        )
         for index, candidate in enumerate(planned.candidates)
         if index not in available
     )

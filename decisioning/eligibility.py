@@ -63,13 +63,20 @@ def _not_a_candidate(
     return None
 
 
-def consented(actions: Iterable[Action], catalog: Catalog, placement: Placement, hot: HotProfile) -> Kept:
-    """Actions that the customer lets us show on this channel. Showing nothing needs no consent."""
+def consented(actions: Iterable[Action], catalog: Catalog, placement: Placement, hot: HotProfile | None) -> Kept:
+    """Actions that the customer lets us show on this channel. Showing nothing needs no consent.
+
+    `hot` is None when neither consent nor suppression can be read. Then nothing is shown where
+    consent is required, and nothing is sent: whoever unsubscribed would get it too.
+    """
     purpose, channel = catalog.channels[placement.channel].requires_consent, placement.channel
-    if hot.permits(purpose, channel):
+    pushed = placement.shown_by == "sent"
+    if hot.permits(purpose, channel) if hot is not None else not (purpose or pushed):
         return Kept(tuple(actions), ())
     kept = tuple(action for action in actions if action.is_no_action)
-    if channel in hot.suppressed:
+    if hot is None:
+        reason, detail = "CONSENT_UNKNOWN", "hot state cannot be read"
+    elif channel in hot.suppressed:
         reason, detail = "SUPPRESSED", f"unsubscribed from {channel}, complained, or cannot be reached there"
     else:
         reason, detail = "NO_CONSENT", f"no consent to {purpose} on {channel}"

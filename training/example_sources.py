@@ -38,6 +38,9 @@ def examples_of(
     progress("reading the ledger's decisions whose attribution window has closed")
     reader = LedgerReader(settings)
     try:
+        unjoined = reader.counts().unjoined_outcomes
+        if unjoined:
+            progress(f"{unjoined:,} outcomes name a decision that is not in the ledger; they teach nothing until it is")
         return combined(logged, ledger_examples(reader, catalog, now=now))
     finally:
         reader.close()

@@ -182,11 +182,6 @@ class Tracking:
         """Let `champion` or `challenger` mean this version."""
         self.client.set_registered_model_alias(model_name(domain), alias, version)
 
-    def drop_alias(self, domain: str, alias: str) -> None:
-        """Let the alias mean nothing; it need not exist."""
-        if self.version_by_alias(domain, alias) is not None:
-            self.client.delete_registered_model_alias(model_name(domain), alias)
-
     def version_by_alias(self, domain: str, alias: str) -> RegisteredModel | None:
         """What `champion` or `challenger` means now."""
         from mlflow.exceptions import MlflowException

@@ -18,7 +18,6 @@ CATEGORIES = {
     "electronics": ("phones", "computers", "entertainment", "smart_home"),
     "services": ("payment", "protection", "delivery", "advice"),
 }
-CONSENT_CHANNELS = ("email", "app")  # marketing on these needs consent; the shop's own pages do not
 
 
 class WorldPlacement(NamedTuple):

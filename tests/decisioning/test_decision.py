@@ -123,6 +123,14 @@ def test_unreadable_hot_state_closes_what_needs_consent_or_a_cap() -> None:
     assert kept(narrowed(catalog(), hot=None, placement="newsletter")) == [NO_ACTION]
 
 
+def test_unreadable_suppression_closes_what_is_pushed_though_it_requires_no_consent() -> None:
+    mailed = placement("newsletter", channel="web", shown_by="sent")
+    shop = catalog(placements=(placement(), mailed))
+    assert kept(narrowed(shop, hot=None, placement="newsletter")) == [NO_ACTION]
+    assert kept(narrowed(shop, hot=None)) == ["card", "loan", NO_ACTION]
+    assert why(narrowed(shop, hot=None, placement="newsletter"), "card") == ("consent", "CONSENT_UNKNOWN")
+
+
 def test_a_unit_keeps_its_variant_and_sees_its_payload() -> None:
     shop = catalog(experiments=(experiment(), experiment(id="off", status="stopped")))
     first, second = narrowed(shop).assignments, narrowed(shop).assignments
@@ -153,7 +161,9 @@ def test_candidates_lost_at_the_reservation_are_named() -> None:
     result = narrowed(catalog())
     planned = funnel.plan(result, np.array([0.3, 0.2, 0.1]), placement(), draw_id="d", key=b"key")
     dropped = funnel.lost(planned, [funnel.FilledSlot(chosen=1, available=(1, 2))])
-    assert dropped == (Drop("card", "reservation", "TAKEN_MEANWHILE", "a cap was reached since it was read"),)
+    assert dropped == (
+        Drop("card", "reservation", "TAKEN_MEANWHILE", "a cap was reached, or consent withdrawn, since they were read"),
+    )
 
 
 @pytest.mark.parametrize(

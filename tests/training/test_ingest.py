@@ -55,7 +55,7 @@ class FakeDomain:
         return [CONSENT]
 
     def log(self) -> pd.DataFrame:
-        raise NotImplementedError
+        raise AssertionError("ingesting reads no log")
 
 
 @pytest.fixture
