@@ -22,6 +22,7 @@ class AnsweredAction(msgspec.Struct, frozen=True):
     lever: float
     probability: float | None
     content: dict[str, Any]
+    content_ref: str | None
 
 
 class AnsweredAssignment(msgspec.Struct, frozen=True):
@@ -95,6 +96,7 @@ def answer(record: DecisionRecord) -> DecisionAnswer:
             lever=scored[slot.action_id].lever,
             probability=slot.probability,
             content=slot.content,
+            content_ref=slot.content_ref,
         )
         for slot in record.slots
     ]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import mmh3
 
-from decisioning.catalog import BUCKETS, Experiment, variant_ends
+from decisioning.content import BUCKETS, Experiment, Holdout, variant_ends
 from decisioning.record import Assignment
 
 
@@ -24,7 +24,7 @@ def bucket(salt: str, unit: str) -> int:
 def assign(experiment: Experiment, unit: str) -> Assignment:
     """The unit's variant; `probability` is the share of buckets that the variant has.
 
-    >>> from decisioning.catalog import Variant
+    >>> from decisioning.content import Variant
     >>> copy = Experiment(id="hero_copy", variants=(Variant("a", 1.0), Variant("b", 1.0)))
     >>> assign(copy, "c-1").variant
     'b'
@@ -49,3 +49,12 @@ def assignments(experiments: Iterable[Experiment], unit: str, placement_id: str)
         for experiment in experiments
         if experiment.status == "running" and (not experiment.placements or placement_id in experiment.placements)
     )
+
+
+def is_held_out(holdout: Holdout, unit: str) -> bool:
+    """Whether the unit is in the universal control: always the same units, whatever experiments run.
+
+    >>> is_held_out(Holdout(share=1.0), "c-1"), is_held_out(Holdout(share=0.0), "c-1")
+    (True, False)
+    """
+    return bucket(holdout.salt, unit) < round(holdout.share * BUCKETS)

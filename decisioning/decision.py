@@ -4,7 +4,7 @@ Pure functions over values. The engine calls them in this order, scores between 
 `plan`, and lets hot state reserve between `plan` and `finish`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,18 +14,59 @@ from numpy.typing import NDArray
 
 from decisioning import eligibility
 from decisioning.arbitration import priority, scaled
-from decisioning.assignment import assignments
-from decisioning.catalog import Action, Catalog, Placement, Scalar
-from decisioning.contact_policy import ContactCounts
+from decisioning.assignment import assignments, is_held_out
+from decisioning.budget import BudgetRoom, charge_of
+from decisioning.catalog import Catalog, Proposal, localised
+from decisioning.contact_policy import ContactCounts, Suppression, cooling_down
+from decisioning.content import ContactPolicy, CountedPer, Placement, QuietHours
+from decisioning.continuity import Continuity, going_on
 from decisioning.eligibility import Eligible
 from decisioning.errors import RequestError, UnknownAction, UnknownPlacement
-from decisioning.profile import Contact, HotProfile
-from decisioning.record import Assignment, Candidate, Drop, PolicyVersion, ShownSlot
-from decisioning.request import DecisionRequest
+from decisioning.journey import stages_of
+from decisioning.profile import Contact, Facts, HotProfile, Subject
+from decisioning.quiet_hours import TIME_ZONE_FEATURE, quiet_at, zone_of
+from decisioning.reasons import Drop
+from decisioning.record import Assignment, Candidate, DecisionRecord, ModelVersion, PolicyVersion, ShownSlot
+from decisioning.request import PLAN_AHEAD, DecisionRequest, sane
+from decisioning.reservation import Place, ReservationRequest
 from decisioning.rules import RuleScope
 from decisioning.slots import Distribution, FilledSlot, distribution, draw_order, slot_probability, uniforms
 
-NO_HOT_PROFILE = HotProfile()
+RANKED, NO_ELIGIBLE_ACTION, HOLDOUT = "RANKED", "NO_ELIGIBLE_ACTION", "HOLDOUT"
+UNKNOWN_CUSTOMER = "FALLBACK_UNKNOWN_CUSTOMER"
+FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
+MODEL_UNAVAILABLE = "FALLBACK_MODEL_UNAVAILABLE"
+HOT_STATE_UNAVAILABLE = "FALLBACK_HOT_STATE_UNAVAILABLE"
+REASON_DETAILS = {
+    RANKED: "",
+    HOLDOUT: "the customer is in the universal control: the placement's fallback actions, if it has any",
+    NO_ELIGIBLE_ACTION: "every action was dropped; dropped_by_step says where",
+    UNKNOWN_CUSTOMER: "the customer is not known: ranked from the request's context alone",
+    FEATURES_UNAVAILABLE: "stored features cannot be read: ranked from the request's context alone",
+    MODEL_UNAVAILABLE: "no model is loaded: the placement's fallback actions, unranked, if it has any",
+    HOT_STATE_UNAVAILABLE: "consent and contacts cannot be read: only fallback actions that need neither, if any",
+}
+
+
+class Case(NamedTuple):
+    """One request for one placement, and what it is decided with.
+
+    Attributes:
+        unit: The customer, or the anonymous visitor.
+        draw_id: What the draw hangs on: the decision's id, but not in previews.
+        contact_at: When the contact is: now, or the planned time of what is sent.
+        elsewhere: What other placements of the same request show already.
+    """
+
+    request: DecisionRequest
+    unit: str
+    catalog: Catalog
+    placement: Placement
+    decision_id: str
+    draw_id: str
+    now: datetime
+    contact_at: datetime
+    elsewhere: tuple[str, ...] = ()
 
 
 class Narrowed(NamedTuple):
@@ -34,11 +75,13 @@ class Narrowed(NamedTuple):
     assignments: tuple[Assignment, ...]
     eligible: tuple[Eligible, ...]
     dropped: tuple[Drop, ...]
+    stages: tuple[str, ...]
+    continuity: Continuity
 
     @property
     def has_choice(self) -> bool:
         """Whether anything but showing nothing is left."""
-        return any(not candidate.action.is_no_action for candidate in self.eligible)
+        return any(not candidate.proposal.action.is_no_action for candidate in self.eligible)
 
 
 class Plan(NamedTuple):
@@ -49,21 +92,63 @@ class Plan(NamedTuple):
     """
 
     candidates: tuple[Candidate, ...]
+    eligible: tuple[Eligible, ...]
     spread: Distribution
     order: tuple[int, ...]
     drawn: bool
 
 
-NOTHING = Plan((), Distribution(np.empty(0), np.empty(0, dtype=np.int64)), (), drawn=False)
+NOTHING = Plan((), (), Distribution(np.empty(0), np.empty(0, dtype=np.int64)), (), drawn=False)
+
+
+class Choice(NamedTuple):
+    """Who was left, in which order, and why so."""
+
+    narrowed: Narrowed
+    planned: Plan
+    reason: str
+
+
+def case_of(
+    catalog: Catalog,
+    request: DecisionRequest,
+    *,
+    decision_id: str,
+    draw_id: str,
+    now: datetime,
+    elsewhere: tuple[str, ...] = (),
+) -> Case:
+    """The case that a request for one placement makes, after checking every name in it.
+
+    Raises:
+        UnknownPlacement, UnknownAction, RequestError: A name that the catalogue does not have, or a
+            time that cannot be.
+    """
+    placement = placement_of(catalog, request)
+    contact_at = now
+    if request.planned_at is not None:
+        planned_at = sane(request.planned_at, where="planned_at")
+        if not placement.is_push:
+            raise RequestError(
+                f"planned_at is given, but {placement.id} is not sent: it is asked for when it is shown; leave it out",
+                where="planned_at",
+            )
+        if planned_at - now > PLAN_AHEAD:
+            raise RequestError(
+                f"planned_at is {planned_at.isoformat()}, must be at most {PLAN_AHEAD.days} days ahead",
+                where="planned_at",
+            )
+        contact_at = max(now, planned_at)
+    return Case(request, request.unit, catalog, placement, decision_id, draw_id, now, contact_at, elsewhere)
 
 
 def placement_of(catalog: Catalog, request: DecisionRequest) -> Placement:
-    """The placement that the request names, after checking every name in the request.
+    """The placement that the request names, after checking the names of its actions.
 
     Raises:
-        UnknownPlacement, UnknownAction, RequestError: A name that the catalogue does not have.
+        UnknownPlacement, UnknownAction: A name that the catalogue does not have.
     """
-    placement = catalog.placements.get(request.placement)
+    placement = catalog.placements.get(request.placement or "")
     if placement is None:
         allowed = ", ".join(sorted(catalog.placements))
         raise UnknownPlacement(
@@ -78,129 +163,246 @@ def placement_of(catalog: Catalog, request: DecisionRequest) -> Placement:
                     " GET /v1/catalog lists its actions",
                     where=f"{field}[{index}]",
                 )
-    if request.market is not None and request.market != catalog.content.market:
-        raise RequestError(
-            f"market is '{request.market}', must be '{catalog.content.market}' or left out", where="market"
-        )
     return placement
 
 
-def narrow(
-    catalog: Catalog,
-    placement: Placement,
-    request: DecisionRequest,
-    features: dict[str, Scalar],
-    hot: HotProfile | None,
-    *,
-    now: datetime,
-) -> Narrowed:
-    """Phase 1: experiments, candidates, consent, engagement policy, contact policy.
+def is_control(case: Case) -> bool:
+    """Whether the customer is in the universal control."""
+    return is_held_out(case.catalog.content.holdout, case.unit)
 
-    `hot` is None when hot state cannot be read. Then nothing is known to be consented, anyone may
-    have unsubscribed, and every cap counts as reached: what needs any of these is dropped.
+
+def narrow(case: Case, facts: Facts) -> Narrowed:
+    """Phase 1: experiments, candidates, consent, engagement policy, contact policy, budget.
+
+    `facts.hot` is None when hot state cannot be read. Then nothing is known to be consented, anyone
+    may have unsubscribed, every cap counts as reached and every budget as spent: what needs any of
+    these is dropped.
     """
-    assigned = assignments(catalog.content.experiments, request.unit, placement.id)
-    live = eligibility.candidates(catalog, placement, request, now=now)
-    allowed = eligibility.consented(live.actions, catalog, placement, hot)
-    scope = RuleScope(customer=features, context=request.context, now=now)
-    engaged, disengaged = eligibility.engaged(allowed.actions, catalog, placement, scope)
+    catalog, placement, request, now = case.catalog, case.placement, case.request, case.now
+    content, hot = catalog.content, facts.hot
+    assigned = assignments(content.experiments, case.unit, placement.id)
+    paused = hot.paused if hot else ()
+    offered = eligibility.candidates(catalog, placement, request, paused=paused, elsewhere=case.elsewhere, now=now)
+    allowed = eligibility.consented(offered.proposals, catalog, placement, hot)
+    scope = _scope(case, facts)
+    stages = stages_of(catalog, hot.events if hot else (), scope) if content.journeys else ()
+    continuity = going_on(
+        facts.contacts, catalog.actions, placement.id, now=case.contact_at, lasting=content.continuity
+    )
+    engaged, disengaged = eligibility.engaged(allowed.proposals, catalog, facts, scope, continuity, stages, now=now)
+    dropped = [*offered.dropped, *allowed.dropped, *disengaged]
+    kept = engaged if not engaged else _in_time_and_budget(case, facts, engaged, dropped)
+    return Narrowed(assigned, tuple(kept), tuple(dropped), stages, continuity)
+
+
+def _scope(case: Case, facts: Facts) -> RuleScope:
+    named = case.catalog.named_features
+    return RuleScope(
+        customer={name: facts.features.get(name) for root, name in named if root == "customer"},
+        account={name: facts.account.get(name) for root, name in named if root == "account"},
+        context=case.request.context,
+        now=case.now,
+    )
+
+
+def _in_time_and_budget(case: Case, facts: Facts, engaged: Sequence[Eligible], dropped: list[Drop]) -> list[Eligible]:
+    """Contact policies and budgets; showing nothing, and the same answer asked for again, are free of both."""
+    content, hot = case.catalog.content, facts.hot
     kept: list[Eligible] = []
-    dropped = [*live.dropped, *allowed.dropped, *disengaged]
-    policies = catalog.content.contact_policies
-    if hot is None:
-        policies = tuple(msgspec.structs.replace(policy, limit=0) for policy in policies)
-    counts = ContactCounts(policies, hot.contacts if hot else (), now=now)
+    quiet: QuietHours | None = None
+    if content.quiet_hours:
+        zone = zone_of(facts.features.get(TIME_ZONE_FEATURE), case.catalog.time_zone)
+        quiet = quiet_at(content.quiet_hours, case.placement, case.contact_at, zone)
+    profile = hot or HotProfile()
+    counts = ContactCounts(
+        content.contact_policies, profile.contacts, now=case.contact_at, account_contacts=profile.account_contacts
+    )
+    silent = cooling_down(content.cool_downs, profile.contacts, now=case.contact_at) if content.cool_downs else {}
+    room = BudgetRoom(case.catalog.budgets, profile, now=case.contact_at)
     for candidate in engaged:
-        policy = counts.suppressing(contact_of(candidate.action, placement, now))
-        if policy is None:
+        action = candidate.proposal.action
+        if action.is_no_action or (candidate.repeats is not None and quiet is None):
+            kept.append(candidate)
+            continue
+        refusal: tuple[str, str] | None = None
+        if quiet is not None:
+            refusal = "QUIET_HOURS", f"{quiet.id}: {quiet.begin} to {quiet.end} on the customer's clock"
+        elif hot is None and (_capped(content.contact_policies, candidate) or content.cool_downs):
+            refusal = "CONTACTS_UNKNOWN", "hot state cannot be read"
+        elif counts.suppresses_any and (policy := counts.suppressing(candidate.proposal.counted_by)):
+            refusal = "CAP_REACHED", f"{policy.id}: {policy.limit} within {policy.within}"
+        elif silent and (suppression := _silenced(silent, candidate.proposal.counted_by)):
+            until = suppression.until.isoformat(timespec="minutes")
+            refusal = "COOL_DOWN", f"{suppression.cool_down.id}: after {suppression.cool_down.after}, until {until}"
+        if refusal is not None:
+            dropped.append(Drop(action.id, "contact_policy", *refusal))
+        elif action.budget is None or room.fits(action.budget, charge_of(action, case.catalog.budgets)):
             kept.append(candidate)
         elif hot is None:
-            dropped.append(Drop(candidate.action.id, "contact_policy", "CONTACTS_UNKNOWN", "hot state cannot be read"))
+            dropped.append(Drop(action.id, "budget", "BUDGET_UNKNOWN", "hot state cannot be read"))
         else:
-            detail = f"{policy.id}: {policy.limit} within {policy.within}"
-            dropped.append(Drop(candidate.action.id, "contact_policy", "CAP_REACHED", detail))
-    return Narrowed(assigned, tuple(kept), tuple(dropped))
+            detail = f"{action.budget}: {room.left(action.budget):g} left of what is released by now"
+            dropped.append(Drop(action.id, "budget", "BUDGET_SPENT", detail))
+    return kept
 
 
-def contact_of(action: Action, placement: Placement, now: datetime) -> Contact:
-    """What showing this action here would count as."""
-    return Contact(action.id, action.group, placement.channel, now)
+def _capped(policies: Sequence[ContactPolicy], candidate: Eligible) -> bool:
+    return any(policy.only in (None, candidate.proposal.counted_by[policy.per]) for policy in policies)
+
+
+def _silenced(
+    silent: Mapping[tuple[CountedPer, str], Suppression], counted_by: Mapping[CountedPer, str]
+) -> Suppression | None:
+    return next((silent[item] for item in counted_by.items() if item in silent), None)
 
 
 def plan(
-    narrowed: Narrowed,
-    propensities: NDArray[np.floating],
-    placement: Placement,
-    *,
-    draw_id: str,
-    key: bytes,
+    case: Case, narrowed: Narrowed, propensities: NDArray[np.floating], *, baseline: float | None = None, key: bytes
 ) -> Plan:
-    """Phase 3: priority = propensity x context weight x value x lever, then the full drawn order.
+    """Phase 3: rank, let the policy state probabilities, and draw the full order.
 
-    `propensities` is `(n_eligible,)`, in the order of `narrowed.eligible`. The draw hangs on
-    `draw_id` and the secret `key` alone: the decision's id, so that it can be replayed.
+    Priority is propensity x context weight x value x lever; for actions that rank by uplift, the
+    propensity above `baseline`, that of showing nothing, takes the propensity's place. What goes on
+    from earlier decisions comes before everything else.
+
+    `propensities` is `(n_eligible,)`, in the order of `narrowed.eligible`. The draw hangs on the
+    case's `draw_id` and the secret `key` alone: so it can be replayed.
     """
     chances: list[float] = propensities.tolist()
-    priorities = [
-        priority(chance, eligible.context_weight, eligible.action.value, eligible.action.lever)
+    uplifts: list[float | None] = [
+        max(0.0, chance - baseline) if baseline is not None and eligible.proposal.action.rank_by == "uplift" else None
         for chance, eligible in zip(chances, narrowed.eligible, strict=True)
     ]
-    values = scaled(np.array(priorities), placement.priority_scale)
-    spread = distribution(placement.exploration, values)
-    order = draw_order(spread, uniforms(key, draw_id, len(values)))
-    return Plan(_candidates(narrowed, chances, priorities, spread), spread, tuple(order.tolist()), drawn=True)
+    priorities = [
+        priority(chance if uplift is None else uplift, e.context_weight, e.value, e.proposal.action.lever)
+        for chance, uplift, e in zip(chances, uplifts, narrowed.eligible, strict=True)
+    ]
+    values = scaled(np.array(priorities), case.placement.priority_scale)
+    spread = _continued(distribution(case.placement.exploration, values), narrowed)
+    order = draw_order(spread, uniforms(key, case.draw_id, len(values)))
+    candidates = _candidates(narrowed.eligible, chances, uplifts, priorities, spread)
+    return Plan(candidates, narrowed.eligible, spread, tuple(order.tolist()), drawn=True)
+
+
+def _continued(spread: Distribution, narrowed: Narrowed) -> Distribution:
+    """With a tier of its own, below 0, for each candidate that goes on from earlier."""
+    order = narrowed.continuity.order
+    if not order:
+        return spread
+    place = {action_id: number - len(order) for number, action_id in enumerate(order)}
+    ids = [eligible.proposal.action.id for eligible in narrowed.eligible]
+    tiers = np.array([place.get(i, tier) for i, tier in zip(ids, spread.tiers.tolist(), strict=True)], dtype=np.int64)
+    return Distribution(spread.weights, tiers)
 
 
 def plan_fallback(narrowed: Narrowed) -> Plan:
     """Without scores: fallback actions alone, in the order of the catalogue, nothing drawn."""
-    fallbacks = [index for index, eligible in enumerate(narrowed.eligible) if eligible.action.fallback]
-    reduced = narrowed._replace(eligible=tuple(narrowed.eligible[index] for index in fallbacks))
+    fallbacks = tuple(eligible for eligible in narrowed.eligible if eligible.proposal.action.fallback)
     count = len(fallbacks)
     spread = Distribution(np.ones(count), np.arange(count))
-    return Plan(_candidates(reduced, [None] * count, [None] * count, spread), spread, tuple(range(count)), drawn=False)
+    nothing: list[float | None] = [None] * count
+    candidates = _candidates(fallbacks, nothing, nothing, nothing, spread)
+    return Plan(candidates, fallbacks, spread, tuple(range(count)), drawn=False)
 
 
 def _candidates(
-    narrowed: Narrowed,
+    eligible: Sequence[Eligible],
     propensities: Sequence[float | None],
+    uplifts: Sequence[float | None],
     priorities: Sequence[float | None],
     spread: Distribution,
 ) -> tuple[Candidate, ...]:
     return tuple(
         Candidate(
-            action_id=eligible.action.id,
-            treatment_id=eligible.treatment_id,
-            propensity=propensities[index],
-            value=eligible.action.value,
-            context_weight=eligible.context_weight,
-            lever=eligible.action.lever,
-            priority=priorities[index],
-            weight=float(spread.weights[index]),
-            tier=int(spread.tiers[index]),
+            each.proposal.action.id,
+            each.proposal.treatment.id if each.proposal.treatment else None,
+            propensity,
+            each.value,
+            each.context_weight,
+            each.proposal.action.lever,
+            ranked,
+            weight,
+            tier,
+            uplift,
         )
-        for index, eligible in enumerate(narrowed.eligible)
+        for each, propensity, uplift, ranked, weight, tier in zip(
+            eligible, propensities, uplifts, priorities, spread.weights.tolist(), spread.tiers.tolist(), strict=True
+        )
     )
 
 
-def finish(
-    planned: Plan, filled: Sequence[FilledSlot], catalog: Catalog, placement: Placement
-) -> tuple[ShownSlot, ...]:
+def reservation(case: Case, facts: Facts, planned: Plan, *, digest: str) -> ReservationRequest:
+    """Phase 4, for hot state (or `reservation.take`): what is to be taken, and what may be."""
+    placement, content = case.placement, case.catalog.content
+    subject = Subject(case.unit, facts.account_id)
+
+    def still(profile: HotProfile) -> Collection[int]:
+        again = narrow(case, msgspec.structs.replace(facts, hot=profile))
+        passing = {eligible.proposal.action.id for eligible in again.eligible}
+        return [index for index, e in enumerate(planned.eligible) if e.proposal.action.id in passing]
+
+    budgets = {e.proposal.action.budget for e in planned.eligible if e.proposal.action.budget is not None}
+    return ReservationRequest(
+        decision_id=case.decision_id,
+        digest=digest,
+        subject=subject,
+        now=case.now,
+        at=case.contact_at,
+        places=tuple(
+            Place(_contact(case, eligible.proposal), eligible.proposal.counted_by, eligible.repeats)
+            for eligible in planned.eligible
+        ),
+        order=planned.order,
+        slots=min(case.request.limit or placement.slots, placement.slots),
+        policies=content.contact_policies,
+        budgets={name: case.catalog.budgets[name] for name in sorted(budgets)},
+        confirmed=placement.shown_by == "decision",
+        seen=facts.hot or HotProfile(),
+        still=still,
+    )
+
+
+def _contact(case: Case, proposal: Proposal) -> Contact:
+    """What showing this action here counts as."""
+    action = proposal.action
+    return Contact(
+        action_id=action.id,
+        group=action.group,
+        channel=case.placement.channel,
+        at=case.contact_at,
+        goal=action.goal,
+        placement=case.placement.id,
+        decision_id=case.decision_id,
+        until=case.contact_at + case.placement.time_out,
+        budget=action.budget,
+        cost=charge_of(action, case.catalog.budgets),
+    )
+
+
+def finish(case: Case, planned: Plan, filled: Sequence[FilledSlot]) -> tuple[ShownSlot, ...]:
     """Phase 5: slots with their exact probabilities and content; None where nothing was drawn."""
+    locale = case.request.context.get("locale")
     slots = []
     for number, slot in enumerate(filled, start=1):
-        chosen = planned.candidates[slot.chosen]
-        action = catalog.actions[chosen.action_id]
-        treatment = catalog.treatment(action, placement)
+        eligible = planned.eligible[slot.chosen]
+        action, treatment = eligible.proposal.action, eligible.proposal.treatment
+        language = locale if isinstance(locale, str) else case.catalog.content.language
         slots.append(
             ShownSlot(
                 slot=number,
-                action_id=chosen.action_id,
-                treatment_id=chosen.treatment_id,
+                action_id=action.id,
+                treatment_id=treatment.id if treatment else None,
                 probability=slot_probability(planned.spread, slot) if planned.drawn else None,
                 available=slot.available,
-                content=treatment.content if treatment else {},
+                content=localised(treatment, locale=language) if treatment else {},
                 group=action.group,
-                confirmed=placement.shown_by == "decision",
+                confirmed=case.placement.shown_by == "decision",
+                goal=action.goal,
+                content_ref=treatment.content_ref if treatment else None,
+                repeats=eligible.repeats,
+                products=action.promotes,
+                budget=action.budget,
+                cost=charge_of(action, case.catalog.budgets),
             )
         )
     return tuple(slots)
@@ -208,16 +410,71 @@ def finish(
 
 def lost(planned: Plan, filled: Sequence[FilledSlot]) -> tuple[Drop, ...]:
     """Candidates that were no longer available at the instant of the reservation."""
-    available = filled[0].available if filled else ()
+    available = frozenset(filled[0].available) if filled else frozenset()
     return tuple(
         Drop(
             candidate.action_id,
             "reservation",
             "TAKEN_MEANWHILE",
-            "a cap was reached, or consent withdrawn, since they were read",
+            "a cap was reached, a budget spent, or consent withdrawn, since they were read",
         )
         for index, candidate in enumerate(planned.candidates)
         if index not in available
+    )
+
+
+def record_of(
+    case: Case,
+    facts: Facts,
+    choice: Choice,
+    filled: Sequence[FilledSlot],
+    *,
+    model: ModelVersion | None,
+    key_id: str,
+) -> DecisionRecord:
+    """Everything that this decision used and gave."""
+    placement, catalog, hot = case.placement, case.catalog, facts.hot or HotProfile()
+    slots = finish(case, choice.planned, filled)
+    nothing_left = not slots and choice.reason in (RANKED, UNKNOWN_CUSTOMER)
+    reason = NO_ELIGIBLE_ACTION if nothing_left else choice.reason
+    return DecisionRecord(
+        decision_id=case.decision_id,
+        decided_at=case.now,
+        expires_at=case.contact_at + placement.time_out,
+        domain=catalog.content.domain,
+        market=catalog.content.market,
+        customer_id=case.unit,
+        placement=placement.id,
+        channel=placement.channel,
+        request=case.request,
+        features=dict(facts.features),
+        overridden=facts.overridden,
+        features_as_of=facts.as_of,
+        consents=hot.consents,
+        suppressed=hot.suppressed,
+        contacts=hot.contacts,
+        assignments=choice.narrowed.assignments,
+        dropped=(*choice.narrowed.dropped, *lost(choice.planned, filled)),
+        candidates=choice.planned.candidates,
+        slots=slots,
+        reason=reason,
+        reason_detail=REASON_DETAILS[reason],
+        policy=policy_version(placement),
+        model=model,
+        catalog_version=catalog.version,
+        key_id=key_id,
+        account_id=facts.account_id,
+        account=dict(facts.account),
+        account_contacts=hot.account_contacts,
+        purchases=hot.purchases,
+        events=hot.events,
+        budgets=hot.budgets,
+        paused=hot.paused,
+        hot_known=facts.hot is not None,
+        contact_at=case.contact_at,
+        elsewhere=case.elsewhere,
+        stages=choice.narrowed.stages,
+        draw_id=case.draw_id,
     )
 
 

@@ -3,109 +3,187 @@
 Each step takes what the one before left and says for every action it drops why.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from decisioning.catalog import Action, Catalog, Placement
-from decisioning.profile import HotProfile
-from decisioning.record import Drop
+from decisioning.catalog import Catalog, Proposal
+from decisioning.content import Placement
+from decisioning.continuity import Continuity
+from decisioning.journey import stage_weight
+from decisioning.profile import Facts, HotProfile
+from decisioning.reasons import Drop
 from decisioning.request import DecisionRequest
 from decisioning.rules import RuleFailure, RuleScope
 
+BUYING_ROLE_FEATURE = "buying_role"
+
 
 class Eligible(NamedTuple):
-    """An action that may be shown, and how well the moment suits it."""
+    """An action that may be shown, and how well the moment suits it.
 
-    action: Action
-    treatment_id: str | None
+    `value` is in the catalogue's currency. `repeats` is the decision whose contact this still is.
+    """
+
+    proposal: Proposal
     context_weight: float
+    value: float
+    repeats: str | None = None
 
 
 class Kept(NamedTuple):
     """What a step left, and what it dropped."""
 
-    actions: tuple[Action, ...]
+    proposals: tuple[Proposal, ...]
     dropped: tuple[Drop, ...]
 
 
-def candidates(catalog: Catalog, placement: Placement, request: DecisionRequest, *, now: datetime) -> Kept:
-    """Actions that are live, valid at `now`, can be rendered here and were not left out by the caller.
+def candidates(
+    catalog: Catalog,
+    placement: Placement,
+    request: DecisionRequest,
+    *,
+    paused: Collection[str],
+    elsewhere: Collection[str],
+    now: datetime,
+) -> Kept:
+    """Actions that are live, not paused, valid at `now`, have a rendering here and are wanted by the caller.
 
-    `valid_from` is included, `valid_until` is not.
+    `valid_from` is included, `valid_until` is not. `elsewhere` is what other placements of the
+    same request show already.
     """
-    kept: list[Action] = []
-    dropped: list[Drop] = []
-    for action in catalog.content.actions:
-        reason = _not_a_candidate(action, catalog, placement, request, now)
-        if reason is None:
-            kept.append(action)
+    offered = catalog.offered(placement)
+    kept: list[Proposal] = []
+    dropped = list(offered.dropped)
+    wanted = None if request.actions is None else frozenset(request.actions)
+    for proposal in offered.live:
+        action = proposal.action
+        if action.id in paused:
+            dropped.append(Drop(action.id, "candidates", "PAUSED", "stopped by somebody until it is resumed"))
+        elif action.valid_from is not None and now < action.valid_from:
+            detail = f"valid from {action.valid_from.isoformat()}"
+            dropped.append(Drop(action.id, "candidates", "NOT_YET_VALID", detail))
+        elif action.valid_until is not None and now >= action.valid_until:
+            detail = f"valid until {action.valid_until.isoformat()}"
+            dropped.append(Drop(action.id, "candidates", "NO_LONGER_VALID", detail))
+        elif wanted is not None and action.id not in wanted:
+            dropped.append(Drop(action.id, "candidates", "NOT_ASKED_FOR", "not among the request's actions"))
+        elif action.id in request.exclude:
+            dropped.append(Drop(action.id, "candidates", "EXCLUDED", "excluded by the request"))
+        elif action.id in elsewhere:
+            dropped.append(Drop(action.id, "candidates", "SHOWN_ELSEWHERE", "in another placement of the same request"))
         else:
-            dropped.append(Drop(action.id, "candidates", *reason))
+            kept.append(proposal)
+    for proposal in offered.previewed:
+        if request.mode == "preview":
+            kept.append(proposal)
+        else:
+            detail = "status is approved; previews show it"
+            dropped.append(Drop(proposal.action.id, "candidates", "NOT_LIVE", detail))
     return Kept(tuple(kept), tuple(dropped))
 
 
-def _not_a_candidate(
-    action: Action, catalog: Catalog, placement: Placement, request: DecisionRequest, now: datetime
-) -> tuple[str, str] | None:
-    if action.status != "live":
-        return "NOT_LIVE", f"status is {action.status}"
-    if action.valid_from is not None and now < action.valid_from:
-        return "NOT_YET_VALID", f"valid from {action.valid_from.isoformat()}"
-    if action.valid_until is not None and now >= action.valid_until:
-        return "NO_LONGER_VALID", f"valid until {action.valid_until.isoformat()}"
-    if not action.is_no_action and catalog.treatment(action, placement) is None:
-        return "NO_TREATMENT", f"no treatment for channel {placement.channel}"
-    if request.actions is not None and action.id not in request.actions:
-        return "NOT_ASKED_FOR", "not among the request's actions"
-    if action.id in request.exclude:
-        return "EXCLUDED", "excluded by the request"
-    return None
-
-
-def consented(actions: Iterable[Action], catalog: Catalog, placement: Placement, hot: HotProfile | None) -> Kept:
+def consented(proposals: Iterable[Proposal], catalog: Catalog, placement: Placement, hot: HotProfile | None) -> Kept:
     """Actions that the customer lets us show on this channel. Showing nothing needs no consent.
 
     `hot` is None when neither consent nor suppression can be read. Then nothing is shown where
     consent is required, and nothing is sent: whoever unsubscribed would get it too.
     """
     purpose, channel = catalog.channels[placement.channel].requires_consent, placement.channel
-    pushed = placement.shown_by == "sent"
-    if hot.permits(purpose, channel) if hot is not None else not (purpose or pushed):
-        return Kept(tuple(actions), ())
-    kept = tuple(action for action in actions if action.is_no_action)
+    if hot.permits(purpose, channel) if hot is not None else not (purpose or placement.is_push):
+        return Kept(tuple(proposals), ())
     if hot is None:
         reason, detail = "CONSENT_UNKNOWN", "hot state cannot be read"
     elif channel in hot.suppressed:
         reason, detail = "SUPPRESSED", f"unsubscribed from {channel}, complained, or cannot be reached there"
     else:
         reason, detail = "NO_CONSENT", f"no consent to {purpose} on {channel}"
-    refused = tuple(Drop(action.id, "consent", reason, detail) for action in actions if not action.is_no_action)
-    return Kept(kept, refused)
+    return Kept(
+        tuple(proposal for proposal in proposals if proposal.action.is_no_action),
+        tuple(Drop(p.action.id, "consent", reason, detail) for p in proposals if not p.action.is_no_action),
+    )
 
 
 def engaged(
-    actions: Iterable[Action], catalog: Catalog, placement: Placement, scope: RuleScope
-) -> tuple[tuple[Eligible, ...], tuple[Drop, ...]]:
-    """Actions whose eligibility, applicability and suitability hold, with their context weight.
+    proposals: Iterable[Proposal],
+    catalog: Catalog,
+    facts: Facts,
+    scope: RuleScope,
+    continuity: Continuity,
+    stages: tuple[str, ...],
+    *,
+    now: datetime,
+) -> tuple[list[Eligible], list[Drop]]:
+    """Actions that suit this customer now, with their context weight and value.
 
-    A rule that errs drops its action: a negation must not fail open.
+    Not what they bought already, nor what they accepted and is followed up; only what their
+    journey stages and their role in the account's buying group allow; and what eligibility,
+    applicability and suitability hold for. A rule that errs drops its action: a negation must not
+    fail open.
     """
+    bought = {purchase.product: purchase.at for purchase in facts.hot.purchases} if facts.hot else {}
+    role = facts.features.get(BUYING_ROLE_FEATURE)
     kept: list[Eligible] = []
     dropped: list[Drop] = []
-    for action in actions:
+    for proposal in proposals:
         try:
-            for part, rule in catalog.engagement_policy(action):
-                if not rule.holds(scope, action):
-                    dropped.append(Drop(action.id, "engagement_policy", part.upper(), rule.source))
-                    break
-            else:
-                weight = 1.0
-                for context_weight in action.context_weights:
-                    if catalog.rule(context_weight.when).holds(scope, action):
-                        weight *= context_weight.weight
-                treatment = catalog.treatment(action, placement)
-                kept.append(Eligible(action, treatment.id if treatment else None, weight))
+            refusal = _refusal(proposal, scope, continuity, stages, role, bought, now)
+            if refusal is None:
+                weight = stage_weight(catalog, stages, proposal.action) if stages else 1.0
+                for rule, factor in proposal.weights:
+                    if rule.holds(scope):
+                        weight *= factor
+                kept.append(
+                    Eligible(proposal, weight, _value(proposal, scope), continuity.repeats.get(proposal.action.id))
+                )
+                continue
         except RuleFailure as failure:
-            dropped.append(Drop(action.id, "engagement_policy", "RULE_ERROR", str(failure)))
-    return tuple(kept), tuple(dropped)
+            refusal = "RULE_ERROR", str(failure)
+        dropped.append(Drop(proposal.action.id, "engagement_policy", *refusal))
+    return kept, dropped
+
+
+def _refusal(
+    proposal: Proposal,
+    scope: RuleScope,
+    continuity: Continuity,
+    stages: tuple[str, ...],
+    role: object,
+    bought: Mapping[str, datetime],
+    now: datetime,
+) -> tuple[str, str] | None:
+    action = proposal.action
+    for product in action.promotes:
+        at = bought.get(product)
+        if at is not None and (action.again_after is None or now - at < action.again_after):
+            again = "" if action.again_after is None else f", offered again from {at + action.again_after:%Y-%m-%d}"
+            return "ALREADY_BOUGHT", f"{product} on {at:%Y-%m-%d}{again}"
+    if action.id in continuity.followed_up:
+        return "FOLLOWED_UP", f"accepted; {continuity.followed_up[action.id]} follows"
+    if action.stages and not set(action.stages) & set(stages):
+        return "STAGE", f"for {', '.join(action.stages)}; the customer is in {', '.join(stages) or 'none'}"
+    if action.buying_roles and role not in action.buying_roles:
+        return "BUYING_ROLE", f"for {', '.join(action.buying_roles)}; the customer is {role or 'none'}"
+    # One evaluation says for most actions that all is well; which part is not is asked only where it is not.
+    if proposal.engaged is not None and not _holds(proposal, scope):
+        for part, rule in proposal.engagement:
+            if not rule.holds(scope):
+                return part.upper(), rule.shown
+    return None
+
+
+def _holds(proposal: Proposal, scope: RuleScope) -> bool:
+    try:
+        return proposal.engaged is None or proposal.engaged.holds(scope)
+    except RuleFailure:
+        return False  # the part that errs says so
+
+
+def _value(proposal: Proposal, scope: RuleScope) -> float:
+    """In the catalogue's currency; a rule that gives less than nothing is an error."""
+    if proposal.value_rule is None:
+        return proposal.value
+    value = proposal.value_rule.number(scope) * proposal.rate
+    if not 0.0 <= value < float("inf"):
+        raise RuleFailure(f"'{proposal.value_rule.shown}' gives {value!r}, must be at least 0")
+    return value

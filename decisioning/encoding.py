@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decisioning.bundle import ModelFeature
-from decisioning.catalog import Action, Scalar
+from decisioning.content import Action, Scalar, Value
 from decisioning.profile import HISTORY_FEATURES, ContactHistory
 
 Encode = Callable[[Any], float]
@@ -71,7 +71,7 @@ class RowEncoder:
             self._shared[name][1](context[name])
 
     def rows(
-        self, shared: Mapping[str, Scalar], actions: Sequence[Action], history: ContactHistory
+        self, shared: Mapping[str, Value], actions: Sequence[Action], history: ContactHistory
     ) -> NDArray[np.float32]:
         """One row an action, `(n_actions, n_features)`; a feature that `shared` lacks is missing.
 

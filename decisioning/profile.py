@@ -3,22 +3,58 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 
-from decisioning.catalog import Action, Purpose, Scalar
+from decisioning.content import NO_ACTION, Action, Purpose, Value
 
 HISTORY_WINDOW = timedelta(days=7)
 HISTORY_FEATURES = ("contacts_7d", "group_contacts_7d", "action_contacts_7d")
 
 
+class Subject(NamedTuple):
+    """Whom hot state is asked about: a customer (or anonymous visitor), and the account above, if any."""
+
+    customer_id: str
+    account_id: str | None = None
+
+
 class Contact(msgspec.Struct, frozen=True, array_like=True):
-    """An action that this customer saw, or for which a place is reserved."""
+    """An action that a customer saw, or for which a place is reserved.
+
+    Attributes:
+        at: When it is met: now, or the planned time of what is sent.
+        until: The answer may be shown until then; asked again by then it is the same contact.
+        clicked_at, accepted_at, rejected_at: What the customer made of it; a purchase accepts.
+        budget, cost: What it was charged to.
+
+    Showing nothing is kept too, so that asking again gives nothing again; no policy counts it.
+    """
 
     action_id: str
     group: str
     channel: str
     at: datetime
+    goal: str = ""
+    placement: str = ""
+    decision_id: str = ""
+    until: datetime | None = None
+    clicked_at: datetime | None = None
+    accepted_at: datetime | None = None
+    rejected_at: datetime | None = None
+    budget: str | None = None
+    cost: float = 0.0
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is a contact at all."""
+        return self.action_id != NO_ACTION
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether the customer did something with it that ends the matter."""
+        return self.accepted_at is not None or self.rejected_at is not None
 
 
 class Consent(msgspec.Struct, frozen=True, array_like=True):
@@ -28,16 +64,49 @@ class Consent(msgspec.Struct, frozen=True, array_like=True):
     channel: str
 
 
+class Purchase(msgspec.Struct, frozen=True, array_like=True):
+    """A product that the customer bought, last at `at`."""
+
+    product: str
+    at: datetime
+
+
+class Event(msgspec.Struct, frozen=True, array_like=True):
+    """What happened last at `at`: an outcome type (`accept`), or one of one action (`accept:gold_card`)."""
+
+    name: str
+    at: datetime
+
+
+class BudgetLeft(msgspec.Struct, frozen=True, array_like=True):
+    """What may still be charged to a budget of everyone's at this instant, pacing included."""
+
+    budget: str
+    left: float
+
+
 class HotProfile(msgspec.Struct, frozen=True):
     """What hot state holds of a customer: small, and true at this instant.
 
-    `suppressed` are channels on which the customer unsubscribed, complained or cannot be reached:
-    nothing goes out there, whatever the channel asks for, until a later consent says otherwise.
+    Attributes:
+        suppressed: Channels on which the customer unsubscribed, complained or cannot be reached:
+            nothing goes out there, whatever the channel asks for, until a later consent says otherwise.
+        contacts: The customer's own of the last 30 days, oldest first; of one instant by slot.
+        account_contacts: Those of the others in the customer's account.
+        budgets: Of everyone's budgets.
+        paused: Actions that somebody has stopped.
+        version: Changes whenever anything above changes that belongs to the customer or account.
     """
 
     consents: tuple[Consent, ...] = ()
     contacts: tuple[Contact, ...] = ()
     suppressed: tuple[str, ...] = ()
+    account_contacts: tuple[Contact, ...] = ()
+    purchases: tuple[Purchase, ...] = ()
+    events: tuple[Event, ...] = ()
+    budgets: tuple[BudgetLeft, ...] = ()
+    paused: tuple[str, ...] = ()
+    version: int = 0
 
     def permits(self, purpose: Purpose | None, channel: str) -> bool:
         """Whether this customer may be contacted on a channel that requires consent to `purpose`, if any."""
@@ -45,10 +114,42 @@ class HotProfile(msgspec.Struct, frozen=True):
 
 
 class StoredFeatures(msgspec.Struct, frozen=True):
-    """What the feature store holds of a customer: values by name, and how old the oldest is."""
+    """What the feature store holds of a customer and the account above: values by name.
 
-    values: Mapping[str, Scalar]
+    `as_of` is how old the oldest is. `account_id` is None for a customer without an account.
+    """
+
+    values: Mapping[str, Value]
     as_of: datetime | None
+    account_id: str | None = None
+    account: Mapping[str, Value] = {}
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was read for one decision; rules, policies and model see nothing else.
+
+    Attributes:
+        features: The customer's: stored ones, overridden by the request's.
+        account: The account's features. `account_id` is None without one.
+        hot: None when hot state cannot be read.
+        overridden: Names of the features that the request supplied.
+        as_of: Age of the oldest stored value; None for a customer that is not known.
+        known: Whether the feature store knows the customer; `readable`: whether it could be asked.
+    """
+
+    features: Mapping[str, Value] = {}
+    account_id: str | None = None
+    account: Mapping[str, Value] = {}
+    hot: HotProfile | None = HotProfile()
+    overridden: tuple[str, ...] = ()
+    as_of: datetime | None = None
+    known: bool = True
+    readable: bool = True
+
+    @property
+    def contacts(self) -> tuple[Contact, ...]:
+        """The customer's own contacts of late; none where they cannot be read."""
+        return self.hot.contacts if self.hot else ()
 
 
 class ContactHistory:
@@ -64,7 +165,7 @@ class ContactHistory:
     __slots__ = ("_actions", "_groups", "_total")
 
     def __init__(self, contacts: Sequence[Contact], *, now: datetime) -> None:
-        recent = [contact for contact in contacts if now - contact.at < HISTORY_WINDOW]
+        recent = [contact for contact in contacts if now - contact.at < HISTORY_WINDOW and contact.is_counted]
         self._total = len(recent)
         self._groups = Counter(contact.group for contact in recent)
         self._actions = Counter((contact.group, contact.action_id) for contact in recent)

@@ -9,18 +9,10 @@ from typing import Any
 
 import msgspec
 
-from decisioning.catalog import Scalar
-from decisioning.profile import Consent, Contact
+from decisioning.content import NO_ACTION, Value
+from decisioning.profile import BudgetLeft, Consent, Contact, Event, HotProfile, Purchase, Subject
+from decisioning.reasons import Drop
 from decisioning.request import DecisionRequest
-
-
-class Drop(msgspec.Struct, frozen=True, array_like=True):
-    """An action that a step took out, and why."""
-
-    action_id: str
-    step: str
-    reason: str
-    detail: str = ""
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -36,8 +28,10 @@ class Assignment(msgspec.Struct, frozen=True):
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
     """An action that reached arbitration, with the numbers that ranked it.
 
-    `weight` and `tier` are the policy's distribution (`slots.Distribution`) before availability.
-    A fallback has neither propensity nor priority: nothing was scored.
+    `weight` and `tier` are the policy's distribution (`slots.Distribution`) before availability; a
+    tier below 0 goes on from an earlier decision (`continuity`). `value` is in the catalogue's
+    currency. `uplift` is what ranked it where the action says so. A fallback has neither propensity
+    nor priority: nothing was scored.
     """
 
     action_id: str
@@ -49,6 +43,7 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
     priority: float | None
     weight: float
     tier: int
+    uplift: float | None = None
 
 
 class ShownSlot(msgspec.Struct, frozen=True):
@@ -56,8 +51,9 @@ class ShownSlot(msgspec.Struct, frozen=True):
 
     `probability` is the chance of this action in this slot given the slots before it, `available`
     (places in `candidates` that could have been taken at that instant) and the assigned variants.
-    None where nothing was drawn: a fallback. `group` and `confirmed` (the decision itself counts as
-    shown) let hot state be rebuilt from records alone.
+    None where nothing was drawn: a fallback. What follows `content` lets hot state be rebuilt from
+    records alone: `confirmed`, the decision itself counts as shown; `repeats`, the decision whose
+    contact this still is; `products`, what a purchase buys.
     """
 
     slot: int
@@ -68,6 +64,12 @@ class ShownSlot(msgspec.Struct, frozen=True):
     content: dict[str, Any]
     group: str = ""
     confirmed: bool = False
+    goal: str = ""
+    content_ref: str | None = None
+    repeats: str | None = None
+    products: tuple[str, ...] = ()
+    budget: str | None = None
+    cost: float = 0.0
 
 
 class ModelVersion(msgspec.Struct, frozen=True):
@@ -94,7 +96,11 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
         features: Values that rules and model saw: stored ones, overridden by the request's.
         overridden: Names of those that the request supplied.
         features_as_of: Age of the oldest stored value; None for a customer that is not known.
-        contacts: Contacts that caps and history features were computed from.
+        contacts: Contacts that caps and history features were computed from. What follows them is
+            what else hot state said (`HotProfile`). `hot_known` is whether it said anything.
+        contact_at: When the contact is: `decided_at`, or the planned time.
+        elsewhere: Actions that other placements of the same request showed already.
+        stages: Journey stages that the customer was in.
         dropped: Every action that is not in a slot for want of a right to be, and why.
         candidates: In the order in which noise was drawn for them.
         key_id: Which server secret drew.
@@ -110,7 +116,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     placement: str
     channel: str
     request: DecisionRequest
-    features: dict[str, Scalar]
+    features: dict[str, Value]
     overridden: tuple[str, ...]
     features_as_of: datetime | None
     consents: tuple[Consent, ...]
@@ -126,11 +132,55 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelVersion | None
     catalog_version: str
     key_id: str
+    account_id: str | None = None
+    account: dict[str, Value] = {}
+    account_contacts: tuple[Contact, ...] = ()
+    purchases: tuple[Purchase, ...] = ()
+    events: tuple[Event, ...] = ()
+    budgets: tuple[BudgetLeft, ...] = ()
+    paused: tuple[str, ...] = ()
+    hot_known: bool = True
+    contact_at: datetime | None = None
+    elsewhere: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()
+    draw_id: str = ""
 
     @property
     def drawn(self) -> bool:
-        """Whether the policy drew this answer, so that its probabilities can weigh it."""
-        return bool(self.slots) and all(slot.probability is not None for slot in self.slots)
+        """Whether the policy drew the first slot, so that its probabilities can weigh it.
+
+        What went on from an earlier decision was not drawn.
+        """
+        return (
+            bool(self.slots)
+            and all(slot.probability is not None for slot in self.slots)
+            and not self.continues(self.slots[0])
+        )
+
+    @property
+    def hot(self) -> HotProfile | None:
+        """What hot state said; None where it could not be read."""
+        if not self.hot_known:
+            return None
+        return HotProfile(
+            consents=self.consents,
+            contacts=self.contacts,
+            suppressed=self.suppressed,
+            account_contacts=self.account_contacts,
+            purchases=self.purchases,
+            events=self.events,
+            budgets=self.budgets,
+            paused=self.paused,
+        )
+
+    @property
+    def subject(self) -> Subject:
+        """Whom hot state knows this customer as."""
+        return Subject(self.customer_id, self.account_id)
+
+    def continues(self, slot: ShownSlot) -> bool:
+        """Whether the slot goes on from an earlier decision."""
+        return any(c.action_id == slot.action_id and c.tier < 0 for c in self.candidates)
 
 
 class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,3 +194,41 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
     value: float | None
     occurred_at: datetime
     received_at: datetime
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """An outcome, with all that hot state needs to know of its decision.
+
+    `contacts` are those that it speaks of: the decision that made each, and its action.
+    """
+
+    outcome: OutcomeRecord
+    subject: Subject
+    channel: str
+    contacts: tuple[tuple[str, str], ...]
+    products: tuple[str, ...]
+
+
+def told(
+    outcome: OutcomeRecord, *, subject: Subject, channel: str, decision_id: str, slots: tuple[ShownSlot, ...]
+) -> Told:
+    """The outcome of a decision with these slots; one that names no action speaks of all of them."""
+    meant = [slot for slot in slots if outcome.action_id in (None, slot.action_id) and slot.action_id != NO_ACTION]
+    return Told(
+        outcome=outcome,
+        subject=subject,
+        channel=channel,
+        contacts=tuple((slot.repeats or decision_id, slot.action_id) for slot in meant),
+        products=tuple(product for slot in meant for product in slot.products) if outcome.action_id else (),
+    )
+
+
+class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a person did: who, what (`action.pause`), to what, and why."""
+
+    at: datetime
+    domain: str
+    actor: str
+    what: str
+    subject: str
+    reason: str

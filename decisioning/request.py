@@ -1,11 +1,12 @@
 """What callers send: a request for a decision, and an outcome. Unknown fields are refused."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 import msgspec
 
 from decisioning.errors import RequestError
+from decisioning.outcome_types import OutcomeType
 
 # An id goes into paths, logs and other systems: control characters are refused.
 CallerId = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -14,10 +15,7 @@ Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Context = Annotated[dict[CallerId, bool | Integer | float | str | None], msgspec.Meta(max_length=100)]
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
-OutcomeType = Literal[
-    "impression", "click", "accept", "reject", "purchase", "sent", "not_sent", "delivered", "open",
-    "bounce", "complaint", "unsubscribe", "custom",
-]  # fmt: skip
+PLAN_AHEAD = timedelta(days=30)
 
 
 def sane(at: datetime, *, where: str) -> datetime:
@@ -35,16 +33,20 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """What should this customer see here?
 
     Attributes:
+        placement: Where; or `placements`, several of them, decided in order with no action twice.
         limit: How many actions at most; the placement's slots when absent.
         context: Values of this moment. One that names a feature supplies it for this request.
         actions: Only these are candidates.
         exclude: These are not.
         decision_id: Makes the call repeatable: the same id and body get the first answer again.
         mode: `preview` decides without logging or reserving anything.
+        planned_at: When a push placement's contact will be met: quiet hours and contact policies
+            are judged then. Now, when absent.
         now: For replays and tests.
     """
 
-    placement: CallerId
+    placement: CallerId | None = None
+    placements: Annotated[tuple[CallerId, ...], msgspec.Meta(min_length=1, max_length=20)] | None = None
     customer_id: CallerId | None = None
     anonymous_id: CallerId | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] | None = None
@@ -55,6 +57,7 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     explain: bool = False
     market: CallerId | None = None
     mode: Literal["live", "preview"] = "live"
+    planned_at: Time | None = None
     now: Time | None = None
 
     @property
@@ -70,6 +73,33 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             return f"anonymous:{self.anonymous_id}"
         raise RequestError(
             "customer_id and anonymous_id are both missing, one of them must be given", where="customer_id"
+        )
+
+    def for_each_placement(self) -> "tuple[DecisionRequest, ...]":
+        """One request a placement. Of several, each decision's id is the given one with its placement's.
+
+        >>> both = DecisionRequest(customer_id="c", placements=("hero", "inbox"), decision_id="d")
+        >>> [(one.placement, one.decision_id) for one in both.for_each_placement()]
+        [('hero', 'd.hero'), ('inbox', 'd.inbox')]
+
+        Raises:
+            RequestError: Neither `placement` nor `placements` is given, or both, or one stands twice.
+        """
+        if (self.placement is None) == (self.placements is None):
+            found = "missing" if self.placement is None else "given"
+            raise RequestError(f"placement and placements are both {found}, one must be given", where="placement")
+        if self.placements is None:
+            return (self,)
+        if len(set(self.placements)) < len(self.placements):
+            raise RequestError("placements names one twice, must name each once", where="placements")
+        return tuple(
+            msgspec.structs.replace(
+                self,
+                placement=placement,
+                placements=None,
+                decision_id=None if self.decision_id is None else f"{self.decision_id}.{placement}",
+            )
+            for placement in self.placements
         )
 
 

@@ -1,43 +1,64 @@
 """What hot state is asked to do atomically before an answer leaves.
 
-Hot state holds contacts that others may be adding to at the same instant. So availability is
-judged inside its transaction, by `take`, and the answer says what was available.
+Others may be adding contacts or withdrawing consent at the same instant. So availability is judged
+inside hot state's transaction, by `take`, and the answer says what was available.
 """
 
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
-from decisioning.catalog import NO_ACTION, ContactPolicy, Purpose
+from decisioning.budget import BudgetRoom
 from decisioning.contact_policy import ContactCounts
-from decisioning.profile import Contact, HotProfile
+from decisioning.content import Budget, ContactPolicy, CountedPer
+from decisioning.profile import Contact, HotProfile, Subject
 from decisioning.slots import FilledSlot, fill_slots
 
 
-class ReservationRequest(msgspec.Struct, frozen=True, kw_only=True):
+class Place(NamedTuple):
+    """What a candidate would be as a contact.
+
+    `repeats` is the decision whose contact it still is: then it is no new one, and neither caps
+    nor budgets are asked again.
+    """
+
+    contact: Contact
+    counted_by: Mapping[CountedPer, str]
+    repeats: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationRequest:
     """Fill these slots for this customer, now.
 
     Attributes:
         digest: Hash of the request's body: the same decision id with another one is a conflict.
-        candidates: What each candidate would be as a contact, `at` being now.
-        order: The drawn order, places in `candidates`.
-        channel: Where the candidates would be shown, and `purpose`, what must be consented there.
-        confirmed: The decision itself counts as shown; otherwise the place is held until
-            `expires_at` and an impression confirms it.
+        places: What each candidate would be as a contact.
+        order: The drawn order, indexes of `places`.
+        at: When the contact is: now, or the planned time of what is sent; policies are judged then.
+        confirmed: The decision itself counts as shown; otherwise a place is held until its
+            contact's `until` and an impression confirms it.
+        seen: The profile that the candidates were narrowed with.
+        still: Which of `places` pass with another profile; asked when it has changed since.
+        budgets: Those that candidates are charged to.
     """
 
     decision_id: str
     digest: str
-    customer_id: str
+    subject: Subject
     now: datetime
-    expires_at: datetime
-    candidates: tuple[Contact, ...]
+    at: datetime
+    places: tuple[Place, ...]
     order: tuple[int, ...]
     slots: int
     policies: tuple[ContactPolicy, ...]
-    channel: str
-    purpose: Purpose | None
+    budgets: Mapping[str, Budget]
     confirmed: bool
+    seen: HotProfile
+    still: Callable[[HotProfile], Collection[int]]
 
 
 class AlreadyClaimed(msgspec.Struct, frozen=True):
@@ -47,29 +68,54 @@ class AlreadyClaimed(msgspec.Struct, frozen=True):
     claimed_at: datetime
 
 
+class Reserved(NamedTuple):
+    """The filled slots, and the profile as it is with them."""
+
+    filled: tuple[FilledSlot, ...]
+    profile: HotProfile
+
+
 def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, ...]:
     """Fill the slots, given what is true of the customer at this instant.
 
-    A slot that is taken is a contact for the slots after it. Showing nothing needs no consent, is
-    drawn for the first slot only, and ends the answer.
+    A slot that is taken is a contact for the slots after it. Showing nothing is drawn for the
+    first slot only, and ends the answer.
     """
-    counts = ContactCounts(request.policies, profile.contacts, now=request.now)
-    permitted = profile.permits(request.purpose, request.channel)
-    counted = 0
+    places = request.places
+    passing = range(len(places)) if profile.version == request.seen.version else sorted(request.still(profile))
+    room = BudgetRoom(request.budgets, profile, now=request.at)
+    counts: ContactCounts | None = None
+
+    def fits(place: Place) -> bool:
+        return place.repeats is not None or room.fits(place.contact.budget, place.contact.cost)
 
     def available_after(shown: tuple[int, ...]) -> list[int]:
-        nonlocal counted
-        if any(request.candidates[index].action_id == NO_ACTION for index in shown):
+        nonlocal counts
+        if not shown:
+            return [index for index in passing if fits(places[index])]
+        last = places[shown[-1]]
+        if not last.contact.is_counted:
             return []
-        for index in shown[counted:]:
-            counts.add(request.candidates[index])
-        counted = len(shown)
+        if counts is None:
+            counts = ContactCounts(
+                request.policies, profile.contacts, now=request.at, account_contacts=profile.account_contacts
+            )
+        if last.repeats is None:
+            counts.add(last.counted_by)
+            room.take(last.contact.budget, last.contact.cost)
         return [
             index
-            for index, candidate in enumerate(request.candidates)
+            for index in passing
             if index not in shown
-            and (permitted if candidate.action_id != NO_ACTION else not shown)
-            and counts.suppressing(candidate) is None
+            and (place := places[index]).contact.is_counted
+            and fits(place)
+            and (not counts.suppresses_any or place.repeats is not None or counts.suppressing(place.counted_by) is None)
         ]
 
     return fill_slots(request.order, request.slots, available_after)
+
+
+def new_contacts(request: ReservationRequest, filled: Collection[FilledSlot]) -> list[Contact]:
+    """The contacts that these slots make; what repeats an earlier answer makes none."""
+    taken = (request.places[slot.chosen] for slot in filled)
+    return [place.contact for place in taken if place.repeats is None]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from decisioning.catalog import NO_ACTION, Placement
+from decisioning.content import NO_ACTION, Placement
 from decisioning.record import OutcomeRecord
 
 # An e-mail that was not sent or came back was never seen: no failure of the action.

@@ -1,28 +1,37 @@
 """Rules that marketers write, in CEL, compiled once and evaluated per decision.
 
-A rule sees `customer` (features by name), `context` (what the caller sent), `action` (the
-catalogue's attributes) and `now`. A rule that errs is not false: it is an error, and the caller
-drops the action, because `!(customer.age > 30)` must not hold for a customer without an age.
+A rule sees `customer` and `account` (features by name), `context` (what the caller sent), `action`
+(the catalogue's attributes), `now`, and asks `in_audience('id')`. What it says of `action` and of
+audiences is put in when the catalogue is compiled, so that at run time rules of many actions are
+often the same, and each is evaluated once a decision.
+
+A rule that errs is not false: it is an error, and the caller drops the action, because
+`!(customer.age > 30.0)` must not hold for a customer without an age.
 """
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import cel
 
-ROOTS = ("customer", "context", "action", "now")
+ROOTS = ("customer", "account", "context", "now")
 MAX_LENGTH = 2000
+# Audiences are put in, so what runs may be longer than what was written.
+MAX_EXPANDED = 20_000
 # A comprehension can run for seconds on a long list, and the runtime has no cost limit.
 BANNED_FUNCTIONS = ("all", "exists", "exists_one", "filter", "map")
 
-
-class Described(Protocol):
-    """Something with attributes that a rule may name."""
-
-    def scope(self) -> Mapping[str, Any]:
-        """Attributes by name."""
-        ...
+_STRING = r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'"
+_PARTS = re.compile(
+    rf"(?P<string>{_STRING})"
+    r"|(?P<has>\bhas\s*\(\s*action\s*\.\s*(?P<had>\w+)\s*\))"
+    r"|(?P<attribute>(?<![\w.])action\s*\.\s*(?P<name>\w+))"
+    rf"|(?P<audience>\bin_audience\s*\(\s*(?P<id>{_STRING})\s*\))"
+)
+_NAMED = re.compile(rf"(?P<string>{_STRING})|(?<![\w.])(?P<root>customer|account)\s*\.\s*(?P<name>\w+)")
 
 
 class RuleFailure(Exception):
@@ -30,84 +39,158 @@ class RuleFailure(Exception):
 
 
 class Rule:
-    """One compiled rule.
+    """One compiled rule without `action` and audiences; see `expanded`.
 
-    >>> Rule('action.margin > 2.0').per_action
+    `shown` is what it looked like when it was written, for people.
+
+    >>> scope = RuleScope(customer={"age": 41.0}, now=datetime(2026, 1, 1))
+    >>> Rule("customer.age > 30.0").holds(scope)
     True
 
     Raises:
         ValueError: The text does not parse, is too long, names an unknown root or loops.
     """
 
-    __slots__ = ("_program", "per_action", "source")
+    __slots__ = ("_program", "names", "shown", "source")
 
-    def __init__(self, source: str) -> None:
-        if len(source) > MAX_LENGTH:
-            raise ValueError(f"the rule has {len(source)} characters, at most {MAX_LENGTH} are allowed")
+    def __init__(self, source: str, *, shown: str | None = None) -> None:
+        if len(source) > MAX_EXPANDED:
+            raise ValueError(f"the rule has {len(source)} characters with its audiences, at most {MAX_EXPANDED} go")
         try:
             self._program = cel.compile(source)
         except ValueError as error:
-            raise ValueError(f"'{source}' is not a CEL expression: {_first_line(error)}") from error
-        looping = sorted(set(BANNED_FUNCTIONS) & _macro_names(source))
+            raise ValueError(f"'{shown or source}' is not a CEL expression: {_first_line(error)}") from error
+        looping = sorted(set(BANNED_FUNCTIONS) & _called_as_methods(source))
         if looping:
-            raise ValueError(f"'{source}' uses {', '.join(looping)}; rules must not loop over lists")
+            raise ValueError(f"'{shown or source}' uses {', '.join(looping)}; rules must not loop over lists")
         unknown = [name for name in self._program.variables() if name not in ROOTS]
         if unknown:
-            raise ValueError(f"'{source}' names {', '.join(unknown)}; a rule may use {', '.join(ROOTS)}")
+            allowed = ", ".join((*ROOTS, "action", "in_audience('...')"))
+            raise ValueError(f"'{shown or source}' names {', '.join(unknown)}; a rule may use {allowed}")
         self.source = source
-        self.per_action = "action" in self._program.variables()
+        self.shown = shown or source
+        self.names = names_in(source)
 
-    def holds(self, scope: "RuleScope", action: "Described | None" = None) -> bool:
-        """Whether the rule is true, of `action` where it speaks of one.
+    def holds(self, scope: "RuleScope") -> bool:
+        """Whether the rule is true.
 
         Raises:
             RuleFailure: It could not be evaluated, or its result is not a boolean.
         """
-        if not self.per_action:
-            known = scope.results.get(self.source)
-            if known is None:
-                known = scope.results[self.source] = self._evaluate(scope)
-        else:
-            scope.context.add_variable("action", action.scope() if action else {})
-            known = self._evaluate(scope)
-        if isinstance(known, RuleFailure):
-            raise known
-        return known
+        result = scope.results.get(self.source)
+        if result is None:
+            result = scope.results[self.source] = self._evaluate(scope)
+        if isinstance(result, bool):
+            return result
+        if isinstance(result, RuleFailure):
+            raise result
+        raise RuleFailure(f"'{self.shown}' gives {result!r}, must be true or false")
 
-    def _evaluate(self, scope: "RuleScope") -> "bool | RuleFailure":
+    def number(self, scope: "RuleScope") -> float:
+        """What the rule gives, as a number.
+
+        Raises:
+            RuleFailure: It could not be evaluated, or its result is not a number.
+        """
+        result = scope.results.get(self.source)
+        if result is None:
+            result = scope.results[self.source] = self._evaluate(scope)
+        if isinstance(result, RuleFailure):
+            raise result
+        if isinstance(result, bool) or not isinstance(result, int | float):
+            raise RuleFailure(f"'{self.shown}' gives {result!r}, must be a number")
+        return float(result)
+
+    def _evaluate(self, scope: "RuleScope") -> Any:
         try:
-            result = self._program.execute(scope.context)
+            return self._program.execute(scope.context)
         except KeyError as error:
-            return RuleFailure(f"'{self.source}': {error} is not known for this customer")
+            return RuleFailure(f"'{self.shown}': {error} is not known for this customer")
         except Exception as error:  # callers choose values: a division by zero must cost an action, not the answer
-            return RuleFailure(f"'{self.source}': {_first_line(error)}")
-        if not isinstance(result, bool):
-            return RuleFailure(f"'{self.source}' gives {result!r}, must be true or false")
-        return result
+            return RuleFailure(f"'{self.shown}': {_first_line(error)}")
 
 
 class RuleScope:
-    """What rules see in one decision; each distinct rule without `action` is evaluated once in it.
-
-    >>> scope = RuleScope(customer={"age": 41.0}, context={}, now=datetime(2026, 1, 1))
-    >>> Rule("customer.age > 30").holds(scope)
-    True
-    """
+    """What rules see in one decision; each distinct rule is evaluated once in it."""
 
     __slots__ = ("context", "results")
 
-    def __init__(self, *, customer: Mapping[str, Any], context: Mapping[str, Any], now: datetime) -> None:
+    def __init__(
+        self,
+        *,
+        now: datetime,
+        customer: Mapping[str, Any] | None = None,
+        account: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
         self.context = cel.Context(
-            variables={"customer": dict(customer), "context": dict(context), "now": now, "action": {}}
+            variables={
+                "customer": dict(customer or {}),
+                "account": dict(account or {}),
+                "context": dict(context or {}),
+                "now": now,
+            }
         )
-        self.results: dict[str, bool | RuleFailure] = {}
+        self.results: dict[str, Any] = {}
+
+
+def expanded(source: str, *, action: Mapping[str, Any], audience: Callable[[str], str]) -> str:
+    """The rule with what is known at load put in: facts of `action`, and the rules of audiences.
+
+    >>> expanded('customer.spend > action.price && has(action.size)', action={"price": 3.0}, audience=str)
+    'customer.spend > 3.0 && false'
+
+    Raises:
+        ValueError: The rule is too long, or the action has no such attribute.
+    """
+    if len(source) > MAX_LENGTH:
+        raise ValueError(f"the rule has {len(source)} characters, at most {MAX_LENGTH} are allowed")
+
+    def put_in(part: re.Match[str]) -> str:
+        if part["string"]:
+            return part[0]
+        if part["has"]:
+            return "true" if part["had"] in action else "false"
+        if part["audience"]:
+            return f"({audience(part['id'][1:-1])})"
+        if part["name"] not in action:
+            allowed = ", ".join(sorted(action)) or "(none)"
+            raise ValueError(f"'{source}' names action.{part['name']}; this action has {allowed}")
+        return _literal(action[part["name"]])
+
+    return _PARTS.sub(put_in, source)
+
+
+def audiences_in(source: str) -> list[str]:
+    """Ids of the audiences that a rule asks for."""
+    return [part["id"][1:-1] for part in _PARTS.finditer(source) if part["audience"]]
+
+
+def names_in(source: str) -> frozenset[tuple[str, str]]:
+    """Features that a rule names: `("customer", "age")` and the like.
+
+    >>> sorted(names_in("customer.age > 3.0 && 'customer.x' != account.name"))
+    [('account', 'name'), ('customer', 'age')]
+    """
+    return frozenset((part["root"], part["name"]) for part in _NAMED.finditer(source) if part["root"])
+
+
+def conjunction(rules: Iterable[Rule]) -> str:
+    """One rule that holds where all of these do."""
+    return " && ".join(f"({rule.source})" for rule in rules)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return json.dumps(value) if isinstance(value, str) else repr(float(value))
 
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def _macro_names(source: str) -> set[str]:
+def _called_as_methods(source: str) -> set[str]:
     """Names that are called as methods in the text; macros do not show up as functions."""
     names: set[str] = set()
     for part in source.replace(" ", "").split("(")[:-1]:

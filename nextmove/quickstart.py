@@ -64,7 +64,8 @@ def _set_up(settings: Settings) -> Catalog:
     now = datetime.now(UTC)
     with step("catalogue") as progress:
         steps.open_home(settings)
-        catalog, _ = steps.release_catalog(settings, now=now, reason="nextmove quickstart")
+        release, _ = steps.release_catalog(settings, now=now, reason="nextmove quickstart")
+        catalog = release.blueprint
         progress.result = f"{len(catalog.actions)} actions"
     with step("ingest") as progress:
         domain = steps.domain_of(settings)

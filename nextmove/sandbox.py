@@ -10,7 +10,7 @@ from pathlib import Path
 from decisioning.catalog import Catalog
 from serving.adapters.feast_features import FeastFeatures
 from serving.adapters.onnx_scorer import OnnxScorer
-from serving.bootstrap import live_bundle, live_catalog
+from serving.bootstrap import live_bundle, live_release
 from serving.engine import DrawKey, Engine
 from storage.blobs import BlobStore
 from storage.feature_store import open_feature_store
@@ -32,11 +32,12 @@ class Sandbox:
         prepare_home(self.settings)
         migrate(self.settings)
         blobs = BlobStore(settings)
-        self.catalog: Catalog = live_catalog(blobs, settings)
+        release = live_release(blobs, settings)
+        self.catalog: Catalog = release.blueprint
         self.ledger = Ledger(self.settings)
         self.hot_state = SqliteHotState(self.settings)
         self.engine = Engine(
-            catalog=self.catalog,
+            release=release,
             features=FeastFeatures(open_feature_store(settings), settings.domain),
             hot_state=self.hot_state,
             ledger=self.ledger,

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from decisioning.catalog import Catalog, Placement
+from decisioning.catalog import Catalog, Release
+from decisioning.content import Placement
 from decisioning.errors import SetupError
 from decisioning.profile import ConsentChange
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer, load_bundle
-from storage.catalog_files import catalog_pointer, decode_catalog, read_catalog
+from storage.catalog_files import catalog_pointer, decode_release, read_release
 from storage.consents import record_consents
 from storage.hot_state.rebuild import open_hot_state
 from storage.ledger.database import migrate
@@ -40,13 +41,13 @@ def catalog_folder(settings: Settings) -> Path:
     return settings.catalog_dir / settings.domain
 
 
-def release_catalog(settings: Settings, *, now: datetime, reason: str) -> tuple[Catalog, bool]:
+def release_catalog(settings: Settings, *, now: datetime, reason: str) -> tuple[Release, bool]:
     """Make the catalogue's files the served version; whether that changed anything.
 
     Raises:
         CatalogError: With every mistake in the files; what is served stays.
     """
-    content, catalog = read_catalog(catalog_folder(settings))
+    content, release = read_release(catalog_folder(settings))
     blobs = BlobStore(settings)
     try:
         sha256 = blobs.put(content)
@@ -55,11 +56,11 @@ def release_catalog(settings: Settings, *, now: datetime, reason: str) -> tuple[
             blobs.point(catalog_pointer(settings.domain), sha256, now=now, reason=reason)
     finally:
         blobs.close()
-    return catalog, changed
+    return release, changed
 
 
-def released_catalog(settings: Settings) -> Catalog:
-    """The served catalogue.
+def released(settings: Settings) -> Release:
+    """The served catalogues.
 
     Raises:
         SetupError: None was ever released.
@@ -72,7 +73,7 @@ def released_catalog(settings: Settings) -> Catalog:
                 f"no catalogue of '{settings.domain}' is released in {settings.home};"
                 f" run: nextmove catalog release --dataset {settings.domain}"
             )
-        return decode_catalog(blobs.get(sha256))
+        return decode_release(blobs.get(sha256))
     finally:
         blobs.close()
 
@@ -115,8 +116,8 @@ def champion_version(settings: Settings) -> str | None:
 
 def unreleased_changes(settings: Settings) -> bool:
     """Whether the catalogue's files say something else than what is served."""
-    _, catalog = read_catalog(catalog_folder(settings))
-    return catalog.version != released_catalog(settings).version
+    _, release = read_release(catalog_folder(settings))
+    return release.version != released(settings).version
 
 
 def example_placement(catalog: Catalog) -> Placement:

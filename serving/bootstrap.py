@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from decisioning.bundle import Bundle
-from decisioning.catalog import Catalog
+from decisioning.catalog import Release
 from decisioning.errors import SetupError
 from serving.adapters.feast_features import FeastFeatures
 from serving.engine import DrawKey, Engine
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer, load_bundle
-from storage.catalog_files import catalog_pointer, decode_catalog
+from storage.catalog_files import catalog_pointer, decode_release
 from storage.feature_store import open_feature_store
 from storage.hot_state.rebuild import open_hot_state
 from storage.ledger.database import migrate
@@ -33,7 +33,7 @@ def open_engine(settings: Settings, blobs: BlobStore, ledger: Ledger) -> Engine:
         CatalogError: The catalogue is wrong.
     """
     return Engine(
-        catalog=live_catalog(blobs, settings),
+        release=live_release(blobs, settings),
         features=FeastFeatures(open_feature_store(settings), settings.domain),
         hot_state=open_hot_state(settings, now=datetime.now(UTC), progress=logger.warning),
         ledger=ledger,
@@ -53,7 +53,7 @@ def open_stores(settings: Settings) -> tuple[BlobStore, Ledger]:
     return BlobStore(settings), Ledger(settings)
 
 
-def live_catalog(blobs: BlobStore, settings: Settings) -> Catalog:
+def live_release(blobs: BlobStore, settings: Settings) -> Release:
     """The released catalogue.
 
     Raises:
@@ -65,7 +65,7 @@ def live_catalog(blobs: BlobStore, settings: Settings) -> Catalog:
         raise SetupError(
             f"no catalogue of '{settings.domain}' is released in {settings.home}; run: nextmove catalog release"
         )
-    return decode_catalog(blobs.get(released))
+    return decode_release(blobs.get(released))
 
 
 def live_bundle(blobs: BlobStore, settings: Settings) -> Bundle:

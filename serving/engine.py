@@ -8,22 +8,26 @@ answer leaves only after its record is durable.
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
 from ulid import ULID
 
 from decisioning import decision as funnel
-from decisioning.catalog import Catalog, Placement, Scalar
+from decisioning.catalog import Catalog, Release
+from decisioning.content import NO_ACTION, FeatureKind, FeatureTypes, Value
+from decisioning.decision import Case, Choice
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DecisionConflict, RequestError, StoreError
-from decisioning.profile import Contact, ContactHistory, HotProfile
+from decisioning.profile import ContactHistory, Facts, Subject
 from decisioning.record import DecisionRecord, ModelVersion
 from decisioning.request import DecisionRequest, OutcomeReport, sane
-from decisioning.reservation import AlreadyClaimed, ReservationRequest, take
-from decisioning.slots import FilledSlot
+from decisioning.reservation import AlreadyClaimed, ReservationRequest, new_contacts, take
 from serving.outcomes import OutcomeResult, Outcomes, digest_of
 from serving.ports import Features, HotState, Ledger, Scorer
 from serving.timers import Laps, StageTimers
@@ -33,20 +37,8 @@ TWIN_WAIT = timedelta(seconds=5)
 # Decisions of a batch between two looks at other calls.
 TOGETHER = 32
 TWIN_POLL = timedelta(milliseconds=20)
-
-RANKED, NO_ELIGIBLE_ACTION = "RANKED", "NO_ELIGIBLE_ACTION"
-UNKNOWN_CUSTOMER = "FALLBACK_UNKNOWN_CUSTOMER"
-FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
-MODEL_UNAVAILABLE = "FALLBACK_MODEL_UNAVAILABLE"
-HOT_STATE_UNAVAILABLE = "FALLBACK_HOT_STATE_UNAVAILABLE"
-REASON_DETAILS = {
-    UNKNOWN_CUSTOMER: "the customer is not known: ranked from the request's context alone",
-    FEATURES_UNAVAILABLE: "stored features cannot be read: ranked from the request's context alone",
-    MODEL_UNAVAILABLE: "no model is loaded: the placement's fallback actions, unranked, if it has any",
-    HOT_STATE_UNAVAILABLE: "consent and contacts cannot be read: only fallback actions that need neither, if any",
-    RANKED: "",
-    NO_ELIGIBLE_ACTION: "every action was dropped; dropped_by_step says where",
-}
+# The feature, or key of a request's context, that names a customer's account.
+ACCOUNT_FEATURE = "account_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,46 +53,11 @@ class DrawKey:
         return hashlib.sha256(self.secret).hexdigest()[:12]
 
 
-class _Facts(NamedTuple):
-    """What was read for one decision."""
+class _Versions(NamedTuple):
+    """What a request is decided with from its first placement to its last."""
 
-    features: dict[str, Scalar]
-    overridden: tuple[str, ...]
-    as_of: datetime | None
-    hot: HotProfile | None
-    reason: str
-
-    @property
-    def contacts(self) -> tuple[Contact, ...]:
-        """Contacts of late; none where they cannot be read."""
-        return self.hot.contacts if self.hot else ()
-
-    def shared(self, request: DecisionRequest, placement: Placement) -> dict[str, Scalar]:
-        """What the model sees of the customer and the moment, the same for every candidate."""
-        where: dict[str, Scalar] = {"placement": placement.id, "channel": placement.channel, "slot": 1}
-        return {**request.context, **self.features, **where}
-
-
-class _Case(NamedTuple):
-    """One request and the versions that it is decided with."""
-
-    request: DecisionRequest
-    unit: str
-    digest: str
-    decision_id: str
-    draw_id: str
-    now: datetime
-    placement: Placement
     catalog: Catalog
     model: "_Model | None"
-
-
-class _Choice(NamedTuple):
-    """Who was left, in which order, and why so."""
-
-    narrowed: funnel.Narrowed
-    planned: funnel.Plan
-    reason: str
 
 
 class _Model(NamedTuple):
@@ -118,12 +75,12 @@ class _Model(NamedTuple):
 
 
 class Engine:
-    """Decides, and takes outcomes. One per process; `catalog` and `scorer` are swapped while it runs."""
+    """Decides, and takes outcomes. One per process; `release` and `scorer` are swapped while it runs."""
 
     def __init__(
         self,
         *,
-        catalog: Catalog,
+        release: Release,
         features: Features,
         hot_state: HotState,
         ledger: Ledger,
@@ -131,7 +88,7 @@ class Engine:
         draw_key: DrawKey,
         timers: StageTimers | None = None,
     ) -> None:
-        self.catalog = catalog
+        self.release = release
         self.scorer = scorer
         self.timers = timers or StageTimers()
         self._features = features
@@ -150,44 +107,74 @@ class Engine:
         self._model = _Model.of(scorer) if scorer is not None else None
 
     async def decide(self, request: DecisionRequest, *, now: datetime) -> DecisionRecord:
-        """Answer one request; the record is durable when this returns, except in preview.
+        """Answer a request for one placement; see `decide_placements`."""
+        [record] = await self.decide_placements(request, now=now)
+        return record
+
+    async def decide_placements(self, request: DecisionRequest, *, now: datetime) -> tuple[DecisionRecord, ...]:
+        """Answer one request, a record a placement; they are durable when this returns, except in preview.
+
+        Placements are decided in their order, with one read of the customer. None shows what
+        another shows, and contacts made by one count for the next.
 
         Raises:
             RequestError: The request cannot be answered as it is; nothing was kept.
             StoreError: The ledger does not take records now; nothing may be shown.
         """
         laps = self.timers.start()
-        unit, digest, live = request.unit, digest_of(request), request.mode == "live"
-        if live and request.decision_id is not None:
-            first = await self._first_answer(request.decision_id, digest)
-            if first is not None:
-                return first
-        case = self._case(request, unit, digest, now)
-        laps.lap("request")
+        now = sane(request.now, where="now") if request.now is not None else now
+        each = request.for_each_placement()
+        records: list[DecisionRecord] = []
+        cases: list[Case] = []
+        facts: Facts | None = None
+        for one in each:
+            digest, live = digest_of(one), one.mode == "live"
+            record = await self._first_answer(one.decision_id, digest) if live and one.decision_id else None
+            if record is None:
+                if not cases:
+                    versions = _Versions(self.release.of(request.market), self._model)
+                    cases = self._cases(each, versions, now)
+                    laps.lap("request")
+                    facts = await self._read(request, versions, laps, now=now)
+                assert facts is not None
+                case = cases[len(records)]._replace(elsewhere=_shown(records))
+                record, facts = await self._decide(case, versions, facts, digest, laps)
+            records.append(record)
+        return tuple(records)
 
-        facts = await self._read(request, laps, now=case.now)
-        choice = self._choose(case, facts, laps)
-        reservation = _reservation(case, choice.planned)
+    async def _decide(
+        self, case: Case, versions: "_Versions", facts: Facts, digest: str, laps: Laps
+    ) -> tuple[DecisionRecord, Facts]:
+        """One placement's record, and the facts as they are with it."""
+        live = case.request.mode == "live"
+        choice = self._choose(case, versions, facts, laps)
+        reservation = funnel.reservation(case, facts, choice.planned, digest=digest)
+        after = facts
         try:
-            if live and facts.hot is not None and reservation.candidates:
-                filled = await self._hot_state.reserve(reservation)
+            if live and facts.hot is not None and reservation.places:
+                reserved = await self._hot_state.reserve(reservation)
+                if isinstance(reserved, AlreadyClaimed):
+                    return await self._twin(reservation, reserved), facts
+                filled, after = reserved.filled, msgspec.structs.replace(facts, hot=reserved.profile)
             else:
-                filled = take(reservation, facts.hot or funnel.NO_HOT_PROFILE)
+                filled = take(reservation, reservation.seen)
+                if facts.hot is not None:
+                    contacts = (*facts.hot.contacts, *new_contacts(reservation, filled))
+                    after = msgspec.structs.replace(facts, hot=msgspec.structs.replace(facts.hot, contacts=contacts))
         except StoreError:
             # What cannot be reserved may be over its cap by now: only what needs no cap is left.
-            facts = facts._replace(hot=None, reason=HOT_STATE_UNAVAILABLE)
-            choice = self._choose(case, facts, laps)
-            filled = take(_reservation(case, choice.planned), funnel.NO_HOT_PROFILE)
-        if isinstance(filled, AlreadyClaimed):
-            return await self._twin(reservation, filled)
+            facts = after = msgspec.structs.replace(facts, hot=None)
+            choice = self._choose(case, versions, facts, laps)
+            reservation = funnel.reservation(case, facts, choice.planned, digest=digest)
+            filled = take(reservation, reservation.seen)
         laps.lap("reserve")
-
-        record = _record(case, facts, choice, filled, self._key.key_id)
+        version = versions.model.version if versions.model else None
+        record = funnel.record_of(case, facts, choice, filled, model=version, key_id=self._key.key_id)
         laps.lap("finish")
         if live:
             record = await self._keep(record, digest)
             laps.lap("ledger")
-        return record
+        return record, after
 
     async def decide_many(
         self, requests: Sequence[DecisionRequest], *, now: datetime
@@ -209,64 +196,72 @@ class Engine:
 
     async def record_outcomes(self, reports: Sequence[OutcomeReport], *, now: datetime) -> list[OutcomeResult]:
         """Keep outcomes, durably, then let hot state know; see `Outcomes.record`."""
-        return await self._outcomes.record(reports, self.catalog, now=now)
+        return await self._outcomes.record(reports, self.release, now=now)
 
-    def _case(self, request: DecisionRequest, unit: str, digest: str, now: datetime) -> "_Case":
-        """The request with all that it names looked up, in one version of catalogue and model."""
-        catalog, model = self.catalog, self._model
-        now = sane(request.now, where="now") if request.now is not None else now
-        placement = funnel.placement_of(catalog, request)
-        if model is not None:
-            _check_context(request, model.encoder)
-        fresh = str(ULID.from_datetime(now))
-        # A preview must not foretell the draw of the live decision with the same id.
-        decision_id = request.decision_id or fresh
-        draw_id = decision_id if request.mode == "live" else f"preview:{fresh}"
-        return _Case(request, unit, digest, decision_id, draw_id, now, placement, catalog, model)
+    def _cases(self, each: Sequence[DecisionRequest], versions: "_Versions", now: datetime) -> list[Case]:
+        """The requests with all that they name looked up, in one version of catalogue and model."""
+        if versions.model is not None:
+            _check_context(each[0], versions.model.encoder)
+        cases = []
+        for request in each:
+            fresh = str(ULID.from_datetime(now))
+            cases.append(
+                funnel.case_of(
+                    versions.catalog,
+                    request,
+                    decision_id=request.decision_id or fresh,
+                    # A preview must not foretell the draw of the live decision with the same id.
+                    draw_id=(request.decision_id or fresh) if request.mode == "live" else f"preview:{fresh}",
+                    now=now,
+                )
+            )
+        return cases
 
-    def _choose(self, case: "_Case", facts: "_Facts", laps: Laps) -> "_Choice":
-        """Narrow, score and plan; without hot state or a model, the fallback."""
-        contacts, model = facts.contacts, case.model
-        narrowed = funnel.narrow(case.catalog, case.placement, case.request, facts.features, facts.hot, now=case.now)
+    def _choose(self, case: Case, versions: "_Versions", facts: Facts, laps: Laps) -> Choice:
+        """Narrow, score and plan; without hot state or a model, and for the control, the fallback."""
+        narrowed, model = funnel.narrow(case, facts), versions.model
         laps.lap("narrow")
-        if facts.hot is None or model is None:
-            reason = facts.reason if facts.hot is None else MODEL_UNAVAILABLE
-            return _Choice(narrowed, funnel.plan_fallback(narrowed), reason)
+        reason = _reason(case, facts, model)
+        if reason in (funnel.HOT_STATE_UNAVAILABLE, funnel.HOLDOUT, funnel.MODEL_UNAVAILABLE) or model is None:
+            return Choice(narrowed, funnel.plan_fallback(narrowed), reason)
         if not narrowed.has_choice:
-            return _Choice(narrowed, funnel.NOTHING, facts.reason)
-        actions = [candidate.action for candidate in narrowed.eligible]
-        history = ContactHistory(contacts, now=case.now)
-        rows = model.encoder.rows(facts.shared(case.request, case.placement), actions, history)
-        laps.lap("encode")
-        propensities = model.scorer.score(rows)
-        laps.lap("score")
-        key = self._key.secret
-        planned = funnel.plan(narrowed, propensities, case.placement, draw_id=case.draw_id, key=key)
+            return Choice(narrowed, funnel.NOTHING, reason)
+        propensities, baseline = _scores(case, narrowed, model, facts, laps)
+        planned = funnel.plan(case, narrowed, propensities, baseline=baseline, key=self._key.secret)
         laps.lap("plan")
-        return _Choice(narrowed, planned, facts.reason)
+        return Choice(narrowed, planned, reason)
 
-    async def _read(self, request: DecisionRequest, laps: Laps, *, now: datetime) -> "_Facts":
+    async def _read(self, request: DecisionRequest, versions: "_Versions", laps: Laps, *, now: datetime) -> Facts:
         """All that stores know; what cannot be read is absent, and the reason says so."""
-        stored, reason = None, UNKNOWN_CUSTOMER
+        catalog = versions.catalog
+        named = request.context.get(ACCOUNT_FEATURE)
+        stored, unreadable = None, False
         if request.customer_id is not None:
             try:
-                stored = await self._features.read(request.customer_id)
+                stored = await self._features.read(
+                    request.customer_id, account_id=named if isinstance(named, str) else None
+                )
             except StoreError:
-                reason = FEATURES_UNAVAILABLE
+                unreadable = True
         laps.lap("features")
+        known = stored.values if stored else dict.fromkeys(self._features.names)
+        supplied = _supplied(request, known, catalog.content.features)
+        account_id = stored.account_id if stored else named if isinstance(named, str) else None
         try:
-            hot: HotProfile | None = await self._hot_state.read(request.unit, now=now)
+            subject = Subject(request.unit, account_id)
+            hot = await self._hot_state.read(subject, now=now, budgets=catalog.content.budgets)
         except StoreError:
             hot = None
         laps.lap("hot_read")
-        values = stored.values if stored else dict.fromkeys(self._features.names)
-        overridden = tuple(name for name in request.context if name in values)
-        return _Facts(
-            features={**values, **{name: request.context[name] for name in overridden}},
-            overridden=overridden,
-            as_of=stored.as_of if stored else None,
+        return Facts(
+            features={**known, **supplied},
+            account_id=account_id,
+            account=stored.account if stored else {},
             hot=hot,
-            reason=HOT_STATE_UNAVAILABLE if hot is None else RANKED if stored else reason,
+            overridden=tuple(supplied),
+            as_of=stored.as_of if stored else None,
+            known=stored is not None,
+            readable=not unreadable,
         )
 
     async def _keep(self, record: DecisionRecord, digest: str) -> DecisionRecord:
@@ -302,59 +297,61 @@ class Engine:
         )
 
 
-def _reservation(case: _Case, planned: funnel.Plan) -> ReservationRequest:
-    placement, catalog = case.placement, case.catalog
-    return ReservationRequest(
-        decision_id=case.decision_id,
-        digest=case.digest,
-        customer_id=case.unit,
-        now=case.now,
-        expires_at=case.now + placement.time_out,
-        candidates=tuple(
-            funnel.contact_of(catalog.actions[candidate.action_id], placement, case.now)
-            for candidate in planned.candidates
-        ),
-        order=planned.order,
-        slots=min(case.request.limit or placement.slots, placement.slots),
-        policies=catalog.content.contact_policies,
-        channel=placement.channel,
-        purpose=catalog.channels[placement.channel].requires_consent,
-        confirmed=placement.shown_by == "decision",
-    )
+def _reason(case: Case, facts: Facts, model: "_Model | None") -> str:
+    if facts.hot is None:
+        return funnel.HOT_STATE_UNAVAILABLE
+    if funnel.is_control(case):
+        return funnel.HOLDOUT
+    if model is None:
+        return funnel.MODEL_UNAVAILABLE
+    if facts.known:
+        return funnel.RANKED
+    return funnel.UNKNOWN_CUSTOMER if facts.readable else funnel.FEATURES_UNAVAILABLE
 
 
-def _record(case: _Case, facts: _Facts, choice: _Choice, filled: Sequence[FilledSlot], key_id: str) -> DecisionRecord:
-    placement, catalog = case.placement, case.catalog
-    slots = funnel.finish(choice.planned, filled, catalog, placement)
-    nothing_left = not slots and choice.reason in (RANKED, UNKNOWN_CUSTOMER)
-    reason = NO_ELIGIBLE_ACTION if nothing_left else choice.reason
-    return DecisionRecord(
-        decision_id=case.decision_id,
-        decided_at=case.now,
-        expires_at=case.now + placement.time_out,
-        domain=catalog.content.domain,
-        market=catalog.content.market,
-        customer_id=case.unit,
-        placement=placement.id,
-        channel=placement.channel,
-        request=case.request,
-        features=facts.features,
-        overridden=facts.overridden,
-        features_as_of=facts.as_of,
-        consents=facts.hot.consents if facts.hot else (),
-        suppressed=facts.hot.suppressed if facts.hot else (),
-        contacts=facts.contacts,
-        assignments=choice.narrowed.assignments,
-        dropped=(*choice.narrowed.dropped, *funnel.lost(choice.planned, filled)),
-        candidates=choice.planned.candidates,
-        slots=slots,
-        reason=reason,
-        reason_detail=REASON_DETAILS[reason],
-        policy=funnel.policy_version(placement),
-        model=case.model.version if case.model else None,
-        catalog_version=catalog.version,
-        key_id=key_id,
+def _scores(
+    case: Case, narrowed: funnel.Narrowed, model: "_Model", facts: Facts, laps: Laps
+) -> tuple[NDArray[np.float32], float | None]:
+    """Propensities of the eligible, and of showing nothing where one of them ranks by uplift over it."""
+    actions = [eligible.proposal.action for eligible in narrowed.eligible]
+    by_uplift = any(action.rank_by == "uplift" for action in actions)
+    where: dict[str, Value] = {"placement": case.placement.id, "channel": case.placement.channel, "slot": 1}
+    shared = {**case.request.context, **facts.features, **where}
+    rows = model.encoder.rows(
+        shared,
+        [*actions, case.catalog.actions[NO_ACTION]] if by_uplift else actions,
+        ContactHistory(facts.contacts, now=case.now),
     )
+    laps.lap("encode")
+    scores = model.scorer.score(rows)
+    laps.lap("score")
+    return (scores[:-1], float(scores[-1])) if by_uplift else (scores, None)
+
+
+def _shown(records: Sequence[DecisionRecord]) -> tuple[str, ...]:
+    return tuple(slot.action_id for record in records for slot in record.slots if slot.action_id != NO_ACTION)
+
+
+def _supplied(request: DecisionRequest, known: Mapping[str, Value], kinds: FeatureTypes | None) -> dict[str, Value]:
+    """Features that the request supplies for this moment.
+
+    Raises:
+        RequestError: One is of another kind than the feature.
+    """
+    supplied: dict[str, Value] = {}
+    for name in sorted(request.context.keys() & known.keys()):
+        value, kind = request.context[name], kinds.customer.get(name) if kinds else None
+        if not (value is None or kind is None or _is_of(kind, value)):
+            raise RequestError(f"context: '{name}' is {value!r}, must be a {kind}", where=f"context.{name}")
+        # Rules calculate with fractions, and CEL does not mix them with whole numbers.
+        supplied[name] = float(value) if kind == "number" and isinstance(value, int) else value
+    return supplied
+
+
+def _is_of(kind: FeatureKind, value: object) -> bool:
+    if kind == "number":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, str if kind == "text" else bool) and kind != "texts"
 
 
 def _check_context(request: DecisionRequest, encoder: RowEncoder) -> None:

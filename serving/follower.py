@@ -9,7 +9,7 @@ from serving.adapters.onnx_scorer import OnnxScorer
 from serving.engine import Engine
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer, load_bundle
-from storage.catalog_files import catalog_pointer, decode_catalog
+from storage.catalog_files import catalog_pointer, decode_release
 from storage.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Follower:
         self._engine.scorer = OnnxScorer(bundle)
 
     def _catalog_now(self) -> str:
-        return self._engine.catalog.version.removeprefix("sha256:")
+        return self._engine.release.version.removeprefix("sha256:")
 
     def _take_catalog(self, sha256: str) -> None:
-        self._engine.catalog = decode_catalog(self._blobs.get(sha256))
+        self._engine.release = decode_release(self._blobs.get(sha256))

@@ -8,9 +8,9 @@ from typing import Literal
 import msgspec
 from ulid import ULID
 
-from decisioning.catalog import Catalog
+from decisioning.catalog import Release
 from decisioning.errors import NextmoveError, OutcomeConflict, RequestError, UnknownAction
-from decisioning.record import DecisionRecord, OutcomeRecord
+from decisioning.record import DecisionRecord, OutcomeRecord, Told, told
 from decisioning.request import DecisionRequest, OutcomeReport, sane
 from decisioning.reward import CLOCK_TOLERANCE
 from serving.ports import HotState, Ledger
@@ -39,7 +39,7 @@ class Outcomes:
         self._hot_state = hot_state
         self._ledger = ledger
 
-    async def record(self, reports: Sequence[OutcomeReport], catalog: Catalog, *, now: datetime) -> list[OutcomeResult]:
+    async def record(self, reports: Sequence[OutcomeReport], release: Release, *, now: datetime) -> list[OutcomeResult]:
         """Keep outcomes, durably, then let hot state know. Each report has its own result.
 
         Raises:
@@ -51,7 +51,7 @@ class Outcomes:
             found = await self._ledger.get(report.decision_id)
             decided = found[0] if found else None
             try:
-                kept.append((index, _outcome_of(report, decided, catalog, now=now), decided))
+                kept.append((index, _outcome_of(report, decided, release, now=now), decided))
             except RequestError as error:
                 results[index] = OutcomeResult("rejected", report.outcome_id, error)
         digests = [digest_of(reports[index]) for index, _, _ in kept]
@@ -68,7 +68,7 @@ class Outcomes:
                 results[index] = OutcomeResult("rejected", outcome.outcome_id, problem)
                 continue
             if decided is not None and status == "accepted":
-                await self._hot_state.apply(decided.customer_id, outcome, decided.channel)
+                await self._hot_state.apply(told_of(outcome, decided))
             elif decided is not None:
                 # The first attempt may have died between ledger and hot state.
                 await self.apply_kept(decided, outcome.outcome_id)
@@ -79,11 +79,22 @@ class Outcomes:
         """Let hot state know of outcomes in the ledger, of one id or all; again changes nothing."""
         for outcome in await self._ledger.outcomes_of(record.decision_id):
             if outcome_id is None or outcome.outcome_id == outcome_id:
-                await self._hot_state.apply(record.customer_id, outcome, record.channel)
+                await self._hot_state.apply(told_of(outcome, record))
+
+
+def told_of(outcome: OutcomeRecord, decided: DecisionRecord) -> Told:
+    """The outcome as hot state needs it."""
+    return told(
+        outcome,
+        subject=decided.subject,
+        channel=decided.channel,
+        decision_id=decided.decision_id,
+        slots=decided.slots,
+    )
 
 
 def _outcome_of(
-    report: OutcomeReport, decided: DecisionRecord | None, catalog: Catalog, *, now: datetime
+    report: OutcomeReport, decided: DecisionRecord | None, release: Release, *, now: datetime
 ) -> OutcomeRecord:
     """The report as the ledger keeps it.
 
@@ -101,7 +112,7 @@ def _outcome_of(
                 f" {', '.join(shown) or '(none)'}",
                 where="action_id",
             )
-    elif action_id is not None and action_id not in catalog.actions:
+    elif action_id is not None and not any(action_id in c.actions for c in release.markets.values()):
         raise UnknownAction(
             f"action_id is '{action_id}', which the catalogue does not have; GET /v1/catalog lists its actions",
             where="action_id",

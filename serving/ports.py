@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decisioning.bundle import Manifest
-from decisioning.profile import HotProfile, StoredFeatures
-from decisioning.record import DecisionRecord, OutcomeRecord
-from decisioning.reservation import AlreadyClaimed, ReservationRequest
-from decisioning.slots import FilledSlot
+from decisioning.content import Budget
+from decisioning.profile import HotProfile, StoredFeatures, Subject
+from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
+from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved
 
 
 class Features(Protocol):
@@ -25,24 +25,31 @@ class Features(Protocol):
         """Every feature that can be stored; a request may override each by its name."""
         ...
 
-    async def read(self, customer_id: str) -> StoredFeatures | None:
-        """The customer's features; None when the customer is not known."""
+    async def read(self, customer_id: str, *, account_id: str | None = None) -> StoredFeatures | None:
+        """The features of the customer and the account above; None when the customer is not known.
+
+        `account_id` is the caller's word on which account that is, and beats the stored one.
+        """
         ...
 
 
 class HotState(Protocol):
     """What is true of a customer at this instant."""
 
-    async def read(self, customer_id: str, *, now: datetime) -> HotProfile:
-        """Consents and contacts."""
+    async def read(self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = ()) -> HotProfile:
+        """All that is true of this customer; `budgets` are those of which it says what is left."""
         ...
 
-    async def reserve(self, request: ReservationRequest) -> tuple[FilledSlot, ...] | AlreadyClaimed:
-        """Claim the decision's id and fill its slots, atomically."""
+    async def reserve(self, request: ReservationRequest) -> Reserved | AlreadyClaimed:
+        """Claim the decision's id and fill its slots, atomically (`reservation.take`)."""
         ...
 
-    async def apply(self, customer_id: str, outcome: OutcomeRecord, channel: str) -> None:
-        """Let an outcome confirm or release a contact or withdraw consent; once per outcome id."""
+    async def apply(self, told: Told) -> None:
+        """Let an outcome change contacts, consent, purchases and events; again changes nothing."""
+        ...
+
+    async def pause(self, action: str, *, paused: bool) -> None:
+        """Stop an action (`id`, or `market/id`) from the next decision on, or let it go on."""
         ...
 
 
@@ -79,6 +86,10 @@ class Ledger(Protocol):
 
     async def outcomes_of(self, decision_id: str) -> list[OutcomeRecord]:
         """What is kept of a decision's outcomes, which may have come before it."""
+        ...
+
+    async def append_audit(self, entry: AuditRecord) -> None:
+        """Returns once the entry would survive a power cut."""
         ...
 
     async def get(self, decision_id: str) -> tuple[DecisionRecord, str] | None:

@@ -76,7 +76,7 @@ class Runtime:
             status="ready" if scorer else "not_ready",
             model=scorer.manifest.version if scorer else None,
             bundle_sha256=scorer.sha256 if scorer else None,
-            catalog_version=engine.catalog.version,
+            catalog_version=engine.release.version,
             problems=[] if scorer else ["no model is live; run: nextmove promote"],
             warnings=self._opened.follower.warnings(),
         )

@@ -5,18 +5,21 @@ from typing import Any
 
 import msgspec
 
-from decisioning.catalog import (
+from decisioning.catalog import Catalog, Release
+from decisioning.content import (
+    BLUEPRINT,
     NO_ACTION,
     Action,
-    Catalog,
     Channel,
     ContactPolicy,
     Content,
     Experiment,
+    Holdout,
     Placement,
     Treatment,
     Variant,
 )
+from decisioning.decision import Case, case_of
 from decisioning.exploration import SquareCB
 from decisioning.profile import Consent, Contact, HotProfile
 from decisioning.request import DecisionRequest
@@ -59,6 +62,8 @@ def content(*actions: Action, **overrides: Any) -> Content:
     defaults: dict[str, Any] = {
         "domain": "shop",
         "currency": "EUR",
+        "holdout": Holdout(share=0.0),
+        "continuity": timedelta(0),
         "groups": ("cards", "loans", "other"),
         "goals": ("sell",),
         "channels": (Channel("web"), Channel("email", requires_consent="marketing")),
@@ -70,6 +75,10 @@ def content(*actions: Action, **overrides: Any) -> Content:
 
 def catalog(*actions: Action, **overrides: Any) -> Catalog:
     return Catalog(content(*actions, **overrides), version="sha256:test")
+
+
+def release(*actions: Action, **overrides: Any) -> Release:
+    return Release({BLUEPRINT: content(*actions, **overrides)}, version="sha256:test")
 
 
 def weekly_cap(limit: int = 1, **overrides: Any) -> ContactPolicy:
@@ -87,6 +96,11 @@ def experiment(**overrides: Any) -> Experiment:
         "variants": (Variant("a", 1.0), Variant("b", 1.0, {"tone": "bold"})),
     }
     return Experiment(**(defaults | overrides))
+
+
+def case(shop: Catalog | None = None, *, decision_id: str = "d", now: datetime = NOW, **asked: Any) -> Case:
+    asking = asked.pop("asking", None) or request(**asked)
+    return case_of(shop or catalog(), asking, decision_id=decision_id, draw_id=decision_id, now=now)
 
 
 def request(**overrides: Any) -> DecisionRequest:

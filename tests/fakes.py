@@ -3,68 +3,90 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from decisioning.bundle import Manifest, ModelFeature
-from decisioning.catalog import NO_ACTION, Scalar
+from decisioning.content import NO_ACTION, Budget, Value
 from decisioning.errors import StoreError
-from decisioning.profile import Contact, HotProfile, StoredFeatures
-from decisioning.record import DecisionRecord, OutcomeRecord
-from decisioning.reservation import AlreadyClaimed, ReservationRequest, take
-from decisioning.slots import FilledSlot
+from decisioning.profile import Contact, HotProfile, StoredFeatures, Subject
+from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
+from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, new_contacts, take
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 class FakeFeatures:
-    def __init__(self, customers: dict[str, dict[str, Scalar]] | None = None) -> None:
+    def __init__(self, customers: dict[str, dict[str, Value]] | None = None) -> None:
         self.customers = customers if customers is not None else {"c-1": {"age": 41.0, "city": "ulm"}}
-        self.names = frozenset({"age", "city"})
+        self.accounts: dict[str, dict[str, Value]] = {}
+        self.names = frozenset({"age", "city", "account_id"})
         self.down = False
 
-    async def read(self, customer_id: str) -> StoredFeatures | None:
+    async def read(self, customer_id: str, *, account_id: str | None = None) -> StoredFeatures | None:
         if self.down:
             raise StoreError("features are down")
         values = self.customers.get(customer_id)
-        return StoredFeatures(values, AS_OF) if values is not None else None
+        if values is None:
+            return None
+        account_id = account_id or values.get("account_id")
+        return StoredFeatures(values, AS_OF, account_id, self.accounts.get(account_id, {}))
 
 
 class FakeHotState:
+    """One customer's profile for all, plus the contacts that each reserved."""
+
     def __init__(self, profile: HotProfile = HotProfile()) -> None:  # noqa: B008 (frozen)
         self.profile = profile
-        self.contacts: list[tuple[str, Contact]] = []
+        self.contacts: list[tuple[Subject, Contact]] = []
         self.claims: dict[str, AlreadyClaimed] = {}
-        self.applied: list[OutcomeRecord] = []
+        self.applied: list[Told] = []
         self.taken_by_others: tuple[Contact, ...] = ()
+        self.reads = 0
         self.down = False
 
-    async def read(self, customer_id: str, *, now: datetime) -> HotProfile:
+    async def read(self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = ()) -> HotProfile:
         if self.down:
             raise StoreError("hot state is down")
-        own = tuple(contact for owner, contact in self.contacts if owner == customer_id)
-        return HotProfile(self.profile.consents, self.profile.contacts + own, self.profile.suppressed)
+        self.reads += 1
+        return self._profile(subject)
 
-    async def reserve(self, request: ReservationRequest) -> tuple[FilledSlot, ...] | AlreadyClaimed:
+    async def reserve(self, request: ReservationRequest) -> Reserved | AlreadyClaimed:
         if request.decision_id in self.claims:
             return self.claims[request.decision_id]
         self.claims[request.decision_id] = AlreadyClaimed(request.digest, request.now)
-        own = [contact for owner, contact in self.contacts if owner == request.customer_id]
-        contacts = (*self.profile.contacts, *own, *self.taken_by_others)
-        filled = take(request, HotProfile(self.profile.consents, contacts, self.profile.suppressed))
-        for slot in filled:
-            if request.candidates[slot.chosen].action_id != NO_ACTION:
-                self.contacts.append((request.customer_id, request.candidates[slot.chosen]))
-        return filled
+        filled = take(request, self._profile(request.subject, self.taken_by_others))
+        self.contacts += [(request.subject, contact) for contact in new_contacts(request, filled)]
+        return Reserved(filled, self._profile(request.subject, self.taken_by_others))
 
-    async def apply(self, customer_id: str, outcome: OutcomeRecord, channel: str) -> None:
-        self.applied.append(outcome)
+    async def apply(self, told: Told) -> None:
+        self.applied.append(told)
+
+    async def pause(self, action: str, *, paused: bool) -> None:
+        rest = tuple(name for name in self.profile.paused if name != action)
+        self.profile = msgspec.structs.replace(self.profile, paused=(*rest, action) if paused else rest)
+
+    def _profile(self, subject: Subject, others: tuple[Contact, ...] = ()) -> HotProfile:
+        own = tuple(contact for owner, contact in self.contacts if owner.customer_id == subject.customer_id)
+        shared = tuple(
+            contact
+            for owner, contact in self.contacts
+            if owner.customer_id != subject.customer_id and owner.account_id == subject.account_id
+        )
+        return msgspec.structs.replace(
+            self.profile,
+            contacts=(*self.profile.contacts, *own, *others),
+            account_contacts=(*self.profile.account_contacts, *(shared if subject.account_id else ())),
+            version=self.profile.version + len(self.contacts) + len(others),
+        )
 
 
 class FakeLedger:
     def __init__(self) -> None:
         self.decisions: dict[str, tuple[DecisionRecord, str]] = {}
         self.outcomes: dict[str, tuple[OutcomeRecord, str]] = {}
+        self.audits: list[AuditRecord] = []
         self.down = False
 
     async def append_decision(self, record: DecisionRecord, *, digest: str) -> str:
@@ -84,6 +106,11 @@ class FakeLedger:
             known = self.outcomes.setdefault(outcome.outcome_id, (outcome, digest))
             statuses.append("accepted" if known[0] is outcome else "duplicate" if known[1] == digest else "conflict")
         return statuses
+
+    async def append_audit(self, entry: AuditRecord) -> None:
+        if self.down:
+            raise StoreError("the ledger is down")
+        self.audits.append(entry)
 
     async def get(self, decision_id: str) -> tuple[DecisionRecord, str] | None:
         if self.down:

@@ -1,0 +1,307 @@
+"""What is wrong with a catalogue's content: references, contradictions, names, approvals.
+
+Everything that a type cannot say. Rules are checked where they are compiled (`catalog`).
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any, get_args
+from zoneinfo import ZoneInfo
+
+from decisioning.content import (
+    BUCKETS,
+    CONTACT_MEMORY,
+    NO_ACTION,
+    Action,
+    Approver,
+    Content,
+    CountedPer,
+    variant_ends,
+)
+from decisioning.outcome_types import OUTCOME_TYPES
+
+_LISTS = (
+    "channels", "placements", "actions", "budgets", "contact_policies", "cool_downs", "quiet_hours", "journeys",
+    "audiences", "experiments",
+)  # fmt: skip
+
+
+class _Findings:
+    """Mistakes, collected."""
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        self.found: list[str] = []
+        self.ids: dict[str, tuple[str, ...]] = {
+            kind: tuple(item.id for item in getattr(content, kind)) for kind in _LISTS
+        }
+
+    def add(self, path: str, sentence: str) -> None:
+        self.found.append(f"{path}: {sentence}")
+
+    def refer(self, path: str, name: str, allowed: Iterable[str]) -> None:
+        allowed = sorted(allowed)
+        if name not in allowed:
+            self.add(path, f"'{name}' is not defined, must be one of {', '.join(allowed) or '(none)'}")
+
+    def unique(self, kind: str, ids: Iterable[str]) -> None:
+        ids = list(ids)
+        for repeated in sorted({i for i in ids if ids.count(i) > 1}):
+            self.add(f"{kind}[{repeated}]", "the id is used twice")
+
+    def longer_than_nothing(self, path: str, duration: timedelta, *, at_most: timedelta | None = None) -> None:
+        if duration <= timedelta(0) or (at_most is not None and duration > at_most):
+            limit = f" and at most {at_most}" if at_most else ""
+            self.add(path, f"is {duration}, must be longer than 0{limit}")
+
+    def zoned(self, path: str, at: datetime | None) -> None:
+        if at is not None and at.tzinfo is None:
+            self.add(path, "has no time zone, write it like 2026-11-21T18:00:00Z")
+
+
+def mistakes(content: Content) -> list[str]:
+    """Every mistake, each with its path, like `actions[gold_card].group: ...`."""
+    findings = _Findings(content)
+    for kind in _LISTS:
+        findings.unique(kind, findings.ids[kind])
+    checks: tuple[Callable[[_Findings], None], ...] = (
+        _market, _naming, _placements, _actions, _approvals, _budgets, _contact_policies, _cool_downs, _quiet_hours,
+        _journeys, _audiences, _experiments,
+    )  # fmt: skip
+    for check in checks:
+        check(findings)
+    return findings.found
+
+
+def _market(f: _Findings) -> None:
+    content = f.content
+    try:
+        ZoneInfo(content.time_zone)
+    except Exception:  # what it raises depends on how the name is wrong
+        f.add("time_zone", f"'{content.time_zone}' is not a time zone, write it like Europe/Berlin")
+    if content.market_currency not in (None, content.currency, *content.rates):
+        f.add("rates", f"lacks {content.market_currency}: what one unit of it is worth in {content.currency}")
+    if content.continuity < timedelta(0) or content.continuity > CONTACT_MEMORY:
+        f.add("continuity", f"is {content.continuity}, must be at least 0 and at most {CONTACT_MEMORY}")
+    for place, path in enumerate(content.locked):
+        if path.split(".")[0] not in Content.__struct_fields__:
+            f.add(f"locked[{place}]", f"'{path}' is no path of a catalogue; write it like actions.*.eligibility")
+
+
+def _naming(f: _Findings) -> None:
+    for kind in ("actions", "audiences", "budgets", "experiments"):
+        pattern = getattr(f.content.naming, kind)
+        try:
+            rule = re.compile(pattern)
+        except re.error as error:
+            f.add(f"naming.{kind}", f"'{pattern}' is not a regular expression: {error}")
+            continue
+        for name in f.ids[kind]:
+            if not rule.fullmatch(name):
+                f.add(f"{kind}[{name}].id", f"does not follow the naming rule {pattern}")
+
+
+def _placements(f: _Findings) -> None:
+    for placement in f.content.placements:
+        path = f"placements[{placement.id}]"
+        f.refer(f"{path}.channel", placement.channel, f.ids["channels"])
+        f.longer_than_nothing(f"{path}.time_out", placement.time_out, at_most=CONTACT_MEMORY)
+        f.longer_than_nothing(f"{path}.attribution_window", placement.attribution_window)
+
+
+def _actions(f: _Findings) -> None:
+    content = f.content
+    stages = [stage.id for journey in content.journeys for stage in journey.stages]
+    placement_channels = {placement.id: placement.channel for placement in content.placements}
+    for action in content.actions:
+        path = f"actions[{action.id}]"
+        f.refer(f"{path}.group", action.group, content.groups)
+        f.refer(f"{path}.goal", action.goal, content.goals)
+        f.unique(f"{path}.treatments", [treatment.id for treatment in action.treatments])
+        served: list[tuple[str, str]] = []
+        for treatment in action.treatments:
+            inner = f"{path}.treatments[{treatment.id}]"
+            f.refer(f"{inner}.channel", treatment.channel, f.ids["channels"])
+            for placement_id in treatment.placements:
+                f.refer(f"{inner}.placements", placement_id, f.ids["placements"])
+                if placement_channels.get(placement_id, treatment.channel) != treatment.channel:
+                    f.add(f"{inner}.placements", f"{placement_id} is not on channel {treatment.channel}")
+            served += [(treatment.channel, placement_id) for placement_id in treatment.placements or ("*",)]
+        for channel, placement_id in sorted({item for item in served if served.count(item) > 1}):
+            where = f"channel {channel}" if placement_id == "*" else f"placement {placement_id}"
+            f.add(f"{path}.treatments", f"two are for {where}; there must be one")
+        _validity(f, path, action)
+        if action.again_after is not None:
+            f.longer_than_nothing(f"{path}.again_after", action.again_after)
+            if not action.promotes:
+                f.add(f"{path}.again_after", "says when a product may be offered again, but `promotes` names none")
+        for name in sorted(set(action.attributes) & {"action_id", "group", "goal", "value"}):
+            f.add(f"{path}.attributes.{name}", "the name is taken, choose another")
+        if action.is_no_action and action.treatments:
+            f.add(f"{path}.treatments", f"{NO_ACTION} shows nothing, so it has no treatments")
+        for stage in action.stages:
+            f.refer(f"{path}.stages", stage, stages)
+        if action.budget is not None:
+            f.refer(f"{path}.budget", action.budget, f.ids["budgets"])
+        if action.follow_up is not None:
+            f.refer(f"{path}.follow_up", action.follow_up, f.ids["actions"])
+            if action.follow_up == action.id:
+                f.add(f"{path}.follow_up", "is the action itself")
+        if action.rank_by == "uplift" and NO_ACTION not in f.ids["actions"]:
+            f.add(f"{path}.rank_by", f"uplift is over showing nothing: the catalogue needs an action {NO_ACTION}")
+        if action.currency not in (None, content.currency, *content.rates):
+            f.add(f"{path}.currency", f"rates lacks {action.currency}: what one unit is worth in {content.currency}")
+
+
+def _validity(f: _Findings, path: str, action: Action) -> None:
+    f.zoned(f"{path}.valid_from", action.valid_from)
+    f.zoned(f"{path}.valid_until", action.valid_until)
+    both = action.valid_from, action.valid_until
+    if all(at is not None and at.tzinfo is not None for at in both) and both[0] >= both[1]:  # type: ignore[operator]
+        f.add(f"{path}.valid_until", "is not after valid_from")
+
+
+def _approvals(f: _Findings) -> None:
+    content = f.content
+    if not content.approvers:
+        return  # whoever may change the files may also approve
+    for place, approver in enumerate(content.approvers):
+        path = f"approvers[{place}]"
+        for group in approver.groups:
+            f.refer(f"{path}.groups", group, content.groups)
+        for channel in approver.channels:
+            f.refer(f"{path}.channels", channel, f.ids["channels"])
+        for budget in approver.budgets:
+            f.refer(f"{path}.budgets", budget, f.ids["budgets"])
+    for action in content.actions:
+        if action.status not in ("approved", "live"):
+            continue
+        path = f"actions[{action.id}].approved_by"
+        entitled = sorted({a.person for a in content.approvers if may_approve(a, action, market=content.market)})
+        who = ", ".join(person for person in entitled if person != action.owner) or "(nobody: see approvers)"
+        if action.approved_by is None:
+            f.add(path, f"is missing, and status is {action.status}; must be one of {who}")
+        elif action.approved_by == action.owner:
+            f.add(path, f"is {action.owner}, who owns it; nobody approves what is their own; must be one of {who}")
+        elif action.approved_by not in entitled:
+            f.add(path, f"is {action.approved_by}, who may not approve this; must be one of {who}")
+
+
+def may_approve(approver: Approver, action: Action, *, market: str) -> bool:
+    """Whether this person may approve this action here: its market, group, every channel, and budget.
+
+    >>> may_approve(Approver(person="p", groups=("g",)), Action(id="a", name="A", group="g", goal="o"), market="de")
+    True
+    """
+
+    def covers(allowed: tuple[str, ...], asked: Iterable[str]) -> bool:
+        return not allowed or set(asked) <= set(allowed)
+
+    return (
+        covers(approver.markets, [market])
+        and covers(approver.groups, [action.group])
+        and covers(approver.channels, [treatment.channel for treatment in action.treatments])
+        and covers(approver.budgets, [action.budget] if action.budget else [])
+    )
+
+
+def _budgets(f: _Findings) -> None:
+    for budget in f.content.budgets:
+        path = f"budgets[{budget.id}]"
+        limit = CONTACT_MEMORY if budget.of != "everyone" else None
+        f.longer_than_nothing(f"{path}.period", budget.period, at_most=limit)
+        f.zoned(f"{path}.starts", budget.starts)
+
+
+def _counted(f: _Findings, path: str, per: CountedPer, only: str | None) -> None:
+    if only is not None:
+        allowed: dict[str, Any] = {
+            "any": (),
+            "channel": f.ids["channels"],
+            "group": f.content.groups,
+            "goal": f.content.goals,
+            "action": f.ids["actions"],
+        }
+        assert set(allowed) == set(get_args(CountedPer))
+        f.refer(f"{path}.only", only, allowed[per])
+
+
+def _contact_policies(f: _Findings) -> None:
+    for policy in f.content.contact_policies:
+        path = f"contact_policies[{policy.id}]"
+        f.longer_than_nothing(f"{path}.within", policy.within, at_most=CONTACT_MEMORY)
+        _counted(f, path, policy.per, policy.only)
+
+
+def _cool_downs(f: _Findings) -> None:
+    for cool_down in f.content.cool_downs:
+        path = f"cool_downs[{cool_down.id}]"
+        f.longer_than_nothing(f"{path}.lasting", cool_down.lasting, at_most=CONTACT_MEMORY)
+        _counted(f, path, cool_down.per, cool_down.only)
+
+
+def _quiet_hours(f: _Findings) -> None:
+    for quiet in f.content.quiet_hours:
+        path = f"quiet_hours[{quiet.id}]"
+        if quiet.begin == quiet.end:
+            f.add(f"{path}.end", f"is {quiet.end}, as begin; a whole day is 00:00 to 23:59")
+        for channel in quiet.channels:
+            f.refer(f"{path}.channels", channel, f.ids["channels"])
+
+
+def _journeys(f: _Findings) -> None:
+    all_stages = [stage.id for journey in f.content.journeys for stage in journey.stages]
+    f.unique("journeys.stages", all_stages)
+    for journey in f.content.journeys:
+        path = f"journeys[{journey.id}]"
+        stages = [stage.id for stage in journey.stages]
+        for stage in journey.stages:
+            for name in stage.weights:
+                f.refer(f"{path}.stages[{stage.id}].weights", name, (*f.ids["actions"], *f.content.groups))
+        for place, transition in enumerate(journey.transitions):
+            inner = f"{path}.transitions[{place}]"
+            f.refer(f"{inner}.source", transition.source, stages)
+            f.refer(f"{inner}.target", transition.target, stages)
+            kind, colon, action = transition.on.partition(":")
+            f.refer(f"{inner}.on", kind, OUTCOME_TYPES)
+            if colon:
+                f.refer(f"{inner}.on", action, f.ids["actions"])
+
+
+def _audiences(f: _Findings) -> None:
+    excluded = {audience.id: audience.exclusions for audience in f.content.audiences}
+    for audience in f.content.audiences:
+        path = f"audiences[{audience.id}]"
+        for name in audience.exclusions:
+            f.refer(f"{path}.exclusions", name, f.ids["audiences"])
+        for channel in audience.minimum_size:
+            f.refer(f"{path}.minimum_size", channel, f.ids["channels"])
+        if audience.id in _reachable(excluded, audience.id):
+            f.add(f"{path}.exclusions", "leads back to the audience itself")
+
+
+def _reachable(edges: dict[str, tuple[str, ...]], start: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = list(edges.get(start, ()))
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += edges.get(name, ())
+    return seen
+
+
+def _experiments(f: _Findings) -> None:
+    f.unique("experiments.salt", [experiment.salt or experiment.id for experiment in f.content.experiments])
+    for experiment in f.content.experiments:
+        path = f"experiments[{experiment.id}]"
+        f.unique(f"{path}.variants", [variant.id for variant in experiment.variants])
+        ends = (0, *variant_ends(experiment))
+        for variant, begin, end in zip(experiment.variants, ends[:-1], ends[1:], strict=True):
+            if begin == end:
+                f.add(f"{path}.variants[{variant.id}].weight", f"is less than 1 in {BUCKETS:,} of all")
+        for placement_id in experiment.placements:
+            f.refer(f"{path}.placements", placement_id, f.ids["placements"])
+        if (experiment.salt or experiment.id) == f.content.holdout.salt:
+            f.add(f"{path}.salt", "is the holdout's too: who is held out would then hang on the variant")

@@ -1,0 +1,385 @@
+"""What marketers write: the YAML's schema, so an editor, the loader and the code agree by construction.
+
+Durations are ISO 8601 (`P7D`, `PT30M`), times of day are `HH:MM`, rules are CEL (`decisioning.rules`).
+One `Content` is one market's whole catalogue; `decisioning.catalog` holds its checked, compiled form.
+"""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from decisioning.exploration import EpsilonGreedy, ExplorationPolicy
+
+CONTACT_MEMORY = timedelta(days=30)  # hot state forgets older contacts
+BUCKETS = 10_000  # into which experiments and the holdout divide their units
+NO_ACTION = "no_action"  # reserved id: the choice to show nothing, a candidate like any other
+BLUEPRINT = "global"  # the market that every other market starts from
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Person = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Cel = Annotated[str, msgspec.Meta(min_length=1)]
+Currency = Annotated[str, msgspec.Meta(pattern="^[A-Z]{3}$")]
+Locale = Annotated[str, msgspec.Meta(pattern="^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+Scalar = bool | int | float | str | None
+Value = Scalar | tuple[str, ...]  # of a feature: responsibilities, sites and the like are lists
+PositiveNumber = Annotated[float, msgspec.Meta(gt=0)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Purpose = Literal["personalisation", "marketing"]
+ShownBy = Literal["impression", "sent", "decision"]
+Status = Literal["draft", "approved", "live", "retired"]
+CountedPer = Literal["any", "channel", "group", "goal", "action"]
+FeatureKind = Literal["number", "text", "truth", "texts"]
+TimeOfDay = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A way to reach the customer; `requires_consent` names the purpose that must be consented."""
+
+    id: Id
+    requires_consent: Purpose | None = None
+
+
+class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where an answer appears.
+
+    Attributes:
+        slots: How many actions fit.
+        shown_by: What proves that the customer saw it; only then is it a contact for good and a
+            row to learn from. Until then a contact is reserved, for `time_out` at most. `sent`
+            makes it a push placement: what it gets is sent, now or at a planned time.
+        time_out: How long an answer may be shown; asked again within it, it is the same answer.
+        attribution_window: How long after the decision an outcome still counts for it.
+        reward: What each outcome type is worth; `value` takes the outcome's own amount. A decision
+            that earned more than 0 is a success: the propensity model's label.
+        exploration: The exploration policy.
+        priority_scale: The priority that counts as 1 for the exploration policy: about the
+            highest that is seen; higher ones count as 1 too.
+    """
+
+    id: Id
+    channel: Id
+    slots: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    shown_by: ShownBy = "impression"
+    time_out: timedelta = timedelta(minutes=30)
+    attribution_window: timedelta = timedelta(days=7)
+    reward: Annotated[dict[str, float | Literal["value"]], msgspec.Meta(min_length=1)]
+    exploration: ExplorationPolicy = EpsilonGreedy(epsilon=0.1)
+    priority_scale: PositiveNumber
+
+    @property
+    def is_push(self) -> bool:
+        """Whether we go to the customer here, rather than the customer to us."""
+        return self.shown_by == "sent"
+
+
+class Treatment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An action's rendering for a channel, or for some `placements` of it only.
+
+    `content` is what is shown; `locales` replaces single keys of it by language (`de`, `de-AT`).
+    `content_ref` names the content in a CMS, for the caller to fetch.
+    """
+
+    id: Id
+    channel: Id
+    content: dict[str, Any] = {}
+    placements: tuple[Id, ...] = ()
+    locales: dict[Locale, dict[str, Any]] = {}
+    content_ref: str | None = None
+
+
+class ContextWeight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Multiplies the priority by `weight` while `when` (CEL) holds."""
+
+    when: Cel
+    weight: NonNegative
+
+
+class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Something we may propose.
+
+    Attributes:
+        owner: Who wrote it and answers for it. `approved_by`: another person, see `Approver`.
+        status: `live` actions are shown to customers; `approved` ones in previews only.
+        rank_by: `response` ranks by how likely a success is, `uplift` by how much likelier than
+            without it (against `no_action`, which the catalogue must then have).
+        value: What a success is worth: a number, or CEL that gives one.
+        currency: Of `value`; the market's when absent. Converted before arbitration.
+        lever: The business's own multiplier; 1 changes nothing.
+        eligibility: Qualifies for it (CEL). Applicability: relevant now. Suitability: in the
+            customer's interest. All three must hold.
+        promotes: Products. Who bought one is not offered it again, or not before `again_after`.
+        stages: Only for customers in one of these journey stages; empty: in any.
+        buying_roles: Only for contacts with one of these roles in their account's buying group.
+        budget: What a contact with it is charged to; `cost` is how much, in the catalogue's
+            currency (a budget that counts contacts counts each as 1).
+        follow_up: The action that takes its place, on every channel, once it is accepted.
+        fallback: May be shown when a store or the model fails, and to the holdout; needs no scores.
+        attributes: Facts for rules (`action.margin`) and for the model.
+    """
+
+    id: Id
+    name: Name
+    group: Id
+    goal: Id
+    owner: Person = "unknown"
+    approved_by: Person | None = None
+    status: Status = "draft"
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+    rank_by: Literal["response", "uplift"] = "response"
+    value: NonNegative | Cel = 0.0
+    currency: Currency | None = None
+    lever: NonNegative = 1.0
+    context_weights: tuple[ContextWeight, ...] = ()
+    eligibility: Cel = "true"
+    applicability: Cel = "true"
+    suitability: Cel = "true"
+    promotes: tuple[Id, ...] = ()
+    again_after: timedelta | None = None
+    stages: tuple[Id, ...] = ()
+    buying_roles: tuple[Id, ...] = ()
+    budget: Id | None = None
+    cost: NonNegative = 0.0
+    follow_up: Id | None = None
+    fallback: bool = False
+    attributes: dict[str, float | str] = {}
+    treatments: tuple[Treatment, ...] = ()
+
+    @property
+    def is_no_action(self) -> bool:
+        """Whether this is the choice to show nothing."""
+        return self.id == NO_ACTION
+
+    def scope(self) -> dict[str, Scalar]:
+        """What rules see as `action`, and where the model's action features come from.
+
+        A `value` that is a rule is not a fact of the action and is left out.
+
+        >>> Action(id="a", name="A", group="g", goal="o", attributes={"margin": 2.0}).scope()
+        {'margin': 2.0, 'action_id': 'a', 'group': 'g', 'goal': 'o', 'value': 0.0}
+        """
+        known: dict[str, Scalar] = {**self.attributes, "action_id": self.id, "group": self.group, "goal": self.goal}
+        return known if isinstance(self.value, str) else {**known, "value": self.value}
+
+
+class ContactPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """At most `limit` contacts within a rolling window, of 30 days at most.
+
+    `per` says what is counted together: every contact (`any`), or those of the same channel,
+    group, goal or action. `only` narrows it to one of these by id. `of` says whose contacts: the
+    customer's, or those of everyone in the customer's account. A minimum distance between two
+    contacts is a limit of 1 within that time.
+    """
+
+    id: Id
+    limit: Annotated[int, msgspec.Meta(ge=0)]
+    within: timedelta
+    per: CountedPer = "any"
+    only: Id | None = None
+    of: Literal["customer", "account"] = "customer"
+
+
+class CoolDown(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Silence of `lasting` (30 days at most) after the customer said no.
+
+    `after: reject` starts with a rejection; `after: ignore` when the last `times` contacts that are
+    counted together had no click, acceptance or purchase. `per` and `only` as in `ContactPolicy`.
+    """
+
+    id: Id
+    after: Literal["reject", "ignore"]
+    lasting: timedelta
+    times: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    per: CountedPer = "action"
+    only: Id | None = None
+
+
+class QuietHours(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Nothing goes out from `begin` to `end` (may pass midnight), on the customer's own clock.
+
+    `days` are those on which a quiet period begins, 1 = Monday to 7 = Sunday; empty: every day.
+    `channels` empty: every push placement. The customer's time zone is the feature `time_zone`,
+    the market's where it is missing or unknown. A push placement is judged at the planned time.
+    """
+
+    id: Id
+    begin: TimeOfDay
+    end: TimeOfDay
+    days: tuple[Annotated[int, msgspec.Meta(ge=1, le=7)], ...] = ()
+    channels: tuple[Id, ...] = ()
+
+
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What may be spent in a period: money in the catalogue's currency, or a number of contacts.
+
+    Attributes:
+        counts: `money` charges each contact the action's `cost`, `contacts` charges 1.
+        period: Length of a period; periods follow each other from `starts` on.
+        pacing: `even` releases the amount in proportion to the time that has passed.
+        of: Whose: everyone's together, or each account's or customer's own (then a period has 30
+            days at most).
+    """
+
+    id: Id
+    owner: Person = "unknown"
+    amount: NonNegative
+    counts: Literal["money", "contacts"] = "money"
+    period: timedelta
+    starts: datetime
+    pacing: Literal["none", "even"] = "none"
+    of: Literal["everyone", "account", "customer"] = "everyone"
+
+
+class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A stage of a journey.
+
+    Attributes:
+        entry: Who is not in a later stage by an event belongs here when this holds (CEL).
+        exit: Who is here does not stay when this holds.
+        weights: Multiplies the priority of actions (by id) or of groups (by id) for who is here.
+    """
+
+    id: Id
+    name: Name
+    entry: Cel = "false"
+    exit: Cel = "false"
+    weights: dict[Id, NonNegative] = {}
+
+
+class Transition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An event that takes a customer from one stage to another.
+
+    `on` is an outcome type (`purchase`), or one of one action (`accept:welcome_call`).
+    """
+
+    source: Id
+    target: Id
+    on: Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+
+
+class Journey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Stages that a customer goes through; a customer is in one of them, or in none."""
+
+    id: Id
+    owner: Person = "unknown"
+    stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1)]
+    transitions: tuple[Transition, ...] = ()
+
+
+class Audience(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Customers for whom `rule` holds and who are in none of the `exclusions` (other audiences).
+
+    Rules ask `in_audience('id')`. `minimum_size` by channel is what `nextmove audience` checks.
+    """
+
+    id: Id
+    owner: Person = "unknown"
+    rule: Cel
+    exclusions: tuple[Id, ...] = ()
+    minimum_size: dict[Id, Annotated[int, msgspec.Meta(ge=0)]] = {}
+
+
+class Holdout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The universal control: this share of all units gets fallback actions alone, always the same units."""
+
+    share: Share = 0.05
+    salt: str = "holdout"
+
+
+class Approver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may approve actions; an empty list means: any. Nobody approves what is their own."""
+
+    person: Person
+    markets: tuple[Id, ...] = ()
+    groups: tuple[Id, ...] = ()
+    channels: tuple[Id, ...] = ()
+    budgets: tuple[Id, ...] = ()
+
+
+class Naming(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ids must look like: regular expressions over the whole id."""
+
+    actions: str = "[a-z][a-z0-9_]*"
+    audiences: str = "[a-z][a-z0-9_]*"
+    budgets: str = "[a-z][a-z0-9_]*"
+    experiments: str = "[a-z][a-z0-9_]*"
+
+
+class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An experiment's arm: its share of the units, and a payload for the caller."""
+
+    id: Id
+    weight: PositiveNumber
+    payload: dict[str, Any] = {}
+
+
+class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A randomised comparison; `salt` (the id by default) keeps experiments independent."""
+
+    id: Id
+    status: Literal["draft", "running", "stopped"] = "draft"
+    salt: str = ""
+    placements: tuple[Id, ...] = ()
+    variants: Annotated[tuple[Variant, ...], msgspec.Meta(min_length=1)]
+
+
+class FeatureTypes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The features that rules may name, with their kinds; the loader fills it in from Feast."""
+
+    customer: dict[str, FeatureKind] = {}
+    account: dict[str, FeatureKind] = {}
+
+
+class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One market's catalogue, as its files say it, merged.
+
+    Attributes:
+        market: `global` for the blueprint.
+        currency: The blueprint's: of priorities, budgets, costs and answers' values, in every market.
+        market_currency: What values are in that say nothing else.
+        rates: What one unit of another currency is worth in `currency`.
+        language: Of content whose request says nothing else.
+        continuity: How long a shown action stays the choice.
+        locked: Paths that markets must not override: `actions.*.eligibility`, `contact_policies`.
+        features: None where they are not known; names in rules are then not checked.
+    """
+
+    domain: Id
+    market: Id = BLUEPRINT
+    currency: Currency
+    market_currency: Currency | None = None
+    rates: dict[Currency, PositiveNumber] = {}
+    language: Locale = "en"
+    time_zone: str = "UTC"
+    continuity: timedelta = timedelta(days=3)
+    holdout: Holdout = Holdout()
+    naming: Naming = Naming()
+    locked: tuple[str, ...] = ()
+    groups: tuple[Id, ...]
+    goals: tuple[Id, ...]
+    channels: tuple[Channel, ...]
+    placements: tuple[Placement, ...]
+    actions: tuple[Action, ...]
+    budgets: tuple[Budget, ...] = ()
+    contact_policies: tuple[ContactPolicy, ...] = ()
+    cool_downs: tuple[CoolDown, ...] = ()
+    quiet_hours: tuple[QuietHours, ...] = ()
+    journeys: tuple[Journey, ...] = ()
+    audiences: tuple[Audience, ...] = ()
+    experiments: tuple[Experiment, ...] = ()
+    approvers: tuple[Approver, ...] = ()
+    features: FeatureTypes | None = None
+
+
+def variant_ends(experiment: Experiment) -> tuple[int, ...]:
+    """The bucket at which each variant ends, exclusive, in proportion to the weights; the last is 10,000.
+
+    >>> variant_ends(Experiment(id="e", variants=(Variant("a", 1.0), Variant("b", 3.0))))
+    (2500, 10000)
+    """
+    weights = [variant.weight for variant in experiment.variants]
+    reached = [sum(weights[: number + 1]) / sum(weights) for number in range(len(weights))]
+    return tuple(round(share * BUCKETS) for share in reached)

@@ -1,0 +1,27 @@
+"""Why an action is not shown: every step of the funnel says so in these words, and no other.
+
+| step | reasons |
+|---|---|
+| `candidates` | `NOT_LIVE`, `PAUSED`, `NOT_YET_VALID`, `NO_LONGER_VALID`, `NO_TREATMENT`, `NOT_ASKED_FOR`, `EXCLUDED`, `SHOWN_ELSEWHERE` |
+| `consent` | `NO_CONSENT`, `SUPPRESSED`, `CONSENT_UNKNOWN` |
+| `engagement_policy` | `ALREADY_BOUGHT`, `FOLLOWED_UP`, `STAGE`, `BUYING_ROLE`, `ELIGIBILITY`, `APPLICABILITY`, `SUITABILITY`, `RULE_ERROR` |
+| `contact_policy` | `CAP_REACHED`, `COOL_DOWN`, `QUIET_HOURS`, `CONTACTS_UNKNOWN` |
+| `budget` | `BUDGET_SPENT`, `BUDGET_UNKNOWN` |
+| `reservation` | `TAKEN_MEANWHILE` |
+"""  # noqa: E501
+
+from typing import Literal
+
+import msgspec
+
+Step = Literal["candidates", "consent", "engagement_policy", "contact_policy", "budget", "reservation"]
+STEPS: tuple[Step, ...] = ("candidates", "consent", "engagement_policy", "contact_policy", "budget", "reservation")
+
+
+class Drop(msgspec.Struct, frozen=True, array_like=True):
+    """An action that a step took out, and why."""
+
+    action_id: str
+    step: Step
+    reason: str
+    detail: str = ""
