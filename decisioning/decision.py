@@ -48,6 +48,10 @@ REASON_DETAILS = {
 }
 
 
+# For these nothing is scored.
+UNSCORED = frozenset({HOT_STATE_UNAVAILABLE, HOLDOUT, MODEL_UNAVAILABLE})
+
+
 class Case(NamedTuple):
     """One request for one placement, and what it is decided with.
 
@@ -88,7 +92,7 @@ class Plan(NamedTuple):
     """Ranked candidates, the policy's distribution over them, and the full order.
 
     `drawn` is whether the policy drew the order; else it is the catalogue's, and nothing has a
-    probability.
+    probability. `baseline` is the propensity of showing nothing, where that was asked for.
     """
 
     candidates: tuple[Candidate, ...]
@@ -96,6 +100,7 @@ class Plan(NamedTuple):
     spread: Distribution
     order: tuple[int, ...]
     drawn: bool
+    baseline: float | None = None
 
 
 NOTHING = Plan((), (), Distribution(np.empty(0), np.empty(0, dtype=np.int64)), (), drawn=False)
@@ -171,6 +176,19 @@ def is_control(case: Case) -> bool:
     return is_held_out(case.catalog.content.holdout, case.unit)
 
 
+def reason_of(case: Case, facts: Facts, *, has_model: bool) -> str:
+    """Why the decision is made as it is, as far as is known before anything is narrowed."""
+    if facts.hot is None:
+        return HOT_STATE_UNAVAILABLE
+    if is_control(case):
+        return HOLDOUT
+    if not has_model:
+        return MODEL_UNAVAILABLE
+    if facts.known:
+        return RANKED
+    return UNKNOWN_CUSTOMER if facts.readable else FEATURES_UNAVAILABLE
+
+
 def narrow(case: Case, facts: Facts) -> Narrowed:
     """Phase 1: experiments, candidates, consent, engagement policy, contact policy, budget.
 
@@ -181,10 +199,11 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
     catalog, placement, request, now = case.catalog, case.placement, case.request, case.now
     content, hot = catalog.content, facts.hot
     assigned = assignments(content.experiments, case.unit, placement.id)
-    paused = hot.paused if hot else ()
-    offered = eligibility.candidates(catalog, placement, request, paused=paused, elsewhere=case.elsewhere, now=now)
+    offered = eligibility.candidates(
+        catalog, placement, request, paused=facts.paused, elsewhere=case.elsewhere, now=now
+    )
     allowed = eligibility.consented(offered.proposals, catalog, placement, hot)
-    scope = _scope(case, facts)
+    scope = rule_scope(case, facts)
     stages = stages_of(catalog, hot.events if hot else (), scope) if content.journeys else ()
     continuity = going_on(
         facts.contacts, catalog.actions, placement.id, now=case.contact_at, lasting=content.continuity
@@ -195,7 +214,8 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
     return Narrowed(assigned, tuple(kept), tuple(dropped), stages, continuity)
 
 
-def _scope(case: Case, facts: Facts) -> RuleScope:
+def rule_scope(case: Case, facts: Facts) -> RuleScope:
+    """What rules see in this decision."""
     named = case.catalog.named_features
     return RuleScope(
         customer={name: facts.features.get(name) for root, name in named if root == "customer"},
@@ -236,10 +256,12 @@ def _in_time_and_budget(case: Case, facts: Facts, engaged: Sequence[Eligible], d
             refusal = "COOL_DOWN", f"{suppression.cool_down.id}: after {suppression.cool_down.after}, until {until}"
         if refusal is not None:
             dropped.append(Drop(action.id, "contact_policy", *refusal))
-        elif action.budget is None or room.fits(action.budget, charge_of(action, case.catalog.budgets)):
+        elif action.budget is None:
             kept.append(candidate)
         elif hot is None:
             dropped.append(Drop(action.id, "budget", "BUDGET_UNKNOWN", "hot state cannot be read"))
+        elif room.fits(action.budget, charge_of(action, case.catalog.budgets)):
+            kept.append(candidate)
         else:
             detail = f"{action.budget}: {room.left(action.budget):g} left of what is released by now"
             dropped.append(Drop(action.id, "budget", "BUDGET_SPENT", detail))
@@ -281,7 +303,7 @@ def plan(
     spread = _continued(distribution(case.placement.exploration, values), narrowed)
     order = draw_order(spread, uniforms(key, case.draw_id, len(values)))
     candidates = _candidates(narrowed.eligible, chances, uplifts, priorities, spread)
-    return Plan(candidates, narrowed.eligible, spread, tuple(order.tolist()), drawn=True)
+    return Plan(candidates, narrowed.eligible, spread, tuple(order.tolist()), drawn=True, baseline=baseline)
 
 
 def _continued(spread: Distribution, narrowed: Narrowed) -> Distribution:
@@ -469,12 +491,15 @@ def record_of(
         purchases=hot.purchases,
         events=hot.events,
         budgets=hot.budgets,
-        paused=hot.paused,
+        paused=facts.paused,
         hot_known=facts.hot is not None,
         contact_at=case.contact_at,
         elsewhere=case.elsewhere,
         stages=choice.narrowed.stages,
         draw_id=case.draw_id,
+        known=facts.known,
+        readable=facts.readable,
+        baseline=choice.planned.baseline,
     )
 
 

@@ -105,6 +105,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
         candidates: In the order in which noise was drawn for them.
         key_id: Which server secret drew.
         reason: `RANKED`, `HOLDOUT`, `NO_ELIGIBLE_ACTION` or `FALLBACK_...`.
+        known: Whether the feature store knew the customer; `readable`: whether it could be asked.
+        baseline: The propensity of showing nothing, where a candidate could rank by uplift over it.
     """
 
     decision_id: str
@@ -144,6 +146,9 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()
     draw_id: str = ""
+    known: bool = True
+    readable: bool = True
+    baseline: float | None = None
 
     @property
     def drawn(self) -> bool:

@@ -69,6 +69,15 @@ def uniforms(key: bytes, decision_id: str, count: int) -> NDArray[np.float64]:
     return (np.right_shift(integers, 11).astype(np.float64) + 0.5) * 2.0**-53
 
 
+def key_id(key: bytes) -> str:
+    """A secret's public name: the first characters of its hash.
+
+    >>> key_id(b"secret")
+    '2bb80d537b1d'
+    """
+    return hashlib.sha256(key).hexdigest()[:12]
+
+
 def draw_order(spread: Distribution, noise: NDArray[np.float64]) -> NDArray[np.int64]:
     """A full order of the candidates, drawn without replacement; `noise` is `(n_candidates,)`.
 
