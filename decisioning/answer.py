@@ -81,6 +81,12 @@ class DecisionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     dropped: list[DroppedAction] | msgspec.UnsetType = msgspec.UNSET
 
 
+class DecisionAnswers(msgspec.Struct, frozen=True):
+    """The answer to a request with `placements`: one a placement, in their order."""
+
+    decisions: list[DecisionAnswer]
+
+
 def answer(record: DecisionRecord) -> DecisionAnswer:
     """What the caller of this decision gets, now and whenever the same id is sent again."""
     scored = {candidate.action_id: candidate for candidate in record.candidates}

@@ -58,7 +58,7 @@ def candidates(
     wanted = None if request.actions is None else frozenset(request.actions)
     for proposal in offered.live:
         action = proposal.action
-        if action.id in paused:
+        if paused and (action.id in paused or f"{catalog.content.market}/{action.id}" in paused):
             dropped.append(Drop(action.id, "candidates", "PAUSED", "stopped by somebody until it is resumed"))
         elif action.valid_from is not None and now < action.valid_from:
             detail = f"valid from {action.valid_from.isoformat()}"
@@ -127,7 +127,8 @@ def engaged(
     dropped: list[Drop] = []
     for proposal in proposals:
         try:
-            refusal = _refusal(proposal, scope, continuity, stages, role, bought, now)
+            refusal = _unknown(proposal) if facts.hot is None else None
+            refusal = refusal or _refusal(proposal, scope, continuity, stages, role, bought, now)
             if refusal is None:
                 weight = stage_weight(catalog, stages, proposal.action) if stages else 1.0
                 for rule, factor in proposal.weights:
@@ -141,6 +142,14 @@ def engaged(
             refusal = "RULE_ERROR", str(failure)
         dropped.append(Drop(proposal.action.id, "engagement_policy", *refusal))
     return kept, dropped
+
+
+def _unknown(proposal: Proposal) -> tuple[str, str] | None:
+    """Why an action must wait for hot state: a bought product is not offered only because nobody can say so."""
+    action = proposal.action
+    if action.promotes:
+        return "PURCHASES_UNKNOWN", "hot state cannot be read"
+    return ("STAGE", f"for {', '.join(action.stages)}; hot state cannot be read") if action.stages else None
 
 
 def _refusal(

@@ -132,6 +132,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         features: The customer's: stored ones, overridden by the request's.
         account: The account's features. `account_id` is None without one.
         hot: None when hot state cannot be read.
+        paused: Actions that somebody has stopped; what was last known of it, when `hot` is None.
         overridden: Names of the features that the request supplied.
         as_of: Age of the oldest stored value; None for a customer that is not known.
         known: Whether the feature store knows the customer; `readable`: whether it could be asked.
@@ -141,6 +142,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     account_id: str | None = None
     account: Mapping[str, Value] = {}
     hot: HotProfile | None = HotProfile()
+    paused: tuple[str, ...] = ()
     overridden: tuple[str, ...] = ()
     as_of: datetime | None = None
     known: bool = True

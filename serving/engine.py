@@ -7,7 +7,6 @@ answer leaves only after its record is durable.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +27,9 @@ from decisioning.profile import ContactHistory, Facts, Subject
 from decisioning.record import DecisionRecord, ModelVersion
 from decisioning.request import DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, new_contacts, take
+from decisioning.slots import key_id
 from serving.outcomes import OutcomeResult, Outcomes, digest_of
+from serving.pauses import PauseAnswer, PauseRequest, Pauses
 from serving.ports import Features, HotState, Ledger, Scorer
 from serving.timers import Laps, StageTimers
 
@@ -50,7 +51,7 @@ class DrawKey:
     @property
     def key_id(self) -> str:
         """The first characters of the secret's hash."""
-        return hashlib.sha256(self.secret).hexdigest()[:12]
+        return key_id(self.secret)
 
 
 class _Versions(NamedTuple):
@@ -95,7 +96,9 @@ class Engine:
         self._hot_state = hot_state
         self._ledger = ledger
         self._outcomes = Outcomes(hot_state, ledger)
+        self._pauses = Pauses(hot_state, ledger)
         self._key = draw_key
+        self._paused: tuple[str, ...] = ()  # as last read: a stop holds while hot state is away
 
     @property
     def scorer(self) -> Scorer | None:
@@ -178,11 +181,11 @@ class Engine:
 
     async def decide_many(
         self, requests: Sequence[DecisionRequest], *, now: datetime
-    ) -> list[DecisionRecord | Exception]:
-        """Several decisions in order, each with its own record or error; one commit serves many."""
-        results: list[DecisionRecord | Exception] = []
+    ) -> list[tuple[DecisionRecord, ...] | Exception]:
+        """Several requests in order, each with its own records or error; one commit serves many."""
+        results: list[tuple[DecisionRecord, ...] | Exception] = []
         for begin in range(0, len(requests), TOGETHER):
-            chunk = (self.decide(request, now=now) for request in requests[begin : begin + TOGETHER])
+            chunk = (self.decide_placements(request, now=now) for request in requests[begin : begin + TOGETHER])
             for result in await asyncio.gather(*chunk, return_exceptions=True):
                 if isinstance(result, BaseException) and not isinstance(result, Exception):
                     raise result  # cancelled
@@ -197,6 +200,16 @@ class Engine:
     async def record_outcomes(self, reports: Sequence[OutcomeReport], *, now: datetime) -> list[OutcomeResult]:
         """Keep outcomes, durably, then let hot state know; see `Outcomes.record`."""
         return await self._outcomes.record(reports, self.release, now=now)
+
+    async def pause(
+        self, action_id: str, request: PauseRequest, *, paused: bool, actor: str, now: datetime
+    ) -> PauseAnswer:
+        """Stop an action from the next decision on, or let it go on; see `Pauses.put`."""
+        return await self._pauses.put(action_id, request, self.release, paused=paused, actor=actor, now=now)
+
+    async def paused(self, *, now: datetime) -> tuple[str, ...]:
+        """What is stopped now: actions, as `id` or `market/id`."""
+        return (await self._hot_state.read(Subject(""), now=now)).paused
 
     def _cases(self, each: Sequence[DecisionRequest], versions: "_Versions", now: datetime) -> list[Case]:
         """The requests with all that they name looked up, in one version of catalogue and model."""
@@ -221,8 +234,8 @@ class Engine:
         """Narrow, score and plan; without hot state or a model, and for the control, the fallback."""
         narrowed, model = funnel.narrow(case, facts), versions.model
         laps.lap("narrow")
-        reason = _reason(case, facts, model)
-        if reason in (funnel.HOT_STATE_UNAVAILABLE, funnel.HOLDOUT, funnel.MODEL_UNAVAILABLE) or model is None:
+        reason = funnel.reason_of(case, facts, has_model=model is not None)
+        if reason in funnel.UNSCORED or model is None:
             return Choice(narrowed, funnel.plan_fallback(narrowed), reason)
         if not narrowed.has_choice:
             return Choice(narrowed, funnel.NOTHING, reason)
@@ -247,9 +260,10 @@ class Engine:
         known = stored.values if stored else dict.fromkeys(self._features.names)
         supplied = _supplied(request, known, catalog.content.features)
         account_id = stored.account_id if stored else named if isinstance(named, str) else None
+        subject = Subject(request.unit, account_id)
         try:
-            subject = Subject(request.unit, account_id)
             hot = await self._hot_state.read(subject, now=now, budgets=catalog.content.budgets)
+            self._paused = hot.paused
         except StoreError:
             hot = None
         laps.lap("hot_read")
@@ -258,6 +272,7 @@ class Engine:
             account_id=account_id,
             account=stored.account if stored else {},
             hot=hot,
+            paused=self._paused,
             overridden=tuple(supplied),
             as_of=stored.as_of if stored else None,
             known=stored is not None,
@@ -295,18 +310,6 @@ class Engine:
             f"decision '{reservation.decision_id}' was begun at {claim.claimed_at.isoformat()} and is not recorded yet;"
             " send it again"
         )
-
-
-def _reason(case: Case, facts: Facts, model: "_Model | None") -> str:
-    if facts.hot is None:
-        return funnel.HOT_STATE_UNAVAILABLE
-    if funnel.is_control(case):
-        return funnel.HOLDOUT
-    if model is None:
-        return funnel.MODEL_UNAVAILABLE
-    if facts.known:
-        return funnel.RANKED
-    return funnel.UNKNOWN_CUSTOMER if facts.readable else funnel.FEATURES_UNAVAILABLE
 
 
 def _scores(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decisioning.bundle import Manifest
+from decisioning.catalog import Release
 from decisioning.content import Budget
 from decisioning.profile import HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
@@ -94,4 +95,12 @@ class Ledger(Protocol):
 
     async def get(self, decision_id: str) -> tuple[DecisionRecord, str] | None:
         """A decision and its request's digest."""
+        ...
+
+
+class Archive(Protocol):
+    """Catalogues that were ever released."""
+
+    def release(self, version: str) -> Release:
+        """The release of this version (`sha256:...`); `StoreError` where it cannot be had."""
         ...

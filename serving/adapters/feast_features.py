@@ -7,7 +7,7 @@ from typing import Any
 from feast import FeatureStore
 from feast.type_map import feast_value_type_to_python_type
 
-from decisioning.catalog import Scalar
+from decisioning.content import Scalar
 from decisioning.errors import SetupError, StoreError
 from decisioning.profile import StoredFeatures
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match, Route
 
-from decisioning.answer import DecisionAnswer, answer
+from decisioning.answer import DecisionAnswer, DecisionAnswers, answer
 from decisioning.errors import NextmoveError, RequestError, StoreError, UnknownDecision
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
@@ -21,12 +21,26 @@ from serving.engine import Engine
 from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
-from serving.http.problems import InternalError, MethodNotAllowed, NotFound, Problem, problem_of, problem_response
+from serving.http.problems import (
+    InternalError,
+    MethodNotAllowed,
+    NoSuchAction,
+    NotFound,
+    Problem,
+    problem_of,
+    problem_response,
+)
 from serving.outcomes import OutcomeResult
+from serving.pauses import PauseRequest
+from storage.catalog_schema import catalog_schema
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 MAX_BATCH = 1000
+_KEPT_AS_ARRAYS = (
+    "candidates", "contacts", "account_contacts", "consents", "purchases", "events", "budgets", "dropped",
+)  # fmt: skip
+LOCAL = "this machine"  # who acts, as long as there are no keys
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -50,8 +64,12 @@ def create_app(routes: "Routes", metrics: Metrics) -> Starlette:
         ("POST", "/v1/decisions", routes.decide),
         ("POST", "/v1/decisions/batch", routes.decide_batch),
         ("GET", "/v1/decisions/{decision_id:path}", routes.find_decision),
+        ("POST", "/v1/decisions/{decision_id:path}/replay", routes.replay),
         ("POST", "/v1/outcomes", routes.outcomes),
         ("GET", "/v1/catalog", routes.catalog),
+        ("GET", "/v1/catalog/schema.json", routes.catalog_schema),
+        ("POST", "/v1/actions/{action_id}/pause", routes.pause),
+        ("POST", "/v1/actions/{action_id}/resume", routes.resume),
         ("GET", "/v1/openapi.json", routes.openapi),
         ("GET", "/v1/docs", routes.docs),
         ("GET", "/metrics", routes.metrics),
@@ -79,11 +97,9 @@ class Routes:
         body = await read_json(request, DecisionRequest, limit=DECISION_LIMIT)
         return _json(await self.answer(body))
 
-    async def answer(self, request: DecisionRequest) -> DecisionAnswer:
+    async def answer(self, request: DecisionRequest) -> DecisionAnswer | DecisionAnswers:
         """The answer to one request, counted."""
-        record = await self._engine().decide(request, now=datetime.now(UTC))
-        self._count(record)
-        return answer(record)
+        return self._answer(request, await self._engine().decide_placements(request, now=datetime.now(UTC)))
 
     async def decide_batch(self, request: Request) -> Response:
         """`POST /v1/decisions/batch`."""
@@ -100,12 +116,13 @@ class Routes:
             except RequestError as error:
                 results[index] = {"problem": problem_of(error)}
         decided = await self._engine().decide_many([body for _, body in valid], now=datetime.now(UTC))
-        for (index, _), result in zip(valid, decided, strict=True):
-            if isinstance(result, DecisionRecord):
-                self._count(result)
-                results[index] = {"decision": answer(result)}
-            else:
+        for (index, body), result in zip(valid, decided, strict=True):
+            if isinstance(result, Exception):
                 results[index] = {"problem": problem_of(_ours(result))}
+            elif body.placements is None:
+                results[index] = {"decision": self._answer(body, result)}
+            else:
+                results[index] = msgspec.to_builtins(self._answer(body, result))
         return _json({"results": results})
 
     async def find_decision(self, request: Request) -> Response:
@@ -141,13 +158,47 @@ class Routes:
             answers[index] = _outcome_answer(result)
         return _json({"results": answers}, 202)
 
-    async def catalog(self, _: Request) -> Response:
-        """`GET /v1/catalog`: what is served now."""
-        catalog = self._engine().catalog
+    async def catalog(self, request: Request) -> Response:
+        """`GET /v1/catalog`: what is served now, in one market."""
+        engine = self._engine()
+        catalog = engine.release.of(request.query_params.get("market"))
         content = msgspec.to_builtins(catalog.content)
         for experiment in content["experiments"]:
             experiment["layer"] = experiment["id"]  # every experiment is independent of the others
-        return _json({"version": catalog.version, **content})
+        try:
+            paused = await engine.paused(now=datetime.now(UTC))
+        except StoreError:
+            paused = None
+        markets = sorted(engine.release.markets)
+        return _json({"version": catalog.version, "markets": markets, "paused": paused, **content})
+
+    async def catalog_schema(self, _: Request) -> Response:
+        """`GET /v1/catalog/schema.json`: what a catalogue file may hold, for editors."""
+        return _json(catalog_schema())
+
+    async def pause(self, request: Request) -> Response:
+        """`POST /v1/actions/{action_id}/pause`."""
+        return await self._pause(request, paused=True)
+
+    async def resume(self, request: Request) -> Response:
+        """`POST /v1/actions/{action_id}/resume`."""
+        return await self._pause(request, paused=False)
+
+    async def _pause(self, request: Request, *, paused: bool) -> Response:
+        action_id = request.path_params["action_id"]
+        engine = self._engine()
+        if not any(action_id in catalog.actions for catalog in engine.release.markets.values()):
+            raise NoSuchAction(
+                f"the catalogue has no action '{action_id[:256]}'; GET /v1/catalog lists them", where="action_id"
+            )
+        has_body = request.headers.get("content-length", "0") != "0"
+        body = await read_json(request, PauseRequest, limit=DECISION_LIMIT) if has_body else PauseRequest()
+        now = datetime.now(UTC)
+        return _json(await engine.pause(action_id, body, paused=paused, actor=LOCAL, now=now))
+
+    async def replay(self, request: Request) -> Response:
+        """`POST /v1/decisions/{decision_id}/replay`."""
+        return _json(await self._engine().replay(request.path_params["decision_id"]))
 
     async def openapi(self, _: Request) -> Response:
         """`GET /v1/openapi.json`."""
@@ -161,6 +212,12 @@ class Routes:
         """`GET /metrics`."""
         return Response(self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    def _answer(self, request: DecisionRequest, records: Sequence[DecisionRecord]) -> DecisionAnswer | DecisionAnswers:
+        for record in records:
+            self._count(record)
+        answers = [answer(record) for record in records]
+        return answers[0] if request.placements is None else DecisionAnswers(answers)
+
     def _count(self, record: DecisionRecord) -> None:
         if record.request.mode == "live":
             self._metrics.decisions.labels(record.placement, record.reason).inc()
@@ -172,7 +229,16 @@ class Routes:
 def record_document(record: DecisionRecord) -> dict[str, Any]:
     """The record with names for every field; the ledger keeps the repeated parts as arrays."""
     document: dict[str, Any] = msgspec.to_builtins(record)
-    for field in ("candidates", "contacts", "consents", "dropped"):
+    for field in (
+        "candidates",
+        "contacts",
+        "account_contacts",
+        "consents",
+        "purchases",
+        "events",
+        "budgets",
+        "dropped",
+    ):
         items = getattr(record, field)
         document[field] = [{name: getattr(item, name) for name in item.__struct_fields__} for item in items]
     return document

@@ -58,5 +58,5 @@ class _EngineCollector:
         serving = GaugeMetricFamily("nextmove_serving", "1 for what is served.", labels=("model", "version", "catalog"))
         manifest = engine.scorer.manifest if engine.scorer else None
         model = (manifest.name, manifest.version) if manifest else ("none", "none")
-        serving.add_metric((*model, engine.catalog.version), 1)
+        serving.add_metric((*model, engine.release.version), 1)
         yield serving

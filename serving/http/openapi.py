@@ -4,15 +4,17 @@ The page is plain HTML from this process: it works on machines without internet.
 """
 
 import json
+import re
 from functools import cache
 from html import escape
 from typing import Any, NamedTuple
 
 import msgspec
 
-from decisioning.answer import DecisionAnswer
+from decisioning.answer import DecisionAnswer, DecisionAnswers
 from decisioning.request import DecisionRequest, OutcomeReport
 from serving.http.problems import Problem, problem_codes
+from serving.pauses import PauseAnswer, PauseRequest
 
 REQUEST_EXAMPLE: dict[str, Any] = {
     "customer_id": "c-00123",
@@ -100,9 +102,9 @@ _ROUTES = (
     _Route(
         "post",
         "/v1/decisions",
-        "Ranked next best actions and A/B assignments for one customer and placement.",
+        "Ranked next best actions and A/B assignments for one customer and placement, or several `placements`.",
         200,
-        _reference("DecisionAnswer"),
+        {"oneOf": [_reference("DecisionAnswer"), _reference("DecisionAnswers")]},
         ANSWER_EXAMPLE,
         _reference("DecisionRequest"),
         REQUEST_EXAMPLE,
@@ -130,6 +132,15 @@ _ROUTES = (
     ),
     _Route(
         "post",
+        "/v1/decisions/{decision_id}/replay",
+        "Computes a decision again from its record, and says whether it is the same to the last bit.",
+        200,
+        _OBJECT,
+        {"decision_id": "01KANTX7M0D4Q3V3Z0V6S2D6QJ", "identical": True, "differences": []},
+        problems=(404, 409, 503),
+    ),
+    _Route(
+        "post",
         "/v1/outcomes",
         "What the customer did: one outcome, or a list of up to 1,000.",
         202,
@@ -140,6 +151,37 @@ _ROUTES = (
         (400, 409, 413, 415, 422, 503),
     ),
     _Route("get", "/v1/catalog", "The catalogue that is served now.", 200, _OBJECT, {"version": "sha256:5d0e..."}),
+    _Route(
+        "get",
+        "/v1/catalog/schema.json",
+        "The JSON Schema of a catalogue file, for editors.",
+        200,
+        _OBJECT,
+        {"$schema": "https://json-schema.org/draft/2020-12/schema"},
+    ),
+    *(
+        _Route(
+            "post",
+            f"/v1/actions/{{action_id}}/{what}",
+            summary,
+            200,
+            _reference("PauseAnswer"),
+            {
+                "action_id": "sneaker_drop",
+                "market": None,
+                "status": f"{what}d",
+                "at": "2026-11-21T18:00:00Z",
+                "reason": "wrong price",
+            },
+            _reference("PauseRequest"),
+            {"reason": "wrong price"},
+            (400, 404, 413, 415, 503),
+        )
+        for what, summary in (
+            ("pause", "Stops an action from the next decision on, on every replica; it is kept who did it and why."),
+            ("resume", "Lets a paused action go on."),
+        )
+    ),
     _Route("get", "/livez", "Whether the process lives.", 200, {"type": "string"}, ""),
     _Route(
         "get",
@@ -158,7 +200,8 @@ _ROUTES = (
 def openapi_document() -> dict[str, Any]:
     """The whole document."""
     _, schemas = msgspec.json.schema_components(
-        (DecisionRequest, DecisionAnswer, OutcomeReport, Problem), ref_template="#/components/schemas/{name}"
+        (DecisionRequest, DecisionAnswer, DecisionAnswers, OutcomeReport, PauseRequest, PauseAnswer, Problem),
+        ref_template="#/components/schemas/{name}",
     )
     paths: dict[str, dict[str, Any]] = {}
     for route in _ROUTES:
@@ -194,10 +237,9 @@ def _operation(route: _Route) -> dict[str, Any]:
     }
     if route.body is not None:
         operation["requestBody"] = {"required": True, "content": content(route.body, route.body_example)}
-    if "{decision_id}" in route.path:
-        operation["parameters"] = [
-            {"name": "decision_id", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 256}}
-        ]
+    for name in re.findall(r"{(\w+)}", route.path):
+        schema = {"type": "string", "maxLength": 256}
+        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": schema}]
     return operation
 
 

@@ -68,6 +68,12 @@ class MethodNotAllowed(RequestError):
     code = "method_not_allowed"
 
 
+class NoSuchAction(RequestError):
+    """A path that names an action which the catalogue does not have."""
+
+    code = "unknown_action"
+
+
 class LoopbackOnly(RequestError):
     """A caller from another machine, while no keys are configured."""
 
@@ -80,7 +86,14 @@ class InternalError(NextmoveError):
     code = "internal_error"
 
 
-STATUSES |= {BodyTooLarge: 413, WrongMediaType: 415, NotFound: 404, MethodNotAllowed: 405, LoopbackOnly: 403}
+STATUSES |= {
+    BodyTooLarge: 413,
+    WrongMediaType: 415,
+    NotFound: 404,
+    NoSuchAction: 404,
+    MethodNotAllowed: 405,
+    LoopbackOnly: 403,
+}
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,13 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from decisioning.catalog import NO_ACTION, Catalog
+from decisioning.catalog import Catalog, Release
+from decisioning.content import BLUEPRINT, NO_ACTION
 from decisioning.errors import DecisionConflict, RequestError, StoreError
 from decisioning.profile import HotProfile
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from serving.engine import DrawKey, Engine
-from tests.builders import CONSENTED, NOW, action, catalog, contact, request, weekly_cap
+from tests.builders import CONSENTED, NOW, action, catalog, contact, release, request, weekly_cap
 from tests.fakes import FakeFeatures, FakeHotState, FakeLedger, FakeScorer
 
 
@@ -22,7 +23,7 @@ class Shop:
         self.features, self.hot_state, self.ledger = FakeFeatures(), FakeHotState(hot), FakeLedger()
         self.scorer = FakeScorer()
         self.engine = Engine(
-            catalog=shop or catalog(),
+            release=Release({BLUEPRINT: (shop or catalog()).content}, version="sha256:test"),
             features=self.features,
             hot_state=self.hot_state,
             ledger=self.ledger,
@@ -74,7 +75,7 @@ def test_a_request_value_beats_the_stored_one_for_rules_and_model_and_the_record
 def test_an_unknown_customer_is_ranked_from_context_alone() -> None:
     record = Shop().decide(customer_id="stranger")
     assert record.reason == "FALLBACK_UNKNOWN_CUSTOMER"
-    assert record.features == {"age": None, "city": None}
+    assert record.features == {"age": None, "city": None, "account_id": None}
     assert all(slot.probability is not None for slot in record.slots)
 
 
@@ -96,7 +97,7 @@ def test_a_repeated_id_gets_the_first_answer_again() -> None:
     first = shop.decide(decision_id="d-1")
     shop.engine.scorer = None
     assert shop.decide(decision_id="d-1") == first
-    assert len(shop.hot_state.contacts) == len([a for a in shown(first) if a != NO_ACTION])
+    assert len(shop.hot_state.contacts) == len(shown(first))
 
 
 def test_a_repeated_id_with_another_body_is_a_conflict_that_carries_the_first() -> None:
@@ -182,7 +183,7 @@ def test_every_request_of_a_batch_has_its_own_result() -> None:
     shop = Shop()
     asked = [request(), request(placement="nowhere"), request(customer_id="stranger")]
     results = asyncio.run(shop.engine.decide_many(asked, now=NOW))
-    assert [isinstance(result, DecisionRecord) for result in results] == [True, False, True]
+    assert [isinstance(result, tuple) for result in results] == [True, False, True]
 
 
 def test_an_outcome_is_kept_once_and_hot_state_hears_of_it() -> None:
@@ -190,7 +191,7 @@ def test_an_outcome_is_kept_once_and_hot_state_hears_of_it() -> None:
     record = shop.decide(limit=1, exclude=[NO_ACTION])
     report = {"decision_id": record.decision_id, "type": "impression", "outcome_id": "o-1"}
     assert [result.status for result in shop.report(report, report)] == ["accepted", "duplicate"]
-    assert shop.hot_state.applied[0].action_id == record.slots[0].action_id
+    assert shop.hot_state.applied[0].outcome.action_id == record.slots[0].action_id
 
 
 def test_an_outcome_id_with_another_body_is_rejected() -> None:
@@ -237,7 +238,7 @@ def test_a_preview_does_not_foretell_the_live_draw() -> None:
 def test_a_retry_gets_the_first_answer_although_the_catalogue_changed() -> None:
     shop = Shop()
     first = shop.decide(decision_id="d-1", exclude=["loan"])
-    shop.engine.catalog = catalog(action("card"))
+    shop.engine.release = release(action("card"))
     assert shop.decide(decision_id="d-1", exclude=["loan"]) == first
 
 
@@ -257,7 +258,7 @@ def test_an_unsubscribe_that_came_before_its_decision_is_obeyed_when_it_comes() 
     shop.report({"decision_id": "d-1", "type": "unsubscribe"})
     assert shop.hot_state.applied == []
     shop.decide(decision_id="d-1")
-    assert [outcome.type for outcome in shop.hot_state.applied] == ["unsubscribe"]
+    assert [told.outcome.type for told in shop.hot_state.applied] == ["unsubscribe"]
 
 
 def test_an_unsubscribe_need_not_say_from_which_action() -> None:
@@ -274,7 +275,7 @@ def test_a_duplicate_is_applied_as_it_was_kept() -> None:
     report = {"decision_id": record.decision_id, "type": "unsubscribe", "outcome_id": "o-1"}
     shop.report(report)
     asyncio.run(shop.engine.record_outcomes([msgspec.convert(report, OutcomeReport)], now=NOW + timedelta(days=1)))
-    assert [outcome.occurred_at for outcome in shop.hot_state.applied] == [NOW, NOW]
+    assert [told.outcome.occurred_at for told in shop.hot_state.applied] == [NOW, NOW]
 
 
 def test_on_a_suppressed_channel_nothing_is_shown_whatever_it_requires() -> None:
@@ -287,7 +288,9 @@ def test_on_a_suppressed_channel_nothing_is_shown_whatever_it_requires() -> None
 def test_an_anonymous_visitor_has_no_customer_s_consent() -> None:
     shop = Shop()
     shop.decide(customer_id=None, anonymous_id="c-1")
-    assert [owner for owner, _ in shop.hot_state.contacts] == ["anonymous:c-1"] * len(shop.hot_state.contacts)
+    assert [owner.customer_id for owner, _ in shop.hot_state.contacts] == ["anonymous:c-1"] * len(
+        shop.hot_state.contacts
+    )
 
 
 def test_showing_nothing_is_drawn_for_the_first_slot_only_and_ends_the_answer() -> None:
@@ -326,7 +329,7 @@ def test_one_mistake_of_ours_does_not_cost_the_batch() -> None:
     shop.scorer.score = lambda rows: score(rows) if rows[0][2] == 1 else 1 / 0  # type: ignore[assignment,return-value]
     asked = [request(context={"cart_value": 1}), request(context={"cart_value": 2})]
     results = asyncio.run(shop.engine.decide_many(asked, now=NOW))
-    assert [type(result) for result in results] == [DecisionRecord, ZeroDivisionError]
+    assert [type(result) for result in results] == [tuple, ZeroDivisionError]
 
 
 def test_what_cannot_be_reserved_is_not_shown_where_a_cap_could_be_reached() -> None:

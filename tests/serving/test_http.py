@@ -9,7 +9,7 @@ from serving.http.app import Routes, create_app
 from serving.http.guard import Guard, Readiness
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
-from tests.builders import catalog, experiment
+from tests.builders import catalog, experiment, placement, release
 from tests.serving.test_engine import Shop
 
 HEADERS = {"content-type": "application/json"}
@@ -257,3 +257,38 @@ def test_this_machine_has_several_names(client: TestClient, host: str) -> None:
 def test_a_body_nested_past_reason_is_refused(client: TestClient) -> None:
     answer = client.post("/v1/outcomes", content=b"[" * 100_000, headers=HEADERS)
     assert problem(answer)[:2] == (400, "malformed_json")
+
+
+def test_several_placements_are_answered_together(client: TestClient, shop: Shop) -> None:
+    shop.engine.release = release(placements=(placement("hero", slots=1), placement("inbox", slots=1)))
+    body = client.post("/v1/decisions", json={"customer_id": "c-1", "placements": ["hero", "inbox"]}).json()
+    assert [decision["placement"] for decision in body["decisions"]] == ["hero", "inbox"]
+    batch = client.post("/v1/decisions/batch", json={"requests": [{"customer_id": "c-1", "placements": ["hero"]}]})
+    assert [decision["placement"] for decision in batch.json()["results"][0]["decisions"]] == ["hero"]
+
+
+def test_an_action_can_be_paused_and_resumed(client: TestClient) -> None:
+    answered = client.post("/v1/actions/card/pause", json={"reason": "wrong price"})
+    assert (answered.status_code, answered.json()["status"]) == (200, "paused")
+    assert client.get("/v1/catalog").json()["paused"] == ["card"]
+    dropped = client.post("/v1/decisions", json={**ASK, "explain": True}).json()["dropped"]
+    assert ("card", "PAUSED") in {(drop["action_id"], drop["reason"]) for drop in dropped}
+    assert client.post("/v1/actions/card/resume").json()["status"] == "resumed"
+    assert client.get("/v1/catalog").json()["paused"] == []
+
+
+def test_pausing_what_there_is_not_is_refused(client: TestClient) -> None:
+    assert problem(client.post("/v1/actions/boat/pause"))[:2] == (404, "unknown_action")
+    assert problem(client.post("/v1/actions/card/pause", json={"market": "fr"})) == (400, "invalid_request", "market")
+    assert problem(client.post("/v1/actions/card/pause", json={"why": "x"}))[0] == 400
+
+
+def test_the_catalogue_is_that_of_the_market_that_is_asked_for(client: TestClient) -> None:
+    assert client.get("/v1/catalog", params={"market": "global"}).json()["market"] == "global"
+    assert problem(client.get("/v1/catalog", params={"market": "fr"})) == (400, "invalid_request", "market")
+
+
+def test_editors_can_fetch_the_catalogue_s_schema(client: TestClient) -> None:
+    schema = client.get("/v1/catalog/schema.json").json()
+    assert "actions" in schema["properties"]
+    assert schema["additionalProperties"] is False
