@@ -1,0 +1,173 @@
+"""Replay: a decision computed again from its record, its catalogue and the server's secret.
+
+Facts are taken as they were logged: features, consents, contacts, stages' events, propensities,
+and what was available at the instant of the reservation, which others shared. Everything else is
+worked out anew, by the functions that the engine calls, and held against the record bit for bit.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from decisioning import decision as funnel
+from decisioning.catalog import Catalog
+from decisioning.decision import Case, Choice, Narrowed, Plan
+from decisioning.errors import RequestError, SetupError
+from decisioning.profile import Facts
+from decisioning.record import DecisionRecord
+from decisioning.reservation import take
+from decisioning.slots import fill_slots, key_id
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """A place in the record where the replay says something else; None where one of them has nothing."""
+
+    path: str
+    was: Any
+    now: Any = msgspec.field(name="is")
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """What came of a replay.
+
+    Attributes:
+        identical: Whether the record's bytes came out again.
+        differences: Where they did not.
+        changed_meanwhile: Availability at the reservation was not what the profile that was read
+            implies: something came between. It is then taken as logged, else worked out as well.
+    """
+
+    decision_id: str
+    identical: bool
+    differences: tuple[Difference, ...] = ()
+    changed_meanwhile: bool = False
+
+
+class _Unscored(Exception):
+    """Actions are eligible now for which no propensity was logged."""
+
+
+def replay(record: DecisionRecord, catalog: Catalog, *, key: bytes) -> Replayed:
+    """Whether this record comes out again, bit for bit.
+
+    `catalog` is the one that the record names, of its market; `key` is the secret that drew.
+
+    Raises:
+        SetupError: The catalogue or the secret is another one.
+    """
+    _check(record, catalog, key)
+    try:
+        case, facts = case_of(record, catalog), facts_of(record)
+    except RequestError as error:  # the funnel would not have taken what the record says was asked
+        return Replayed(record.decision_id, False, (Difference("request", None, error.message),))
+    narrowed = funnel.narrow(case, facts)
+    try:
+        choice = _choice(record, case, facts, narrowed, key)
+    except _Unscored:
+        was, now = ([c.action_id for c in record.candidates], [e.proposal.action.id for e in narrowed.eligible])
+        found = (Difference("candidates", was, now), *differences(record.dropped, narrowed.dropped, "dropped"))
+        return Replayed(record.decision_id, False, found)
+    reservation = funnel.reservation(case, facts, choice.planned, digest="")
+    logged = [slot.available for slot in record.slots]
+    filled = take(reservation, reservation.seen)
+    changed = [slot.available for slot in filled] != logged
+    if changed:
+        filled = fill_slots(reservation.order, reservation.slots, _as_logged(logged, len(choice.planned.candidates)))
+    again = funnel.record_of(case, facts, choice, filled, model=record.model, key_id=key_id(key))
+    if msgspec.json.encode(again) == msgspec.json.encode(record):
+        return Replayed(record.decision_id, True, changed_meanwhile=changed)
+    return Replayed(record.decision_id, False, tuple(differences(record, again)), changed)
+
+
+def case_of(record: DecisionRecord, catalog: Catalog) -> Case:
+    """The case that the record is of, under this catalogue.
+
+    Raises:
+        RequestError: The catalogue lacks a name that the request has.
+    """
+    return funnel.case_of(
+        catalog,
+        record.request,
+        decision_id=record.decision_id,
+        draw_id=record.draw_id,
+        now=record.decided_at,
+        elsewhere=record.elsewhere,
+    )
+
+
+def facts_of(record: DecisionRecord) -> Facts:
+    """What was known when the decision was made."""
+    return Facts(
+        features=record.features,
+        account_id=record.account_id,
+        account=record.account,
+        hot=record.hot,
+        paused=record.paused,
+        overridden=record.overridden,
+        as_of=record.features_as_of,
+        known=record.known,
+        readable=record.readable,
+    )
+
+
+def differences(was: Any, now: Any, path: str = "") -> Iterator[Difference]:
+    """Every place where two records, or parts of them, are not the same to the bit.
+
+    >>> list(differences({"a": (1.0, 2.0)}, {"a": (1.0, 2.5)}))
+    [Difference(path='a[1]', was=2.0, now=2.5)]
+    """
+    if isinstance(was, msgspec.Struct) and type(was) is type(now):
+        for name in was.__struct_fields__:
+            yield from differences(getattr(was, name), getattr(now, name), f"{path}.{name}" if path else name)
+    elif isinstance(was, Mapping) and isinstance(now, Mapping):
+        for name in dict.fromkeys((*was, *now)):
+            yield from differences(was.get(name), now.get(name), f"{path}.{name}" if path else str(name))
+    elif isinstance(was, list | tuple) and isinstance(now, list | tuple):
+        for place in range(max(len(was), len(now))):
+            before, after = (each[place] if place < len(each) else None for each in (was, now))
+            yield from differences(before, after, f"{path}[{place}]")
+    elif msgspec.json.encode(was) != msgspec.json.encode(now):
+        yield Difference(path, msgspec.to_builtins(was), msgspec.to_builtins(now))
+
+
+def _check(record: DecisionRecord, catalog: Catalog, key: bytes) -> None:
+    if (catalog.version, catalog.content.market) != (record.catalog_version, record.market):
+        raise SetupError(
+            f"decision '{record.decision_id}' was made under catalogue {record.catalog_version}, market"
+            f" {record.market}; this is {catalog.version}, market {catalog.content.market}"
+        )
+    if key_id(key) != record.key_id:
+        raise SetupError(
+            f"decision '{record.decision_id}' was drawn with the secret {record.key_id}, this one is {key_id(key)};"
+            " set NEXTMOVE_DRAW_SECRET, or restore draw.key, to what it was then",
+            where="draw_secret",
+        )
+
+
+def _choice(record: DecisionRecord, case: Case, facts: Facts, narrowed: Narrowed, key: bytes) -> Choice:
+    reason = funnel.reason_of(case, facts, has_model=record.model is not None)
+    if reason in funnel.UNSCORED:
+        return Choice(narrowed, funnel.plan_fallback(narrowed), reason)
+    if not narrowed.has_choice:
+        return Choice(narrowed, funnel.NOTHING, reason)
+    return Choice(narrowed, _plan(record, case, narrowed, key), reason)
+
+
+def _plan(record: DecisionRecord, case: Case, narrowed: Narrowed, key: bytes) -> Plan:
+    logged = {candidate.action_id: candidate.propensity for candidate in record.candidates}
+    propensities = [logged.get(eligible.proposal.action.id) for eligible in narrowed.eligible]
+    if None in propensities:
+        raise _Unscored
+    return funnel.plan(case, narrowed, np.array(propensities, dtype=np.float64), baseline=record.baseline, key=key)
+
+
+def _as_logged(logged: Sequence[tuple[int, ...]], count: int) -> Any:
+    """What was available after so many slots; a place that no candidate has is nobody's."""
+
+    def available_after(shown: tuple[int, ...]) -> list[int]:
+        left = logged[len(shown)] if len(shown) < len(logged) else ()
+        return [place for place in left if 0 <= place < count and place not in shown]
+
+    return available_after

@@ -1,0 +1,194 @@
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from decisioning.catalog import Catalog, Release
+from decisioning.content import NO_ACTION
+from decisioning.errors import SetupError
+from decisioning.record import DecisionRecord
+from decisioning.replay import Replayed, replay
+from serving.engine import Engine
+from tests.builders import CONSENTED, NOW, action, contact, release, request, weekly_cap
+from tests.fakes import FakeFeatures, FakeHotState, FakeLedger, FakeScorer
+from tests.random_shops import KEY, FailsAtReservation, back, random_decisions
+
+# What the funnel worked out; the other fields are what it was told.
+WORKED_OUT = ("expires_at", "domain", "market", "placement", "channel", "assignments", "dropped", "candidates", "slots",
+              "reason", "reason_detail", "policy", "contact_at", "stages")  # fmt: skip
+
+
+def shop(**overrides: Any) -> Release:
+    return release(
+        action("card"), action("loan", group="loans", rank_by="uplift"), action("insurance"),
+        action(NO_ACTION, group="other", value=1.0), **overrides,
+    )  # fmt: skip
+
+
+def decided(asked_of: Release, hot: FakeHotState | None = None, **fields: Any) -> DecisionRecord:
+    engine = Engine(
+        release=asked_of,
+        features=FakeFeatures(),
+        hot_state=hot or FakeHotState(CONSENTED),
+        ledger=FakeLedger(),
+        scorer=FakeScorer({"card": 0.3, "loan": 0.25, "insurance": 0.2, NO_ACTION: 0.1}),
+        draw_key=KEY,
+    )
+    return back(asyncio.run(engine.decide(request(**fields), now=NOW)))
+
+
+def again(record: DecisionRecord, asked_of: Release) -> Replayed:
+    return replay(record, asked_of.blueprint, key=KEY.secret)
+
+
+def changed(value: Any) -> Any:
+    """The smallest change of a leaf that is one."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return float(np.nextafter(value, np.inf))
+    return None
+
+
+def changed_numbers(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every copy of a document in which one number is another."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for place, part in parts:
+        new = changed(part)
+        found = [("", new)] if new is not None else changed_numbers(part)
+        for inner, replaced in found:
+            copy = dict(value) if isinstance(value, dict) else list(value)
+            copy[place] = replaced
+            yield f".{place}{inner}", copy
+
+
+def test_a_thousand_random_decisions_come_out_again() -> None:
+    met: Counter[str] = Counter()
+    for seed in range(50):
+        for asked_of, record in random_decisions(np.random.default_rng(seed), 18):
+            found = again(record, asked_of)
+            assert found.identical, (seed, record.decision_id, found.differences)
+            met.update(
+                ["decisions", record.reason, f"slots {len(record.slots)}", *(drop.reason for drop in record.dropped)]
+            )
+            met["continued"] += any(candidate.tier < 0 for candidate in record.candidates)
+            met["by uplift"] += any(candidate.uplift is not None for candidate in record.candidates)
+    assert met["decisions"] >= 1000
+    for what in (
+        "RANKED", "HOLDOUT", "NO_ELIGIBLE_ACTION", "FALLBACK_UNKNOWN_CUSTOMER", "FALLBACK_FEATURES_UNAVAILABLE",
+        "FALLBACK_MODEL_UNAVAILABLE", "FALLBACK_HOT_STATE_UNAVAILABLE", "slots 3", "CAP_REACHED", "BUDGET_SPENT",
+        "COOL_DOWN", "QUIET_HOURS", "STAGE", "FOLLOWED_UP", "SHOWN_ELSEWHERE", "TAKEN_MEANWHILE", "RULE_ERROR",
+        "continued", "by uplift",
+    ):  # fmt: skip
+        assert met[what] >= 10, what
+
+
+def test_every_number_that_the_funnel_worked_out_is_held_to_the_last_bit() -> None:
+    asked_of = shop(contact_policies=(weekly_cap(limit=2, per="group"),))
+    record = decided(asked_of)
+    assert again(record, asked_of) == Replayed(record.decision_id, identical=True)
+    document = msgspec.json.decode(msgspec.json.encode(record))
+    tried = 0
+    for name in WORKED_OUT:
+        for path, part in changed_numbers({name: document[name]}):
+            other = msgspec.convert({**document, **part}, DecisionRecord)
+            found = again(other, asked_of)
+            tried += 1
+            assert not found.identical or found.changed_meanwhile, path
+            if "available" not in path:
+                assert path.strip(".").split(".")[0] in found.differences[0].path, path
+    assert tried > 50
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features": {"age": 20.0, "city": "ulm"}},
+        {"purchases": (("shoe", NOW),)},
+        {"paused": ("card",)},
+        {"baseline": 0.11},
+        {"contacts": ()},
+        {"draw_id": "another"},
+        {"elsewhere": ("card",)},
+        {"hot_known": False},
+        {"known": False},
+        {"model": None},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_changed_fact_on_which_the_decision_hung_is_found(change: dict[str, Any]) -> None:
+    asked_of = release(
+        action("card", suitability="customer.age > 30.0"), action("loan", rank_by="uplift", promotes=("shoe",)),
+        action("insurance", group="loans"), action(NO_ACTION), contact_policies=(weekly_cap(limit=3, per="group"),),
+    )  # fmt: skip
+    seen = msgspec.structs.replace(CONSENTED, contacts=tuple(contact("card", group="loans") for _ in range(3)))
+    # Of these ids, one whose draw falls out otherwise under the other id.
+    record = decided(asked_of, FakeHotState(seen), decision_id="d-4")
+    assert again(record, asked_of).identical
+    other = msgspec.convert({**msgspec.to_builtins(record), **change}, DecisionRecord)
+    assert not again(other, asked_of).identical
+
+
+def test_a_place_that_was_lost_replays() -> None:
+    asked_of = shop(contact_policies=(weekly_cap(limit=1, per="group"),))
+    hot = FakeHotState(CONSENTED)
+    hot.taken_by_others = (contact("card", ago=NOW - NOW),)
+    record = decided(asked_of, hot)
+    assert [drop.reason for drop in record.dropped] == ["TAKEN_MEANWHILE"] * 2
+    found = again(record, asked_of)
+    assert found.identical
+    assert found.changed_meanwhile
+
+
+def test_hot_state_that_fails_at_the_reservation_replays() -> None:
+    asked_of = shop()
+    record = decided(asked_of, FailsAtReservation(CONSENTED))
+    assert record.reason == "FALLBACK_HOT_STATE_UNAVAILABLE"
+    assert again(record, asked_of).identical
+
+
+def test_a_difference_says_where_and_what() -> None:
+    asked_of = shop()
+    record = decided(asked_of)
+    slot = msgspec.structs.replace(record.slots[0], probability=0.5)
+    [difference] = again(msgspec.structs.replace(record, slots=(slot, *record.slots[1:])), asked_of).differences
+    assert (difference.path, difference.was) == ("slots[0].probability", 0.5)
+    assert difference.now == record.slots[0].probability
+    assert set(msgspec.to_builtins(difference)) == {"path", "was", "is"}
+
+
+def test_an_action_that_was_never_scored_is_a_difference_and_no_crash() -> None:
+    asked_of = shop()
+    record = decided(asked_of)
+    fewer = msgspec.structs.replace(record, candidates=record.candidates[1:])
+    [difference, *_] = again(fewer, asked_of).differences
+    assert difference.path == "candidates"
+    assert difference.now == ["card", "loan", "insurance", NO_ACTION]
+
+
+def test_availability_that_no_candidate_has_is_a_difference_and_no_crash() -> None:
+    asked_of = shop()
+    record = decided(asked_of)
+    slot = msgspec.structs.replace(record.slots[0], available=(0, 1, 2, 99))
+    assert not again(msgspec.structs.replace(record, slots=(slot, *record.slots[1:])), asked_of).identical
+
+
+def test_another_secret_is_refused_by_name() -> None:
+    asked_of = shop()
+    record = decided(asked_of)
+    with pytest.raises(SetupError, match=f"drawn with the secret {KEY.key_id}.*NEXTMOVE_DRAW_SECRET"):
+        replay(record, asked_of.blueprint, key=b"another secret 16")
+
+
+def test_another_catalogue_is_refused_by_name() -> None:
+    asked_of = shop()
+    record = decided(asked_of)
+    other = Catalog(asked_of.blueprint.content, version="sha256:other")
+    with pytest.raises(SetupError, match="made under catalogue sha256:test"):
+        replay(record, other, key=KEY.secret)
