@@ -38,7 +38,7 @@ def decided(asked_of: Release, hot: FakeHotState | None = None, **fields: Any) -
         scorer=FakeScorer({"card": 0.3, "loan": 0.25, "insurance": 0.2, NO_ACTION: 0.1}),
         draw_key=KEY,
     )
-    return back(asyncio.run(engine.decide(request(**fields), now=NOW)))
+    return back(asyncio.run(engine.decide(request(**{"decision_id": "d-1"} | fields), now=NOW)))
 
 
 def again(record: DecisionRecord, asked_of: Release) -> Replayed:
@@ -103,7 +103,7 @@ def test_every_number_that_the_funnel_worked_out_is_held_to_the_last_bit() -> No
             assert not found.identical or found.changed_meanwhile, path
             if "available" not in path:
                 assert path.strip(".").split(".")[0] in found.differences[0].path, path
-    assert tried > 50
+    assert tried > 40
 
 
 @pytest.mark.parametrize(
