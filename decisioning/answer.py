@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from decisioning.explain import ExplainedAction, Loser, explain
 from decisioning.record import DecisionRecord
 
 
@@ -57,10 +58,19 @@ class AnsweredModel(msgspec.Struct, frozen=True):
     version: str
 
 
+class AnsweredExplanation(msgspec.Struct, frozen=True):
+    """How the answer came to be: each shown action's formula, and what the three best losers lacked."""
+
+    how: str
+    shown: tuple[ExplainedAction, ...]
+    losers: tuple[Loser, ...]
+
+
 class DecisionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to `POST /v1/decisions`.
 
-    `dropped` is there when the request asks to explain; `dropped_by_step` when there are no actions.
+    `dropped` and `explanation` are there when the request asks to explain; `dropped_by_step` when
+    there are no actions.
     """
 
     decision_id: str
@@ -79,6 +89,7 @@ class DecisionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime
     dropped_by_step: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     dropped: list[DroppedAction] | msgspec.UnsetType = msgspec.UNSET
+    explanation: AnsweredExplanation | msgspec.UnsetType = msgspec.UNSET
 
 
 class DecisionAnswers(msgspec.Struct, frozen=True):
@@ -106,7 +117,12 @@ def answer(record: DecisionRecord) -> DecisionAnswer:
         )
         for slot in record.slots
     ]
-    explained = [DroppedAction(d.action_id, d.step, d.reason, d.detail) for d in record.dropped]
+    dropped: list[DroppedAction] | msgspec.UnsetType = msgspec.UNSET
+    explanation: AnsweredExplanation | msgspec.UnsetType = msgspec.UNSET
+    if record.request.explain:
+        explained = explain(record)
+        dropped = [DroppedAction(d.action_id, d.step, d.reason, d.detail) for d in record.dropped]
+        explanation = AnsweredExplanation(explained.how, explained.shown, explained.losers)
     return DecisionAnswer(
         decision_id=record.decision_id,
         decided_at=record.decided_at,
@@ -123,5 +139,6 @@ def answer(record: DecisionRecord) -> DecisionAnswer:
         features_as_of=record.features_as_of,
         expires_at=record.expires_at,
         dropped_by_step=msgspec.UNSET if actions else dict(Counter(drop.step for drop in record.dropped)),
-        dropped=explained if record.request.explain else msgspec.UNSET,
+        dropped=dropped,
+        explanation=explanation,
     )

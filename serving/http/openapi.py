@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from decisioning.answer import DecisionAnswer, DecisionAnswers
+from decisioning.replay import Replayed
 from decisioning.request import DecisionRequest, OutcomeReport
 from serving.http.problems import Problem, problem_codes
 from serving.pauses import PauseAnswer, PauseRequest
@@ -135,8 +136,8 @@ _ROUTES = (
         "/v1/decisions/{decision_id}/replay",
         "Computes a decision again from its record, and says whether it is the same to the last bit.",
         200,
-        _OBJECT,
-        {"decision_id": "01KANTX7M0D4Q3V3Z0V6S2D6QJ", "identical": True, "differences": []},
+        _reference("Replayed"),
+        {"decision_id": "01KANTX7M0D4Q3V3Z0V6S2D6QJ", "identical": True, "differences": [], "changed_meanwhile": False},
         problems=(404, 409, 503),
     ),
     _Route(
@@ -200,7 +201,7 @@ _ROUTES = (
 def openapi_document() -> dict[str, Any]:
     """The whole document."""
     _, schemas = msgspec.json.schema_components(
-        (DecisionRequest, DecisionAnswer, DecisionAnswers, OutcomeReport, PauseRequest, PauseAnswer, Problem),
+        (DecisionRequest, DecisionAnswer, DecisionAnswers, OutcomeReport, PauseRequest, PauseAnswer, Problem, Replayed),
         ref_template="#/components/schemas/{name}",
     )
     paths: dict[str, dict[str, Any]] = {}

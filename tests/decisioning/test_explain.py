@@ -1,0 +1,223 @@
+import asyncio
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from decisioning.answer import answer
+from decisioning.content import NO_ACTION, ContextWeight, Holdout
+from decisioning.explain import Explanation, Loser, explain, formula
+from decisioning.exploration import EpsilonGreedy, Greedy, SquareCB
+from decisioning.profile import HotProfile
+from decisioning.record import Candidate, DecisionRecord
+from serving.engine import Engine
+from tests.builders import CONSENTED, NOW, action, contact, placement, release, request, weekly_cap
+from tests.fakes import FakeFeatures, FakeHotState, FakeLedger, FakeScorer
+from tests.random_shops import KEY, random_decisions
+
+CHANCES = {"card": 0.3, "loan": 0.2, "insurance": 0.1, NO_ACTION: 0.05}
+
+
+def shop(*actions: Any, slots: int = 1, exploration: Any = Greedy(), **overrides: Any) -> Any:  # noqa: B008 (frozen)
+    hero = placement(slots=slots, exploration=exploration)
+    given = actions or (action("card"), action("loan"), action("insurance"), action(NO_ACTION, value=5.0))
+    return release(*given, placements=(hero, placement("newsletter", channel="email", slots=1)), **overrides)
+
+
+def decided(asked_of: Any, hot: FakeHotState | None = None, scorer: Any = "trained", **fields: Any) -> DecisionRecord:
+    engine = Engine(
+        release=asked_of,
+        features=FakeFeatures(),
+        hot_state=hot or FakeHotState(CONSENTED),
+        ledger=FakeLedger(),
+        scorer=FakeScorer(CHANCES) if scorer == "trained" else scorer,
+        draw_key=KEY,
+    )
+    return asyncio.run(engine.decide(request(**{"decision_id": "d-1"} | fields), now=NOW))
+
+
+def loser(explanation: Explanation, action_id: str) -> Loser:
+    [found] = [each for each in explanation.losers if each.action_id == action_id]
+    return found
+
+
+def with_numbers(record: DecisionRecord, action_id: str, **numbers: float) -> Candidate:
+    [found] = [candidate for candidate in record.candidates if candidate.action_id == action_id]
+    return msgspec.structs.replace(found, **numbers)
+
+
+def priority_of(candidate: Candidate, baseline: float | None = None) -> float:
+    assert candidate.propensity is not None
+    first = candidate.propensity if candidate.uplift is None else max(0.0, candidate.propensity - (baseline or 0.0))
+    return first * candidate.context_weight * candidate.value * candidate.lever
+
+
+def test_the_formula_has_the_numbers_put_in() -> None:
+    found = explain(decided(shop(action("card", value=28.0, context_weights=(ContextWeight("true", 2.0),), lever=1.5))))
+    [card] = found.shown
+    assert card.formula == "0.3 x 2.0 x 28.0 x 1.5 = 25.2"
+    assert card.terms == "propensity x context weight x value x lever"
+
+
+def test_uplift_takes_the_place_of_propensity_and_is_taken_apart() -> None:
+    [card] = explain(decided(shop(action("card", rank_by="uplift"), action(NO_ACTION)))).shown
+    assert card.formula == "0.25 x 1.0 x 10.0 x 1.0 = 2.5"
+    assert card.terms.startswith("uplift x")
+    assert "propensity 0.3 above 0.05" in card.why
+
+
+def test_candidates_are_ranked_and_every_drop_has_step_and_reason() -> None:
+    asked_of = shop(action("card", eligibility="false"), action("loan"), action("insurance"), action(NO_ACTION))
+    found = explain(decided(asked_of))
+    assert [(each.action_id, each.slot, each.rank) for each in found.candidates] == [
+        ("loan", 1, 1), ("insurance", None, 2), (NO_ACTION, None, 3),
+    ]  # fmt: skip
+    assert [(drop.action_id, drop.step, drop.reason) for drop in found.dropped] == [
+        ("card", "engagement_policy", "ELIGIBILITY")
+    ]
+
+
+@pytest.mark.parametrize("number", ["propensity", "value", "lever"])
+@pytest.mark.parametrize("action_id", ["loan", "insurance", NO_ACTION])
+def test_with_the_needed_number_a_loser_would_rank_level(number: str, action_id: str) -> None:
+    record = decided(shop())
+    found = loser(explain(record), action_id)
+    changed = with_numbers(record, action_id, **{number: getattr(found, number)})
+    assert priority_of(changed) == pytest.approx(found.needed)
+    assert found.over == "card"
+
+
+def test_an_uplift_loser_needs_a_propensity_above_the_baseline() -> None:
+    record = decided(shop(action("card"), action("loan", rank_by="uplift"), action(NO_ACTION)))
+    found = loser(explain(record), "loan")
+    changed = with_numbers(record, "loan", propensity=found.propensity or 0.0)
+    assert found.propensity == pytest.approx(0.35)
+    assert priority_of(changed, record.baseline) == pytest.approx(3.0)
+
+
+def test_a_likelier_no_action_lowers_the_uplift_that_it_must_reach() -> None:
+    record = decided(shop(action("card", rank_by="uplift"), action(NO_ACTION, value=5.0)))
+    needed = loser(explain(record), NO_ACTION).propensity
+    assert needed is not None
+    nothing = with_numbers(record, NO_ACTION, propensity=needed)
+    assert priority_of(nothing) == pytest.approx(priority_of(with_numbers(record, "card"), baseline=needed))
+
+
+def test_no_propensity_above_one_is_asked_for() -> None:
+    found = loser(explain(decided(shop(action("card"), action("loan", value=1.0)))), "loan")
+    assert found.propensity is None
+    assert found.why.endswith("value 15.0 instead of 1.0 or lever 15.0 instead of 1.0")
+
+
+def test_where_two_numbers_are_zero_none_alone_would_do() -> None:
+    found = loser(explain(decided(shop(action("card"), action("loan", value=0.0, lever=0.0)))), "loan")
+    assert (found.propensity, found.value, found.lever) == (None, None, None)
+    assert "no one number would do" in found.why
+
+
+def test_a_loser_that_ranks_above_was_beaten_by_exploration() -> None:
+    asked_of = shop(exploration=EpsilonGreedy(epsilon=1.0))
+    records = (decided(asked_of, decision_id=f"d-{number}") for number in range(50))
+    record = next(each for each in records if each.slots[0].action_id == "insurance")
+    found = explain(record)
+    card = loser(found, "card")
+    assert (card.needed, card.propensity, card.chance) == (pytest.approx(1.0), None, 0.25)
+    assert "ranks above insurance in slot 1: the policy drew that with probability 0.25" in card.why
+    assert "exploration: it ranks 3. by priority" in found.shown[0].why
+
+
+def test_ties_are_said_to_be_level() -> None:
+    record = decided(shop(action("bond"), action("fund")))
+    [tied] = explain(record).losers
+    assert "ranks level with" in tied.why
+    assert tied.chance == 0.5
+
+
+def test_the_lowest_shown_slot_is_what_a_loser_must_reach() -> None:
+    record = decided(shop(slots=2), exclude=[NO_ACTION])
+    assert loser(explain(record), "insurance").over == "loan"
+
+
+def test_no_action_competes_for_the_first_slot_alone() -> None:
+    record = decided(shop(slots=3))
+    assert [slot.action_id for slot in record.slots] == ["card", "loan", "insurance"]
+    assert loser(explain(record), NO_ACTION).over == "card"
+
+
+def test_only_the_three_best_losers_are_named() -> None:
+    more = [action(f"a{n}", value=1.0 + n) for n in range(6)]
+    assert [each.action_id for each in explain(decided(shop(action("card"), *more))).losers] == ["a5", "a4", "a3"]
+
+
+def test_what_was_lost_at_the_reservation_is_no_loser() -> None:
+    hot = FakeHotState(CONSENTED)
+    hot.taken_by_others = (contact("card", ago=NOW - NOW),)
+    record = decided(shop(contact_policies=(weekly_cap(per="action"),)), hot)
+    found = explain(record)
+    assert record.slots[0].action_id == "loan"
+    assert "card" not in [each.action_id for each in found.losers]
+    [card] = [each for each in found.candidates if each.action_id == "card"]
+    assert card.why == "no longer available at the reservation"
+
+
+def test_nothing_beats_what_goes_on_from_earlier() -> None:
+    seen = HotProfile(contacts=(contact("insurance"),), consents=CONSENTED.consents)
+    found = explain(decided(shop(continuity=3 * (NOW - NOW.replace(day=1))), FakeHotState(seen)))
+    [insurance] = found.shown
+    assert insurance.goes_on
+    assert "goes on from an earlier decision" in insurance.why
+    card = loser(found, "card")
+    assert (card.needed, card.value, card.chance) == (None, None, 0.0)
+    assert "comes first whatever the numbers are" in card.why
+
+
+@pytest.mark.parametrize("kind", ["holdout", "no_model", "no_hot_state"])
+def test_a_fallback_has_no_formula_and_no_losers(kind: str) -> None:
+    asked_of = shop(action("card", fallback=True), action("loan", fallback=True),
+                    holdout=Holdout(share=1.0 if kind == "holdout" else 0.0))  # fmt: skip
+    hot = FakeHotState(CONSENTED)
+    hot.down = kind == "no_hot_state"
+    found = explain(decided(asked_of, hot, None if kind == "no_model" else "trained"))
+    [shown] = found.shown
+    assert (shown.formula, shown.rank, shown.probability, shown.why) == (None, None, None, "a fallback action")
+    assert found.losers == ()
+    assert "nothing was scored or drawn" in found.how
+
+
+def test_where_nothing_is_eligible_the_drops_are_the_explanation() -> None:
+    found = explain(decided(shop(action("card", eligibility="false"))))
+    assert (found.candidates, found.losers) == ((), ())
+    assert found.how.startswith("nothing is shown: every action was dropped")
+
+
+def test_the_policy_is_named_with_its_parameters() -> None:
+    assert "squarecb (gamma 7.0)" in explain(decided(shop(exploration=SquareCB(gamma=7.0)))).how
+
+
+def test_an_answer_that_is_to_explain_carries_formulas_losers_and_drops() -> None:
+    told = answer(decided(shop(), explain=True))
+    assert told.explanation is not msgspec.UNSET
+    assert [each.slot for each in told.explanation.shown] == [1]
+    assert len(told.explanation.losers) == 3
+    assert told.dropped == []
+    silent = msgspec.json.decode(msgspec.json.encode(answer(decided(shop()))))
+    assert not {"explanation", "dropped"} & set(silent)
+
+
+def test_every_random_decision_can_be_explained_and_its_needed_numbers_hold() -> None:
+    losers = 0
+    for seed in range(20):
+        for _, record in random_decisions(np.random.default_rng([seed, 1]), 10):
+            found = explain(record)
+            assert [each.slot for each in found.shown] == [slot.slot for slot in record.slots]
+            assert {each.action_id for each in found.candidates} == {c.action_id for c in record.candidates}
+            for each in found.losers:
+                losers += 1
+                for number in ("value", "lever"):
+                    if getattr(each, number) is not None:
+                        changed = with_numbers(record, each.action_id, **{number: getattr(each, number)})
+                        assert priority_of(changed, record.baseline) == pytest.approx(each.needed)
+            for candidate in record.candidates:
+                assert (formula(candidate) is None) == (candidate.priority is None)
+    assert losers > 50
