@@ -11,6 +11,7 @@ from pathlib import Path
 from decisioning.bundle import Bundle
 from decisioning.catalog import Release
 from decisioning.errors import SetupError
+from serving.adapters.blob_archive import BlobArchive
 from serving.adapters.feast_features import FeastFeatures
 from serving.engine import DrawKey, Engine
 from storage.blobs import BlobStore
@@ -39,6 +40,7 @@ def open_engine(settings: Settings, blobs: BlobStore, ledger: Ledger) -> Engine:
         ledger=ledger,
         scorer=None,
         draw_key=draw_key(settings),
+        archive=BlobArchive(blobs),
     )
 
 

@@ -22,15 +22,16 @@ from decisioning.catalog import Catalog, Release
 from decisioning.content import NO_ACTION, FeatureKind, FeatureTypes, Value
 from decisioning.decision import Case, Choice
 from decisioning.encoding import RowEncoder
-from decisioning.errors import DecisionConflict, RequestError, StoreError
+from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision
 from decisioning.profile import ContactHistory, Facts, Subject
 from decisioning.record import DecisionRecord, ModelVersion
+from decisioning.replay import Replayed, replay
 from decisioning.request import DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, new_contacts, take
 from decisioning.slots import key_id
 from serving.outcomes import OutcomeResult, Outcomes, digest_of
 from serving.pauses import PauseAnswer, PauseRequest, Pauses
-from serving.ports import Features, HotState, Ledger, Scorer
+from serving.ports import Archive, Features, HotState, Ledger, Scorer
 from serving.timers import Laps, StageTimers
 
 # A twin of this call, sent at the same instant, is answered with the first one's record.
@@ -87,6 +88,7 @@ class Engine:
         ledger: Ledger,
         scorer: Scorer | None,
         draw_key: DrawKey,
+        archive: Archive | None = None,
         timers: StageTimers | None = None,
     ) -> None:
         self.release = release
@@ -97,6 +99,7 @@ class Engine:
         self._ledger = ledger
         self._outcomes = Outcomes(hot_state, ledger)
         self._pauses = Pauses(hot_state, ledger)
+        self._archive = archive
         self._key = draw_key
         self._paused: tuple[str, ...] = ()  # as last read: a stop holds while hot state is away
 
@@ -196,6 +199,24 @@ class Engine:
         """The record of a decision, or None."""
         found = await self._ledger.get(decision_id)
         return found[0] if found else None
+
+    async def replay(self, decision_id: str) -> Replayed:
+        """Whether this decision comes out again from its record, bit for bit; see `decisioning.replay`.
+
+        Raises:
+            UnknownDecision: There is no such decision.
+            SetupError: It was drawn with another secret.
+            StoreError: The catalogue that it was made under cannot be read.
+        """
+        record = await self.find(decision_id)
+        if record is None:
+            raise UnknownDecision(f"no decision has the id '{decision_id[:256]}'", where="decision_id")
+        release = self.release
+        if release.version != record.catalog_version:
+            if self._archive is None:
+                raise StoreError(f"catalogue {record.catalog_version} is not at hand; this service keeps no archive")
+            release = self._archive.release(record.catalog_version)
+        return replay(record, release.of(record.market), key=self._key.secret)
 
     async def record_outcomes(self, reports: Sequence[OutcomeReport], *, now: datetime) -> list[OutcomeResult]:
         """Keep outcomes, durably, then let hot state know; see `Outcomes.record`."""

@@ -138,7 +138,7 @@ _ROUTES = (
         200,
         _reference("Replayed"),
         {"decision_id": "01KANTX7M0D4Q3V3Z0V6S2D6QJ", "identical": True, "differences": [], "changed_meanwhile": False},
-        problems=(404, 409, 503),
+        problems=(404, 503),
     ),
     _Route(
         "post",

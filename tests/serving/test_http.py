@@ -292,3 +292,10 @@ def test_editors_can_fetch_the_catalogue_s_schema(client: TestClient) -> None:
     schema = client.get("/v1/catalog/schema.json").json()
     assert "actions" in schema["properties"]
     assert schema["additionalProperties"] is False
+
+
+def test_a_decision_can_be_replayed(client: TestClient) -> None:
+    decided = client.post("/v1/decisions", json=ASK).json()["decision_id"]
+    replayed = client.post(f"/v1/decisions/{decided}/replay")
+    assert (replayed.status_code, replayed.json()["identical"]) == (200, True)
+    assert problem(client.post("/v1/decisions/none/replay"))[:2] == (404, "unknown_decision")
