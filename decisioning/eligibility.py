@@ -135,7 +135,7 @@ def engaged(
                     if rule.holds(scope):
                         weight *= factor
                 kept.append(
-                    Eligible(proposal, weight, _value(proposal, scope), continuity.repeats.get(proposal.action.id))
+                    Eligible(proposal, weight, value_of(proposal, scope), continuity.repeats.get(proposal.action.id))
                 )
                 continue
         except RuleFailure as failure:
@@ -188,8 +188,12 @@ def _holds(proposal: Proposal, scope: RuleScope) -> bool:
         return False  # the part that errs says so
 
 
-def _value(proposal: Proposal, scope: RuleScope) -> float:
-    """In the catalogue's currency; a rule that gives less than nothing is an error."""
+def value_of(proposal: Proposal, scope: RuleScope) -> float:
+    """What a success is worth, in the catalogue's currency.
+
+    Raises:
+        RuleFailure: The rule errs, or gives less than nothing.
+    """
     if proposal.value_rule is None:
         return proposal.value
     value = proposal.value_rule.number(scope) * proposal.rate

@@ -188,10 +188,13 @@ def _targets(
     past = drawn_decisions(examples[~later], catalog)
     ranking = constant_ranking(past, "reward") if len(past.examples) else {}
     encoded = candidate_rows(bundle.manifest.features, decisions, catalog)
-    targets = {MODEL: greedy(priorities(verified_scorer(bundle), encoded, decisions, catalog))}
+    targets = {
+        MODEL: greedy(priorities(verified_scorer(bundle), bundle.manifest.features, encoded, decisions, catalog))
+    }
     if champion is not None:
-        its_own = candidate_rows(champion.manifest.features, decisions, catalog)
-        targets[CHAMPION_POLICY] = greedy(priorities(verified_scorer(champion), its_own, decisions, catalog))
+        features = champion.manifest.features
+        its_own = candidate_rows(features, decisions, catalog)
+        targets[CHAMPION_POLICY] = greedy(priorities(verified_scorer(champion), features, its_own, decisions, catalog))
     targets[BEST_CONSTANT] = best_constant(decisions, ranking)
     if len(decisions.actions) <= MOST_CONSTANTS:
         for action_id in decisions.actions:

@@ -14,6 +14,7 @@ One row is one action that a customer met. Columns:
 | `probability` | float | chance of `action_id` in this slot; NaN where nothing was drawn |
 | `candidates` | tuple of str | what could have been in this slot, `action_id` among them |
 | `context_weights` | tuple of float | the candidates' context weights, in their order |
+| `values` | tuple of float | what a success of each candidate was worth, in the catalogue's currency |
 | `contacts` | tuple of Contact | the customer's contacts as they were then |
 | `reward` | float | what it earned within the attribution window |
 | `success` | int | 1 where the reward is above 0: what the propensity model learns |
@@ -28,10 +29,13 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from decisioning.catalog import Catalog, Placement
+from decisioning.catalog import Catalog, Proposal
+from decisioning.content import Placement
+from decisioning.eligibility import value_of
 from decisioning.errors import DataError
 from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
 from decisioning.reward import NEVER_SEEN, counted, reward, was_shown
+from decisioning.rules import RuleFailure, RuleScope
 
 CUSTOMER = "customer."
 # Bounds what one training holds in memory, however long a service has run; older habits tell little.
@@ -98,6 +102,7 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
             "probability": known["probability"].astype(float),
             "candidates": known["candidates"].map(tuple),
             "context_weights": known["candidates"].map(lambda ids: (1.0,) * len(ids)),
+            "values": _values(known, joined, catalog),
             "contacts": known["contacts"].map(tuple),
             "reward": known["reward"].astype(float),
             "success": known["success"].astype(int),
@@ -124,7 +129,7 @@ def ledger_examples(reader: DecisionReader, catalog: Catalog, *, now: datetime) 
         if placement is None or record.decided_at + placement.attribution_window > now:
             continue
         if record.reason != FEATURES_UNAVAILABLE:
-            rows += _rows_of(record, placement, outcomes.get(record.decision_id, ()))
+            rows += rows_of(record, placement, outcomes.get(record.decision_id, ()))
     if not rows:
         return pd.DataFrame()
     frame = pd.DataFrame.from_records(rows)
@@ -148,7 +153,7 @@ def combined(*frames: pd.DataFrame) -> pd.DataFrame:
     return _with_features_from_context(frame)
 
 
-def _rows_of(record: DecisionRecord, placement: Placement, reported: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
+def rows_of(record: DecisionRecord, placement: Placement, reported: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
     """A row for each slot that was met.
 
     An outcome that names no action is that of an only one; an e-mail that came back was seen in no slot.
@@ -178,6 +183,7 @@ def _row(record: DecisionRecord, slot: ShownSlot, earned: float) -> dict[str, An
         "probability": float("nan") if slot.probability is None else slot.probability,
         "candidates": tuple(candidate.action_id for candidate in available),
         "context_weights": tuple(candidate.context_weight for candidate in available),
+        "values": tuple(candidate.value for candidate in available),
         "contacts": record.contacts,
         "reward": earned,
         "success": int(earned > 0.0),
@@ -185,6 +191,46 @@ def _row(record: DecisionRecord, slot: ShownSlot, earned: float) -> dict[str, An
         "context": record.request.context,
         **{CUSTOMER + name: value for name, value in record.features.items()},
     }
+
+
+def _values(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) -> list[tuple[float, ...]]:
+    """What each row's candidates are worth: the catalogue's number, or its rule for this customer.
+
+    What the catalogue cannot show there, or whose rule errs, is worth nothing.
+    """
+    known: dict[tuple[str, tuple[str, ...]], tuple[float, ...]] = {}
+    found = []
+    for row, (placement_id, ids) in enumerate(zip(log["placement"], log["candidates"].map(tuple), strict=True)):
+        if (placement_id, ids) in known:
+            found.append(known[placement_id, ids])
+            continue
+        placement = catalog.placements[placement_id]
+        proposals = [catalog.proposal(name, placement) if name in catalog.actions else None for name in ids]
+        by_rule = any(proposal is not None and proposal.value_rule is not None for proposal in proposals)
+        scope = _scope(log, features, row) if by_rule else RuleScope(now=log["decided_at"].iloc[row].to_pydatetime())
+        values = tuple(_worth(proposal, scope) for proposal in proposals)
+        if not by_rule:
+            known[placement_id, ids] = values
+        found.append(values)
+    return found
+
+
+def _worth(proposal: Proposal | None, scope: RuleScope) -> float:
+    try:
+        return value_of(proposal, scope) if proposal is not None else 0.0
+    except RuleFailure:
+        return 0.0
+
+
+def _scope(log: pd.DataFrame, features: pd.DataFrame, row: int) -> RuleScope:
+    """What rules see of one row; what the caller sent supplies the features that it names."""
+    stored = {name.removeprefix(CUSTOMER): features[name].iloc[row] for name in features.columns}
+    context = log["context"].iloc[row]
+    supplied = {name: value for name, value in context.items() if name in stored and value is not None}
+    customer = {name: None if value is None or value != value else value for name, value in stored.items()}
+    return RuleScope(
+        now=log["decided_at"].iloc[row].to_pydatetime(), customer={**customer, **supplied}, context=context
+    )
 
 
 def _with_features_from_context(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import ModelFeature
 from decisioning.catalog import Catalog
+from decisioning.content import NO_ACTION
 from decisioning.evaluation import Log
 from training.graph_scorer import GraphScorer
 from training.model_input import encode_pairs
@@ -27,7 +28,7 @@ class Decisions:
         actions: Ids by column.
         action: Column of what was shown, `(n,)`.
         available: `(n, n_actions)`.
-        context_weight: As logged, `(n, n_actions)`; 1 where not available.
+        context_weight, value: As logged, `(n, n_actions)`; 1 and 0 where not available.
     """
 
     examples: pd.DataFrame
@@ -35,6 +36,7 @@ class Decisions:
     action: NDArray[np.int64]
     available: NDArray[np.bool_]
     context_weight: Floats
+    value: Floats
 
     @property
     def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -67,17 +69,17 @@ def drawn_decisions(examples: pd.DataFrame, catalog: Catalog) -> Decisions:
     actions = tuple(action_id for action_id in catalog.actions if action_id in met)
     column = {action_id: place for place, action_id in enumerate(actions)}
     # Few sets of candidates, many rows: each set is laid out once.
-    set_of_row, sets = pd.factorize(_pairs_of(kept["candidates"], kept["context_weights"]))
+    set_of_row, sets = pd.factorize(_together(kept["candidates"], kept["context_weights"], kept["values"]))
     layouts = np.zeros((len(sets), len(actions)), dtype=bool)
-    weights = np.ones((len(sets), len(actions)))
-    for place, (candidates, context_weights) in enumerate(sets):
-        for action_id, context_weight in zip(candidates, context_weights, strict=True):
+    weights, worths = np.ones(layouts.shape), np.zeros(layouts.shape)
+    for place, logged in enumerate(sets):
+        for action_id, context_weight, value in zip(*logged, strict=True):
             if action_id in column:
                 layouts[place, column[action_id]] = True
                 weights[place, column[action_id]] = context_weight
-    available, weight = layouts[set_of_row], weights[set_of_row]
+                worths[place, column[action_id]] = value
     shown = np.array([column[action_id] for action_id in kept["action_id"]], dtype=np.int64)
-    return Decisions(kept, actions, shown, available, weight)
+    return Decisions(kept, actions, shown, layouts[set_of_row], weights[set_of_row], worths[set_of_row])
 
 
 def candidate_rows(features: Sequence[ModelFeature], decisions: Decisions, catalog: Catalog) -> NDArray[np.float32]:
@@ -86,17 +88,31 @@ def candidate_rows(features: Sequence[ModelFeature], decisions: Decisions, catal
     return encode_pairs(features, decisions.examples, catalog, rows, decisions.actions, columns)
 
 
-def priorities(scorer: GraphScorer, encoded: NDArray[np.float32], decisions: Decisions, catalog: Catalog) -> Floats:
+def priorities(
+    scorer: GraphScorer,
+    features: Sequence[ModelFeature],
+    encoded: NDArray[np.float32],
+    decisions: Decisions,
+    catalog: Catalog,
+) -> Floats:
     """What the service would rank by, `(n, n_actions)`; -inf where not available.
 
-    Propensity x context weight x value x lever, the propensity from the graph that is served, value
-    and lever of today's catalogue. `encoded` is `candidate_rows` with the scorer's features.
+    Propensity x context weight x value x lever: the propensity from the graph that is served, with
+    its `features`; weight and value as logged; the lever of today's catalogue. For actions that it
+    ranks by uplift, the propensity above that of showing nothing. `encoded` is `candidate_rows`.
     """
     rows, columns = decisions.pairs
-    propensity = scorer.score(encoded)
-    worth = np.array([catalog.actions[name].value * catalog.actions[name].lever for name in decisions.actions])
+    ranked_by = scorer.score(encoded)
+    by_uplift = np.array([catalog.actions[name].rank_by == "uplift" for name in decisions.actions])[columns]
+    if by_uplift.any():
+        asked, place = np.unique(rows[by_uplift], return_inverse=True)
+        nothing = np.zeros(len(asked), dtype=np.int64)
+        baseline = scorer.score(encode_pairs(features, decisions.examples, catalog, asked, [NO_ACTION], nothing))
+        ranked_by[by_uplift] = np.maximum(0.0, ranked_by[by_uplift] - baseline[place])
+    lever = np.array([catalog.actions[name].lever for name in decisions.actions])
     ranked = np.full(decisions.available.shape, -np.inf)
-    ranked[rows, columns] = propensity * worth[columns] * decisions.context_weight[rows, columns]
+    pairs = rows, columns
+    ranked[pairs] = ranked_by * decisions.context_weight[pairs] * decisions.value[pairs] * lever[columns]
     return ranked
 
 
@@ -160,5 +176,5 @@ def best_constant(decisions: Decisions, ranking: dict[str, list[str]]) -> Floats
     return greedy(rank)
 
 
-def _pairs_of(first: pd.Series, second: pd.Series) -> pd.Series:
-    return pd.Series(list(zip(first, second, strict=True)), dtype=object)
+def _together(*columns: pd.Series) -> pd.Series:
+    return pd.Series(list(zip(*columns, strict=True)), dtype=object)

@@ -2,15 +2,18 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
 import pandas as pd
 import pytest
 
-from decisioning.catalog import NO_ACTION, Catalog
+from decisioning.catalog import Catalog
+from decisioning.content import NO_ACTION
 from decisioning.errors import DataError
 from decisioning.record import Candidate, DecisionRecord, OutcomeRecord, PolicyVersion, ShownSlot
 from tests.builders import NOW, action, catalog, contact, placement, request
 from tests.training.tiny_shop import tiny_catalog, tiny_log
 from training.examples import LEDGER_WINDOW, combined, ledger_examples, log_examples
+from training.target_policies import drawn_decisions
 
 DECIDED = NOW - timedelta(days=10)
 
@@ -87,7 +90,7 @@ def record(**overrides: Any) -> DecisionRecord:
         "contacts": (contact(),),
         "assignments": (),
         "dropped": (),
-        "candidates": (candidate("card", context_weight=2.0), candidate("loan"), candidate(NO_ACTION)),
+        "candidates": (candidate("card", context_weight=2.0, value=25.0), candidate("loan"), candidate(NO_ACTION)),
         "slots": (slot(),),
         "reason": "RANKED",
         "reason_detail": "",
@@ -117,6 +120,7 @@ def test_a_decision_becomes_a_row_with_what_was_logged() -> None:
     assert (row["reward"], row["success"], row["probability"], row["drawn"]) == (10.0, 1, 0.5, True)
     assert row["candidates"] == ("card", "loan", NO_ACTION)
     assert row["context_weights"] == (2.0, 1.0, 1.0)
+    assert row["values"] == (25.0, 1.0, 1.0)
     assert row["contacts"] == (contact(),)
     assert (row["customer.age"], row["customer.colour"], row["context"]["device"]) == (50.0, "red", "mobile")
 
@@ -198,6 +202,29 @@ def test_a_fallback_may_be_learnt_from_and_is_never_weighed() -> None:
     row = rows(record(slots=(slot(probability=None),), reason="FALLBACK_MODEL_UNAVAILABLE")).iloc[0]
     assert not row["drawn"]
     assert pd.isna(row["probability"])
+
+
+def test_what_goes_on_from_an_earlier_decision_may_be_learnt_from_and_is_never_weighed() -> None:
+    going_on = (candidate("card", tier=-1), candidate("loan"), candidate(NO_ACTION))
+    [row] = rows(record(candidates=going_on, slots=(slot(probability=1.0),))).to_dict("records")
+    assert not row["drawn"]
+    assert drawn_decisions(pd.DataFrame([row]), shop()).examples.empty
+
+
+def test_a_data_sets_own_log_gets_the_catalogues_values() -> None:
+    priced = tiny_catalog(rates={"USD": 0.5})
+    actions = [
+        msgspec.structs.replace(priced.actions["umbrella"], value=30.0, currency="USD"),
+        msgspec.structs.replace(priced.actions["sunglasses"], value="customer.age * 2.0 + context.bonus"),
+        priced.actions[NO_ACTION],
+    ]
+    content = msgspec.structs.replace(priced.content, actions=tuple(actions))
+    log, features = tiny_log(60)
+    log["context"] = [{}, {"bonus": 3.0}, {"bonus": 3.0, "age": 50.0}] + [{}] * 57
+    found = log_examples(log, features, Catalog(content, version="sha256:priced"))["values"]
+    assert found[0] == (15.0, 0.0, 1.0)  # a rule that errs is worth nothing
+    assert found[1] == (15.0, features["age"][1] * 2.0 + 3.0, 1.0)
+    assert found[2] == (15.0, 103.0, 1.0)
 
 
 def test_a_decision_of_another_domain_is_no_row() -> None:

@@ -1,9 +1,12 @@
+import msgspec
 import numpy as np
 import pandas as pd
+import pytest
 
-from decisioning.catalog import NO_ACTION
+from decisioning.bundle import Bundle
+from decisioning.catalog import Catalog
+from decisioning.content import NO_ACTION
 from storage.settings import Settings
-from tests.builders import action
 from tests.training.tiny_shop import ACTIONS, NOW, tiny_catalog, tiny_examples
 from training.graph_scorer import GraphScorer
 from training.target_policies import (
@@ -37,9 +40,11 @@ def test_a_candidate_that_the_catalogue_lost_cannot_be_chosen() -> None:
     examples = tiny_examples(30)
     examples["candidates"] = [(*ACTIONS, "gone")] * 30
     examples["context_weights"] = [(1.0, 2.0, 1.0, 5.0)] * 30
+    examples["values"] = [(10.0, 10.0, 1.0, 7.0)] * 30
     decisions = drawn_decisions(examples, tiny_catalog())
     assert decisions.actions == ACTIONS
     assert decisions.context_weight[0].tolist() == [1.0, 2.0, 1.0]
+    assert decisions.value[0].tolist() == [10.0, 10.0, 1.0]
 
 
 def narrow_examples() -> pd.DataFrame:
@@ -47,7 +52,7 @@ def narrow_examples() -> pd.DataFrame:
     examples = tiny_examples(300).head(6).copy()
     examples["action_id"] = ["umbrella", "umbrella", "sunglasses", "sunglasses", NO_ACTION, "sunglasses"]
     examples["candidates"] = [ACTIONS] * 3 + [ACTIONS[1:]] * 3
-    examples["context_weights"] = [(1.0,) * 3] * 3 + [(1.0,) * 2] * 3
+    examples["context_weights"] = examples["values"] = [(1.0,) * 3] * 3 + [(1.0,) * 2] * 3
     return examples
 
 
@@ -78,6 +83,7 @@ def test_the_best_constant_is_not_fooled_by_who_was_shown_what() -> None:
         probability=np.where(umbrella, umbrella_chance, 1 - umbrella_chance),
         candidates=[ACTIONS[:2]] * n,
         context_weights=[(1.0, 1.0)] * n,
+        values=[(1.0, 1.0)] * n,
         success=success.astype(int),
         reward=success.astype(float),
     )
@@ -86,14 +92,43 @@ def test_the_best_constant_is_not_fooled_by_who_was_shown_what() -> None:
     assert ranking["home_hero"][0] == "sunglasses"
 
 
-def test_priority_is_propensity_times_weight_value_and_lever() -> None:
-    examples, catalog = tiny_examples(600), tiny_catalog()
-    bundle = train(examples, Settings(), catalog=catalog, now=NOW, register=False).bundle
-    examples["context_weights"] = [(1.0, 3.0, 1.0)] * 600
-    decisions = drawn_decisions(examples, catalog)
-    encoded = candidate_rows(bundle.manifest.features, decisions, catalog)
-    scorer = GraphScorer(bundle.graph)
-    levered = tiny_catalog(action("unused"))
-    ranked = priorities(scorer, encoded, decisions, levered)
+@pytest.fixture(scope="module")
+def trained() -> tuple[pd.DataFrame, Bundle]:
+    examples = tiny_examples(600)
+    return examples, train(examples, Settings(), catalog=tiny_catalog(), now=NOW, register=False).bundle
+
+
+def test_priority_is_propensity_times_weight_and_value_as_logged_and_lever(
+    trained: tuple[pd.DataFrame, Bundle],
+) -> None:
+    examples, bundle = trained
+    logged = examples.assign(context_weights=[(1.0, 3.0, 1.0)] * 600, values=[(7.0, 10.0, 1.0)] * 600)
+    scorer, features = GraphScorer(bundle.graph), bundle.manifest.features
+    decisions = drawn_decisions(logged, tiny_catalog())
+    encoded = candidate_rows(features, decisions, tiny_catalog())
+    ranked = priorities(scorer, features, encoded, decisions, levered(umbrella=2.0))
+    np.testing.assert_allclose(ranked, scorer.score(encoded).reshape(600, 3) * [14.0, 30.0, 1.0])
+
+
+def test_what_ranks_by_uplift_is_ranked_by_the_propensity_above_that_of_no_action(
+    trained: tuple[pd.DataFrame, Bundle],
+) -> None:
+    examples, bundle = trained
+    scorer, features = GraphScorer(bundle.graph), bundle.manifest.features
+    decisions = drawn_decisions(examples, tiny_catalog())
+    encoded = candidate_rows(features, decisions, tiny_catalog())
     propensity = scorer.score(encoded).reshape(600, 3)
-    np.testing.assert_allclose(ranked, propensity * [10.0, 30.0, 1.0])
+    ranked = priorities(scorer, features, encoded, decisions, levered(rank_by="uplift", umbrella=1.0))
+    above = np.maximum(0.0, propensity[:, 0] - propensity[:, 2])
+    assert (above > 0.0).any()
+    np.testing.assert_allclose(ranked, np.stack([above * 10.0, propensity[:, 1] * 10.0, propensity[:, 2]], axis=1))
+
+
+def levered(rank_by: str = "response", **levers: float) -> Catalog:
+    """The tiny catalogue with other levers, and what these rank by."""
+    content = tiny_catalog().content
+    actions = tuple(
+        msgspec.structs.replace(each, lever=levers[each.id], rank_by=rank_by) if each.id in levers else each
+        for each in content.actions
+    )
+    return Catalog(msgspec.structs.replace(content, actions=actions), version="sha256:levered")
