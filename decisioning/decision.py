@@ -6,6 +6,7 @@ Pure functions over values. The engine calls them in this order, scores between 
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from math import isfinite
 from typing import NamedTuple
 
 import msgspec
@@ -289,8 +290,13 @@ def plan(
 
     `propensities` is `(n_eligible,)`, in the order of `narrowed.eligible`. The draw hangs on the
     case's `draw_id` and the secret `key` alone: so it can be replayed.
+
+    Raises:
+        ArithmeticError: A propensity, the baseline or a priority is not a finite number.
     """
     chances: list[float] = propensities.tolist()
+    if baseline is not None and not isfinite(baseline):
+        raise ArithmeticError(f"the baseline propensity is {baseline}, must be a finite number")
     uplifts: list[float | None] = [
         max(0.0, chance - baseline) if baseline is not None and eligible.proposal.action.rank_by == "uplift" else None
         for chance, eligible in zip(chances, narrowed.eligible, strict=True)
@@ -299,11 +305,22 @@ def plan(
         priority(chance if uplift is None else uplift, e.context_weight, e.value, e.proposal.action.lever)
         for chance, uplift, e in zip(chances, uplifts, narrowed.eligible, strict=True)
     ]
+    if not (isfinite(sum(priorities)) and isfinite(sum(chances))):
+        raise _not_finite(narrowed.eligible, chances, priorities)
     values = scaled(np.array(priorities), case.placement.priority_scale)
     spread = _continued(distribution(case.placement.exploration, values), narrowed)
     order = draw_order(spread, uniforms(key, case.draw_id, len(values)))
     candidates = _candidates(narrowed.eligible, chances, uplifts, priorities, spread)
     return Plan(candidates, narrowed.eligible, spread, tuple(order.tolist()), drawn=True, baseline=baseline)
+
+
+def _not_finite(eligible: Sequence[Eligible], chances: Sequence[float], priorities: Sequence[float]) -> ArithmeticError:
+    wrong = [
+        f"{e.proposal.action.id} (propensity {chance}, priority {ranked})"
+        for e, chance, ranked in zip(eligible, chances, priorities, strict=True)
+        if not (isfinite(chance) and isfinite(ranked))
+    ]
+    return ArithmeticError(f"not finite numbers: {', '.join(wrong) or 'the sum of all priorities'}")
 
 
 def _continued(spread: Distribution, narrowed: Narrowed) -> Distribution:

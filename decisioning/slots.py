@@ -105,7 +105,9 @@ def fill_slots(
 
     `available_after(shown)` returns the candidates that may still be shown once those in `shown`
     have been, without these; asked anew for every slot, since taking one may close others (a
-    group's cap).
+    group's cap). What one slot could not get, no later slot of the answer may get: the race's
+    times of those that were passed over are known to be long, those of newcomers are not, and
+    `slot_probability` would no longer be their chance.
 
     >>> fill_slots([2, 0, 1], 2, lambda shown: [i for i in (0, 1, 2) if i not in shown])
     (FilledSlot(chosen=2, available=(0, 1, 2)), FilledSlot(chosen=0, available=(0, 1)))
