@@ -8,6 +8,8 @@ from feast.data_format import ParquetFormat
 from storage.settings import Settings
 
 customer = Entity(name="customer", join_keys=["customer_id"], value_type=ValueType.STRING)
+# A company that buys through several customers, its contacts. Each names it in the feature `account_id`.
+account = Entity(name="account", join_keys=["account_id"], value_type=ValueType.STRING)
 
 # A feature never expires by itself: an old value says more about a customer than a missing one,
 # and the record of a decision carries its age.

@@ -1,11 +1,15 @@
-"""Features of the simulated retail world: a nightly profile, and recent behaviour that is pushed."""
+"""Features of the simulated retail world.
+
+Of customers: a nightly profile, recent behaviour that is pushed, and, of those who buy for a company,
+what they do there. Of accounts, the companies: what is known of them as a whole.
+"""
 
 import os
 from pathlib import Path
 
-from entity import NEVER, customer, table
+from entity import NEVER, account, customer, table
 from feast import FeatureService, FeatureView, Field, PushSource
-from feast.types import Float64, String
+from feast.types import Array, Bool, Float64, String
 
 from storage.settings import Settings, load_settings
 
@@ -22,10 +26,20 @@ PROFILE_CATEGORIES = (
 )  # fmt: skip
 RECENT_NUMBERS = ("visits_7d", "searches_7d", "opens_30d", "days_since_purchase", "cart_value")
 RECENT_CATEGORIES = ("last_category",)
+# `reports_to` and `referred_by` name other customers. `buying_role` is the role in the account's buying
+# group: decision_maker, champion, user, finance or none.
+CONTACT_TEXTS = ("account_id", "job_title", "buying_role", "reports_to", "referred_by")
+CONTACT_LISTS = ("responsibilities",)
+CONTACT_NUMBERS = ("referrals",)
+# `penetration_...` is the share of the account's contacts who have the product.
+ACCOUNT_NUMBERS = (
+    "employees", "open_opportunities", "annual_spend", "penetration_laptop", "penetration_smartphone",
+    "penetration_coffee_machine",
+)  # fmt: skip
 
 
-def definitions(settings: Settings) -> tuple[FeatureView, FeatureView, FeatureService]:
-    """Views and service over the state directory of these settings."""
+def definitions(settings: Settings) -> tuple[FeatureView | FeatureService, ...]:
+    """Views and services over the state directory of these settings."""
     profile = FeatureView(
         name="simulated_profile",
         entities=[customer],
@@ -44,9 +58,35 @@ def definitions(settings: Settings) -> tuple[FeatureView, FeatureView, FeatureSe
         + [Field(name=name, dtype=String) for name in RECENT_CATEGORIES],
         source=PushSource(name="simulated_recent_push", batch_source=table(settings, "simulated", "recent")),
     )
-    return profile, recent, FeatureService(name="simulated", features=[profile, recent])
+    contact = FeatureView(
+        name="simulated_contact",
+        entities=[customer],
+        ttl=NEVER,
+        schema=[Field(name="customer_id", dtype=String)]
+        + [Field(name=name, dtype=String) for name in CONTACT_TEXTS]
+        + [Field(name=name, dtype=Array(String)) for name in CONTACT_LISTS]
+        + [Field(name=name, dtype=Float64) for name in CONTACT_NUMBERS],
+        source=table(settings, "simulated", "contacts"),
+    )
+    company = FeatureView(
+        name="simulated_account",
+        entities=[account],
+        ttl=NEVER,
+        schema=[Field(name="account_id", dtype=String), Field(name="industry", dtype=String)]
+        + [Field(name=name, dtype=Float64) for name in ACCOUNT_NUMBERS]
+        + [Field(name="sites", dtype=Array(String)), Field(name="buying_group_complete", dtype=Bool)],
+        source=table(settings, "simulated", "accounts"),
+    )
+    return (
+        profile,
+        recent,
+        contact,
+        company,
+        FeatureService(name="simulated", features=[profile, recent, contact]),
+        FeatureService(name="simulated_accounts", features=[company]),
+    )
 
 
-simulated_profile, simulated_recent, simulated = definitions(
-    load_settings(os.environ, directory=Path(__file__).resolve().parents[1])
+(simulated_profile, simulated_recent, simulated_contact, simulated_account, simulated, simulated_accounts) = (
+    definitions(load_settings(os.environ, directory=Path(__file__).resolve().parents[1]))
 )

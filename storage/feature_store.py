@@ -7,15 +7,35 @@ here, so neither can read what the other does not write.
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from feast import FeatureStore
 from feast.repo_config import RegistryConfig, RepoConfig
+from feast.types import Array
 
 from decisioning.errors import SetupError
 from storage.settings import Settings
 
 PROJECT = "nextmove"
+
+
+def accounts_service(domain: str) -> str:
+    """Name of the service of a domain's account features, which not every domain has.
+
+    That of its customer features is named as the domain.
+    """
+    return f"{domain}_accounts"
+
+
+def list_features(service: Any) -> frozenset[str]:
+    """Names of a service's features that are lists. Stores know a missing list, rules only an empty one."""
+    return frozenset(
+        feature.name
+        for projection in service.feature_view_projections
+        for feature in projection.features
+        if isinstance(feature.dtype, Array)
+    )
 
 
 def open_feature_store(settings: Settings) -> FeatureStore:

@@ -7,13 +7,16 @@ hash is written last: with the same hash there is nothing to do, without it ever
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pandas as pd
+import pyarrow as pa
+from feast.type_map import feast_value_type_to_pa
+from feast.types import Array
 
 from decisioning.errors import DataError, StoreError
 from decisioning.profile import ConsentChange
@@ -33,6 +36,7 @@ Progress = Callable[[str], None]
 
 # Feast holds a batch as protocol buffers: 40 values a customer, about 15 KB.
 CHUNK = 5_000
+CUSTOMER_KEY = "customer_id"
 
 
 class IngestReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,11 +96,13 @@ def ingest(
     newest = {view.name: _newest(view, tables, now=now) for view in views}
     for name, table in tables.items():
         progress(f"'{domain.name}': writing {len(table):,} rows of {name} to the offline store")
-        _write_parquet(table, offline_path(settings, domain.name, name))
+        _write_parquet(table, offline_path(settings, domain.name, name), lists=_lists(name, views))
     for view in views:
         rows = newest[view.name]
         for start in range(0, len(rows), CHUNK):
-            progress(f"'{domain.name}': {view.name} to the online store, {start:,} of {len(rows):,} customers")
+            progress(
+                f"'{domain.name}': {view.name} to the online store, {start:,} of {len(rows):,} {view.entities[0]}s"
+            )
             try:
                 store.write_to_online_store(view.name, rows.iloc[start : start + CHUNK])
             except Exception as error:  # whatever a store's client raises
@@ -107,11 +113,11 @@ def ingest(
     report = IngestReport(
         domain=domain.name,
         data_sha256=domain.data_sha256,
-        customers=max(table["customer_id"].nunique() for table in tables.values()),
+        customers=max(table[CUSTOMER_KEY].nunique() for table in tables.values() if CUSTOMER_KEY in table.columns),
         features=len(feature_names(settings, domain.name)),
         consents=len(consents),
     )
-    witness = str(newest[views[0].name]["customer_id"].iloc[0])
+    witness = str(newest[views[0].name][CUSTOMER_KEY].iloc[0])
     encoded = msgspec.json.encode(_marker(report, witness, domain, settings))
     _replace(marker, lambda path: path.write_bytes(encoded))
     return report
@@ -135,10 +141,10 @@ def _stands(done: _Marker, settings: Settings) -> bool:
         store = open_feature_store(settings)
         service = domain_service(store, done.report.domain)
         views = domain_views(store, done.report.domain)
-        answer = store.get_online_features(service, entity_rows=[{"customer_id": done.witness}]).to_dict()
+        answer = store.get_online_features(service, entity_rows=[{CUSTOMER_KEY: done.witness}]).to_dict()
     except Exception:  # whatever is wrong with a store, writing it again is the remedy
         return False
-    values = [value[0] for name, value in answer.items() if name != "customer_id"]
+    values = [value[0] for name, value in answer.items() if name != CUSTOMER_KEY]
     return any(value is not None for value in values) and all(Path(view.batch_source.path).is_file() for view in views)
 
 
@@ -150,27 +156,42 @@ def _read(marker: Path) -> _Marker | None:
 
 
 def _newest(view: Any, tables: dict[str, pd.DataFrame], *, now: datetime) -> pd.DataFrame:
-    """The newest row of each customer as of `now`, with the view's columns; checks the table on the way."""
+    """The newest row of each customer or account as of `now`, with the view's columns, checked on the way."""
     name = Path(view.batch_source.path).stem
     if name not in tables:
         raise DataError(
             f"the view {view.name} reads the table '{name}', the domain has {', '.join(tables)}", where=view.name
         )
     table = tables[name]
-    columns = ["customer_id", "event_timestamp", *(feature.name for feature in view.features)]
+    [key] = view.join_keys
+    columns = [key, "event_timestamp", *(feature.name for feature in view.features)]
     missing = [column for column in columns if column not in table.columns]
     if missing:
         raise DataError(f"the table '{name}' lacks {', '.join(missing)}, which the view {view.name} names", where=name)
     past = table.loc[table["event_timestamp"] <= pd.Timestamp(now), columns]
     if past.empty:
         raise DataError(f"the table '{name}' has no row up to {now.isoformat()}", where=name)
-    return past.sort_values("event_timestamp", kind="stable").drop_duplicates("customer_id", keep="last")
+    return past.sort_values("event_timestamp", kind="stable").drop_duplicates(key, keep="last")
 
 
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+def _lists(table: str, views: Sequence[Any]) -> dict[str, pa.DataType]:
+    """Features of a table that are lists, with their types: where all are empty, no value says what they hold."""
+    return {
+        feature.name: feast_value_type_to_pa(feature.dtype.to_value_type())
+        for view in views
+        if Path(view.batch_source.path).stem == table
+        for feature in view.features
+        if isinstance(feature.dtype, Array)
+    }
+
+
+def _write_parquet(table: pd.DataFrame, path: Path, *, lists: Mapping[str, pa.DataType]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    schema = pa.Schema.from_pandas(table, preserve_index=False)
+    for name, kind in lists.items():
+        schema = schema.set(schema.get_field_index(name), pa.field(name, kind))
     # DuckDB 2 cannot cast nanoseconds when Feast asks it to.
-    _replace(path, lambda part: table.to_parquet(part, index=False, coerce_timestamps="us"))
+    _replace(path, lambda part: table.to_parquet(part, index=False, coerce_timestamps="us", schema=schema))
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -27,13 +27,16 @@ MOST_LEVELS = 200
 # Callers may send anything under any name: what few send tells nothing, and one request makes no feature.
 CONTEXT_SHARE = 0.01
 MOST_CONTEXT_FEATURES = 50
+# These name somebody: rules may ask for them, but what is learnt of one holds for nobody else.
+NAMES_OF_SOMEBODY = frozenset({"account_id", "reports_to", "referred_by"})
 
 
 def learn_features(train: pd.DataFrame, catalog: Catalog) -> tuple[ModelFeature, ...]:
     """The model's columns, their kinds and levels, from the training slice alone.
 
     A name of the request's context becomes a feature where at least 1 % of the rows have a value
-    for it, the 50 most frequent at most; never a name that another source has.
+    for it, the 50 most frequent at most; never a name that another source has. Lists, and features
+    that name somebody, are for rules.
 
     Raises:
         DataError: Two sources that are not the callers' use one name.
@@ -41,7 +44,7 @@ def learn_features(train: pd.DataFrame, catalog: Catalog) -> tuple[ModelFeature,
     customer = [
         _learnt(name.removeprefix(CUSTOMER), "customer", train[name])
         for name in train.columns
-        if name.startswith(CUSTOMER)
+        if name.startswith(CUSTOMER) and _says_something(name.removeprefix(CUSTOMER), train[name])
     ]
     others = [_learnt(name, "context", train[name]) for name in REQUEST_FACTS]
     scopes = {action_id: action.scope() for action_id, action in catalog.actions.items()}
@@ -101,6 +104,13 @@ def encode_shown(features: Sequence[ModelFeature], examples: pd.DataFrame, catal
     """Model input of what was shown, `(n, n_features)`."""
     codes, actions = pd.factorize(examples["action_id"])
     return encode_pairs(features, examples, catalog, np.arange(len(examples)), list(actions), codes.astype(np.int64))
+
+
+def _says_something(name: str, column: pd.Series) -> bool:
+    """Whether a model can learn from a customer feature."""
+    return name not in NAMES_OF_SOMEBODY and not (
+        column.dtype == object and any(isinstance(value, tuple | list) for value in column)
+    )
 
 
 def _names_often_sent(contexts: pd.Series, *, taken: Container[str]) -> list[str]:

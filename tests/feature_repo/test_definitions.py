@@ -1,17 +1,24 @@
+import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from feast.repo_config import load_repo_config
 
+from decisioning.profile import ConsentChange
+from serving.adapters.feast_features import FeastFeatures
 from storage.feature_store import open_feature_store, repo_config
 from storage.settings import Settings
 from training.domains.simulated import Simulated
-from training.features import FEATURE_REPO, feature_names, historical_features
+from training.features import FEATURE_REPO, feature_names, historical_features, offline_path
 from training.ingest import ingest
 
+LIST = pa.list_(pa.string())
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
@@ -27,6 +34,45 @@ def settings(tmp_path_factory: pytest.TempPathFactory, domain: Simulated) -> Set
     return settings
 
 
+class Changed:
+    """The domain, with one table changed."""
+
+    def __init__(self, domain: Simulated) -> None:
+        self.name, self.data_sha256, self._domain = domain.name, type(self).__name__, domain
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        return self.change(self._domain.tables())
+
+    def change(self, tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+        raise NotImplementedError
+
+    def consents(self) -> list[ConsentChange]:
+        return []
+
+    def log(self) -> pd.DataFrame:
+        raise AssertionError("ingesting reads no log")
+
+
+class NobodyAnswers(Changed):
+    def change(self, tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+        contacts = tables["contacts"]
+        # A table may say both: nothing, and not known.
+        contacts["responsibilities"] = [None if row % 2 else [] for row in range(len(contacts))]
+        return tables
+
+
+class Grown(Changed):
+    def change(self, tables: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+        before = tables["accounts"]
+        later = before.assign(event_timestamp=before["event_timestamp"] + timedelta(days=9), employees=9_999.0)
+        tables["accounts"] = pd.concat([later, before], ignore_index=True)
+        return tables
+
+
+def served_by(settings: Settings) -> FeastFeatures:
+    return FeastFeatures(open_feature_store(settings), "simulated")
+
+
 def online(settings: Settings, *customer_ids: str) -> pd.DataFrame:
     store = open_feature_store(settings)
     rows = [{"customer_id": customer_id} for customer_id in customer_ids]
@@ -34,8 +80,12 @@ def online(settings: Settings, *customer_ids: str) -> pd.DataFrame:
 
 
 def test_the_service_has_exactly_the_columns_of_the_domain_s_tables(settings: Settings, domain: Simulated) -> None:
-    columns = [name for table in domain.tables().values() for name in table.columns[2:]]
-    assert sorted(feature_names(settings, "simulated")) == sorted(columns)
+    tables = domain.tables()
+    accounts = tables.pop("accounts")
+    assert sorted(feature_names(settings, "simulated")) == sorted(n for t in tables.values() for n in t.columns[2:])
+    store = open_feature_store(settings)
+    [view] = store.get_feature_service("simulated_accounts").feature_view_projections
+    assert sorted(feature.name for feature in view.features) == sorted(accounts.columns[2:])
 
 
 def test_the_simulated_features_are_the_same_online_and_offline(settings: Settings, domain: Simulated) -> None:
@@ -43,9 +93,51 @@ def test_the_simulated_features_are_the_same_online_and_offline(settings: Settin
     frame = pd.DataFrame({"row_id": customers, "customer_id": customers, "event_timestamp": pd.Timestamp(NOW)})
     offline = historical_features(settings, "simulated", frame)
     served = online(settings, *customers)
+    lists = ["responsibilities"]
+    served[lists] = served[lists].map(lambda values: tuple(values or ()))
+    assert len(set(served["responsibilities"])) > 3
     for name in feature_names(settings, "simulated"):
         assert served[name].isna().tolist() == offline[name].isna().tolist(), name
         assert served[name].dropna().tolist() == offline[name].dropna().tolist(), name
+
+
+def test_lists_come_from_either_offline_store_as_they_were_written(settings: Settings, domain: Simulated) -> None:
+    contacts = domain.world.accounts.contacts
+    written = dict(zip(contacts["customer_id"], map(tuple, contacts["responsibilities"]), strict=True))
+    customers = domain.world.customers.ids
+    frame = pd.DataFrame({"row_id": customers, "customer_id": customers, "event_timestamp": pd.Timestamp(NOW)})
+    assert () in written.values()
+    for store in ("duckdb", "file"):
+        joined = historical_features(replace(settings, offline_store=store), "simulated", frame)
+        assert joined["responsibilities"].tolist() == [written.get(customer, ()) for customer in customers]
+
+
+def test_a_list_that_is_empty_for_everybody_is_a_list(tmp_path: Path, domain: Simulated) -> None:
+    settings = Settings(home=tmp_path)
+    ingest(NobodyAnswers(domain), settings, now=NOW, progress=lambda _: None, write_consents=lambda _: None)
+    [contact] = domain.world.accounts.contacts["customer_id"][:1]
+    frame = pd.DataFrame({"row_id": ["r"], "customer_id": [contact], "event_timestamp": pd.Timestamp(NOW)})
+    assert historical_features(settings, "simulated", frame)["responsibilities"].tolist() == [()]
+    assert pq.read_schema(offline_path(settings, "simulated", "contacts")).field("responsibilities").type == LIST
+    assert asyncio.run(served_by(settings).read(contact)).values["responsibilities"] == ()
+
+
+def test_of_an_account_its_newest_row_is_served(tmp_path: Path, domain: Simulated) -> None:
+    settings = Settings(home=tmp_path)
+    ingest(Grown(domain), settings, now=NOW, progress=lambda _: None, write_consents=lambda _: None)
+    [contact] = domain.world.accounts.contacts["customer_id"][:1]
+    stored = asyncio.run(served_by(settings).read(contact))
+    assert stored.account["employees"] == 9_999.0
+    assert stored.as_of == domain.tables()["profile"]["event_timestamp"].min()
+
+
+def test_ingested_accounts_are_reused_as_a_whole(settings: Settings, domain: Simulated) -> None:
+    again = ingest(domain, settings, now=NOW, progress=lambda _: None, write_consents=lambda _: None)
+    assert again.reused
+    assert again.customers == 150
+    offline_path(settings, "simulated", "accounts").unlink()
+    again = ingest(domain, settings, now=NOW, progress=lambda _: None, write_consents=lambda _: None)
+    assert not again.reused
 
 
 def test_a_week_old_decision_is_joined_with_the_behaviour_of_that_week(settings: Settings, domain: Simulated) -> None:
