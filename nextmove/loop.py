@@ -7,7 +7,7 @@ log and the loop's own ledger, and swapped in.
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from decisioning.catalog import NO_ACTION
+from decisioning.content import NO_ACTION
 from decisioning.profile import Contact
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
@@ -59,7 +59,7 @@ class Simulation(NamedTuple):
 class Valuation:
     """What each policy would have earned, by the world's true expectations.
 
-    All are valued on the same visits, candidates and contact histories, those that the engine met,
+    All are valued on the same visits, candidates, contacts and purchases, those that the engine met,
     so they differ by choice and not by luck. A constant policy shows its action where that is a
     candidate, and nothing elsewhere; the oracle is the best candidate of each visit.
     """
@@ -73,10 +73,14 @@ class Valuation:
         [self._nothing] = world.columns([NO_ACTION])
 
     def add(
-        self, visits: Sequence[Visit], contacts: Sequence[Sequence[Contact]], records: Sequence[DecisionRecord]
+        self,
+        visits: Sequence[Visit],
+        contacts: Sequence[Sequence[Contact]],
+        purchases: Sequence[Mapping[str, datetime]],
+        records: Sequence[DecisionRecord],
     ) -> None:
         """Value one tick."""
-        expected = self._world.expected_reward(visits, contacts)
+        expected = self._world.expected_reward(visits, contacts, purchases)
         for row, record in zip(expected, records, strict=True):
             ids = [candidate.action_id for candidate in record.candidates] or [NO_ACTION]
             candidates = self._world.columns(ids)
@@ -126,8 +130,9 @@ class Loop:
                 models.append((done, self._version()))
             await self._deliver(until=now)
             contacts = [self._memory.contacts(visit.customer_id, now=visit.now) for visit in tick]
+            purchases = [self._memory.purchases(visit.customer_id, now=visit.now) for visit in tick]
             records = await asyncio.gather(*(self._ask(visit, done + place) for place, visit in enumerate(tick)))
-            valuation.add(tick, contacts, records)
+            valuation.add(tick, contacts, purchases, records)
             for visit, record in zip(tick, records, strict=True):
                 self._react(visit, record)
             done += len(tick)

@@ -6,7 +6,9 @@ A loop over it reads
     memory = world.memory()
     for visit in world.visits(rng, 20_000, start=world.log_end, per_day=2_000):
         action_ids = ...                                        # whoever decides, in slot order
-        truth = world.expected_reward([visit], [memory.contacts(visit.customer_id, now=visit.now)])
+        seen = memory.contacts(visit.customer_id, now=visit.now)
+        owned = memory.purchases(visit.customer_id, now=visit.now)
+        truth = world.expected_reward([visit], [seen], [owned])
         reports = world.outcomes(visit, action_ids, memory, rng=rng, decision_id=...)
 
 The world knows the truth (`world_truth`), so the value of any choice, and the best choice among
@@ -20,10 +22,12 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from decisioning.catalog import NO_ACTION, Scalar
+from decisioning.content import NO_ACTION, Scalar
 from decisioning.profile import HISTORY_WINDOW, Contact
+from training.world_accounts import Accounts, draw_accounts
 from training.world_actions import (
     ALL_ACTIONS,
     DAYPARTS,
@@ -33,8 +37,9 @@ from training.world_actions import (
     PLACEMENTS,
     REFERRERS,
     WorldPlacement,
+    contract_value,
 )
-from training.world_customers import ALL_CATEGORIES, START, WEEK, WEEKS, Customers, Floats, draw_customers
+from training.world_customers import ALL_CATEGORIES, PROFILE_AT, START, WEEK, WEEKS, Customers, Floats, draw_customers
 from training.world_outcomes import Report, draw_reactions, report
 from training.world_truth import Moments, Truth
 
@@ -54,10 +59,11 @@ class Visit(NamedTuple):
 
 
 class Memory:
-    """What customers saw in the last days, and on which channels they said no."""
+    """What customers saw in the last days, what they bought, and on which channels they said no."""
 
     def __init__(self) -> None:
         self._contacts: dict[str, list[Contact]] = {}
+        self._bought: dict[str, list[tuple[str, datetime]]] = {}
         self._withdrawn: set[tuple[str, str]] = set()
 
     def contacts(self, customer_id: str, *, now: datetime) -> list[Contact]:
@@ -69,6 +75,18 @@ class Memory:
         if contact.action_id != NO_ACTION:
             recent = self.contacts(customer_id, now=contact.at)
             self._contacts[customer_id] = [*recent, contact]
+
+    def buy(self, customer_id: str, product: str, at: datetime) -> None:
+        """The customer buys a product, now or later."""
+        self._bought.setdefault(customer_id, []).append((product, at))
+
+    def purchases(self, customer_id: str, *, now: datetime) -> dict[str, datetime]:
+        """What the customer has bought by now: products, each with when it was bought last."""
+        latest: dict[str, datetime] = {}
+        for product, at in self._bought.get(customer_id, ()):
+            if at <= now:
+                latest[product] = max(at, latest.get(product, at))
+        return latest
 
     def withdraw(self, customer_id: str, channel: str) -> None:
         """The customer unsubscribed from a channel."""
@@ -84,17 +102,26 @@ class World:
 
     Attributes:
         customers: Features, consents and traits of everyone.
+        accounts: The companies that some of them buy for, and what they do there.
         action_ids: The columns of every array by action; `no_action` is the last.
-        values: What a success is worth on average, in euros, `(n_actions,)`.
+        values: What a success is worth on average, in euros, `(n_actions,)`; a framework contract
+            with a known account is worth more, see `worth`.
         log_start, log_end: The time that the log of past decisions covers.
     """
 
     def __init__(self, seed: int, customers: int = 20_000) -> None:
         self.seed = seed
         self.customers: Customers = draw_customers(np.random.default_rng([seed, 1]), customers)
-        self._truth = Truth(self.customers, np.random.default_rng([seed, 2]))
+        self.accounts: Accounts = draw_accounts(
+            np.random.default_rng([seed, 4]),
+            self.customers.ids,
+            self.customers.profile["spend_365d"].to_numpy(),
+            pd.Timestamp(PROFILE_AT),
+        )
+        self._truth = Truth(self.customers, self.accounts, np.random.default_rng([seed, 2]))
         self.action_ids = tuple(action.id for action in ALL_ACTIONS)
         self.values: Floats = np.array([action.value for action in ALL_ACTIONS])
+        self._worth_more = self._contract_values()
         self.placements: dict[str, WorldPlacement] = {placement.id: placement for placement in PLACEMENTS}
         self.log_start = START
         self.log_end = START + timedelta(days=LOG_DAYS)
@@ -102,6 +129,11 @@ class World:
         self._fits = {
             channel: np.array([channel in action.channels for action in ALL_ACTIONS])
             for channel in ("web", "email", "app")
+        }
+        is_for = {action.roles for action in ALL_ACTIONS}
+        self._meant = {
+            role: np.array([not action.roles or role in action.roles for action in ALL_ACTIONS])
+            for role in {"", *self.accounts.role, *(role for roles in is_for for role in roles)}
         }
         self._mobile: Floats = self.customers.profile["mobile_share"].to_numpy()
         self._reach = {
@@ -114,24 +146,52 @@ class World:
         """A fresh memory: nobody has seen anything yet."""
         return Memory()
 
-    def response_probability(self, visits: Sequence[Visit], contacts: Sequence[Sequence[Contact]]) -> Floats:
+    def response_probability(
+        self,
+        visits: Sequence[Visit],
+        contacts: Sequence[Sequence[Contact]],
+        purchases: Sequence[Mapping[str, datetime]] = (),
+    ) -> Floats:
         """Chance of a success of each action in slot 1, whether it may be shown or not, `(n_visits, n_actions)`.
 
-        `contacts` are the customer's at each visit (`Memory.contacts`).
+        `contacts` and `purchases` are the customer's at each visit (`Memory`); without `purchases`
+        nobody has bought anything yet. What somebody has is not bought again.
         """
         nows = [visit.now.timestamp() for visit in visits]
-        return self._truth.probabilities(_moments(visits, nows), contacts, nows)
+        chances = self._truth.probabilities(_moments(visits, nows), contacts, nows)
+        for row, (visit, bought) in enumerate(zip(visits, purchases, strict=False)):
+            if bought:
+                chances[row, owned(bought, now=visit.now)] = 0.0
+        return chances
 
-    def expected_reward(self, visits: Sequence[Visit], contacts: Sequence[Sequence[Contact]]) -> Floats:
+    def worth(self, visits: Sequence[Visit]) -> Floats:
+        """What a success of each action is worth on average at each visit, in euros, `(n_visits, n_actions)`."""
+        worth = np.tile(self.values, (len(visits), 1))
+        worth[:, _CONTRACT] = self._worth_more[[visit.customer for visit in visits]]
+        return worth
+
+    def expected_reward(
+        self,
+        visits: Sequence[Visit],
+        contacts: Sequence[Sequence[Contact]],
+        purchases: Sequence[Mapping[str, datetime]] = (),
+    ) -> Floats:
         """Probability times value, in euros, `(n_visits, n_actions)`."""
-        return self.response_probability(visits, contacts) * self.values
+        return self.response_probability(visits, contacts, purchases) * self.worth(visits)
 
     def available(self, visit: Visit, memory: Memory | None = None) -> NDArray[np.bool_]:
-        """Which actions placement and consent allow, `(n_actions,)`; showing nothing is always allowed."""
+        """Which actions may be shown, `(n_actions,)`; showing nothing always may.
+
+        The placement's channel and consent say so, the customer's role where an action is for some
+        roles only, and, with a memory, what was bought.
+        """
         channel = self.placements[visit.placement].channel
-        if self._consents(visit, channel) and not (memory and memory.has_withdrawn(visit.customer_id, channel)):
-            return self._fits[channel]
-        return np.array([action_id == NO_ACTION for action_id in self.action_ids])
+        if not self._consents(visit, channel) or (memory and memory.has_withdrawn(visit.customer_id, channel)):
+            return np.array([action_id == NO_ACTION for action_id in self.action_ids])
+        allowed = self._fits[channel] & self._meant[self.accounts.role[visit.customer]]
+        if memory:
+            allowed &= ~owned(memory.purchases(visit.customer_id, now=visit.now), now=visit.now)
+        return allowed
 
     def columns(self, action_ids: Sequence[str]) -> NDArray[np.int64]:
         """Places of these actions in every array by action."""
@@ -171,10 +231,12 @@ class World:
         """What the customer does with these actions (in slot order), drawn from the truth, by time of report.
 
         Successes come within minutes to 44 hours; of all reports 3 % come twice and 2 % never.
-        The memory learns what was shown and who unsubscribed.
+        The memory learns what was shown, what is bought and who unsubscribed.
         """
         before = memory.contacts(visit.customer_id, now=visit.now)
-        chances = self.response_probability([visit], [before])[0]
+        bought = memory.purchases(visit.customer_id, now=visit.now)
+        chances = self.response_probability([visit], [before], [bought])[0]
+        worth = self.worth([visit])[0]
         channel = self.placements[visit.placement].channel
         reports: list[Report] = []
         for slot, action_id in enumerate(action_ids):
@@ -182,18 +244,37 @@ class World:
             action = ALL_ACTIONS[column]
             chance = float(chances[column]) * EXAMINATION[min(slot, len(EXAMINATION) - 1)]
             memory.show(visit.customer_id, Contact(action_id, action.group, channel, visit.now))
-            for reaction in draw_reactions(rng, action, channel, chance, len(before)):
+            for reaction in draw_reactions(rng, action, channel, chance, len(before), worth=float(worth[column])):
                 if reaction.type == "unsubscribe":
                     memory.withdraw(visit.customer_id, channel)
+                if reaction.type == "purchase" and action.product is not None:
+                    memory.buy(visit.customer_id, action.product, visit.now + timedelta(seconds=reaction.after))
                 reports.append(
                     report(rng, reaction, decision_id=decision_id, action_id=action_id, decided_at=visit.now)
                 )
         return sorted(reports, key=lambda item: item.reported_at)
 
+    def _contract_values(self) -> Floats:
+        values = np.full(len(self.customers.ids), self.values[_CONTRACT])
+        acts = self.accounts.place >= 0
+        by_account = self.accounts.accounts["employees"].map(contract_value).to_numpy()
+        values[acts] = by_account[self.accounts.place[acts]]
+        return values
+
     def _consents(self, visit: Visit, channel: str) -> bool:
         if channel == "email":
             return bool(self.customers.email_consent[visit.customer])
         return channel == "web" or bool(self.customers.app_consent[visit.customer])
+
+
+def owned(purchases: Mapping[str, datetime], *, now: datetime) -> NDArray[np.bool_]:
+    """Which actions promote a product that the customer has and does not want again yet, `(n_actions,)`."""
+    has = np.zeros(len(ALL_ACTIONS), dtype=bool)
+    for product, at in purchases.items():
+        for column in _PROMOTING.get(product, ()):
+            again_after = ALL_ACTIONS[column].again_after
+            has[column] = again_after is None or now - at < again_after
+    return has
 
 
 def draw_context(
@@ -220,6 +301,11 @@ def draw_context(
     return context
 
 
+_CONTRACT = [action.id for action in ALL_ACTIONS].index("framework_contract")
+_PROMOTING = {
+    product: [column for column, action in enumerate(ALL_ACTIONS) if action.product == product]
+    for product in {action.product for action in ALL_ACTIONS if action.product is not None}
+}
 _PLACEMENT_INDEX = {placement.id: index for index, placement in enumerate(PLACEMENTS)}
 _CODES = {
     name: {level: code for code, level in enumerate(levels)}

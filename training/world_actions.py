@@ -8,9 +8,10 @@ The rest (appeal, age, traits, drift) is the hidden truth.
 from datetime import timedelta
 from typing import NamedTuple
 
-from decisioning.catalog import NO_ACTION
+from decisioning.content import NO_ACTION
 
 GROUPS = ("fashion", "home", "electronics", "services")
+BUSINESS = "business"  # offers to those who buy for a company
 NO_GROUP = "none"
 CATEGORIES = {
     "fashion": ("shoes", "clothing", "accessories", "kids"),
@@ -69,6 +70,10 @@ class WorldAction(NamedTuple):
 
     `value` is the margin of a success in euros, `age` the age at which it appeals most, `traits`
     the logit per unit of a customer's trait (`world_customers.TRAITS`).
+
+    A success is a purchase of `product` where it has one, and an acceptance otherwise. Who has the
+    product wants it no more: never again, or not before `again_after`. With `roles` it is for business
+    customers alone, and only for those with one of these roles in their account's buying group.
     """
 
     id: str
@@ -82,12 +87,36 @@ class WorldAction(NamedTuple):
     age: float | None = None
     traits: tuple[tuple[str, float], ...] = ()
     drift: Drift = Drift()
+    product: str | None = None
+    again_after: timedelta | None = None
+    roles: tuple[str, ...] = ()
+
+
+# The same thing under two names, and what people buy again: after a season, or when it is used up.
+_PRODUCTS = {
+    "smartphone_upgrade": "smartphone", "refurbished_phones": "smartphone", "laptop_student": "laptop",
+    "sneaker_drop": "sneakers",
+}  # fmt: skip
+_SEASON, _MONTH, _USED_UP = timedelta(days=90), timedelta(days=30), timedelta(days=14)
+_AGAIN_AFTER = {
+    "running_shoes": _SEASON, "sneaker_drop": _SEASON, "summer_dresses": _SEASON, "denim_days": _MONTH,
+    "kids_bundle": _SEASON, "outlet_fashion": _MONTH, "silk_scarves": _SEASON, "swimwear_preview": _SEASON,
+    "jewellery_gifts": _SEASON, "bed_linen": _SEASON, "storage_boxes": _MONTH, "rug_sale": _SEASON,
+    "candle_club": _USED_UP, "pet_corner": _USED_UP,
+}  # fmt: skip
+
+
+def _goods(action: WorldAction) -> WorldAction:
+    """With the product that it sells; services are accepted, not bought."""
+    if action.group == "services":
+        return action
+    return action._replace(product=_PRODUCTS.get(action.id, action.id), again_after=_AGAIN_AFTER.get(action.id))
 
 
 _W, _E, _A = "web", "email", "app"
 _WE, _WA, _EA, _ALL = (_W, _E), (_W, _A), (_E, _A), (_W, _E, _A)
 
-ACTIONS: tuple[WorldAction, ...] = (
+_CONSUMER: tuple[WorldAction, ...] = (
     # fashion
     WorldAction("running_shoes", "fashion", "shoes", _WA, 24, 110, 0, 0.3, 33, (("sporty", 0.9),)),
     WorldAction("sneaker_drop", "fashion", "shoes", _WA, 30, 140, 0, 0.2, 23, (("trendy", 0.8), ("digital", 0.3))),
@@ -159,6 +188,30 @@ ACTIONS: tuple[WorldAction, ...] = (
     WorldAction("repair_service", "services", "protection", _WA, 17, 45, 0, 0.0, 52, (("owner", 0.3),)),
     WorldAction("free_shipping", "services", "delivery", _WA, 8, 10, 0, 0.3, None, (("thrifty", 0.5),)),
 )
+# Category, price and so on of these say how the shop files them; what moves their customers is the
+# account and what somebody does there (`world_truth.business_logit`).
+_BUSINESS: tuple[WorldAction, ...] = (
+    # Its value, 60, is for an account of whose size nothing is known; see `contract_value`.
+    WorldAction(
+        "framework_contract", BUSINESS, "contracts", _WE, 60, 0, 0.05, -0.4,
+        product="framework_contract", roles=("decision_maker",),
+    ),
+    WorldAction(
+        "site_rollout", BUSINESS, "contracts", _WE, 75, 4000, 0.1, -0.2,
+        product="site_rollout", again_after=timedelta(days=180), roles=("decision_maker", "champion"),
+    ),
+    WorldAction("account_review", BUSINESS, "contacts", _WE, 14, 0, 0, 0.2, roles=("decision_maker", "finance")),
+    WorldAction("invoice_payment", BUSINESS, "billing", _ALL, 9, 0, 0, 0.4, roles=("finance",)),
+    WorldAction("refer_a_colleague", BUSINESS, "contacts", _ALL, 12, 0, 0, 0.0, roles=("champion", "user")),
+)  # fmt: skip
+
+
+def contract_value(employees: float) -> float:
+    """What a framework contract earns, in euros: the bigger the company, the more."""
+    return 40.0 + 0.2 * employees
+
+
 # Organic response: what happens when nothing is shown.
 NOTHING = WorldAction(NO_ACTION, NO_GROUP, "none", ("web", "email", "app"), 4, 0)
+ACTIONS: tuple[WorldAction, ...] = (*(_goods(action) for action in _CONSUMER), *_BUSINESS)
 ALL_ACTIONS: tuple[WorldAction, ...] = (*ACTIONS, NOTHING)

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from decisioning.catalog import NO_ACTION
-from decisioning.request import OutcomeType
+from decisioning.content import NO_ACTION
+from decisioning.outcome_types import OutcomeType
 from training.world_actions import LATEST, WorldAction
 
 
@@ -36,18 +36,20 @@ class Report(NamedTuple):
 
 
 def draw_reactions(
-    rng: np.random.Generator, action: WorldAction, channel: str, chance: float, contacted: int
+    rng: np.random.Generator, action: WorldAction, channel: str, chance: float, contacted: int, *, worth: float
 ) -> list[Reaction]:
     """The reactions of a customer who succumbs with this `chance` and was `contacted` so often in a week.
 
-    A success is a purchase, or for a service an acceptance; before it comes a click. Whoever does not
+    A success is a purchase, or an acceptance where there is no product to buy, and `worth` so much on
+    average; before it comes a click. Whoever does not
     respond may still click, reject, or, where marketing is pushed, unsubscribe: the more often
     contacted, the sooner.
     """
     success = rng.random() < chance
     late = _delay(rng)
-    worth = round(action.value * float(rng.gamma(16.0, 1.0 / 16.0)), 2)  # mean 1, deviation a quarter
-    taken = Reaction("accept" if action.group == "services" else "purchase", late, worth)
+    amount = round(worth * float(rng.gamma(16.0, 1.0 / 16.0)), 2)  # mean 1, deviation a quarter
+    buys = action.product is not None or action.id == NO_ACTION  # of their own accord they buy something else
+    taken = Reaction("purchase" if buys else "accept", late, amount)
     if action.id == NO_ACTION:
         return [taken] if success else []
     looked = min(float(rng.exponential(25.0)), late / 2.0)

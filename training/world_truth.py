@@ -14,6 +14,10 @@ The logit of a success adds up
 
 A success has probability `CEILING * sigmoid(logit)`. Showing nothing has a small organic response
 that depends on how often someone buys and on nothing that we do.
+
+Business actions ask other questions of a customer (`business_logit`): the role in the account's
+buying group, what somebody answers for, and the account itself. Who acts for no account never
+responds to them. And nobody buys what they have (`World.response_probability`).
 """
 
 import math
@@ -24,14 +28,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decisioning.profile import HISTORY_WINDOW, Contact
+from training.world_accounts import RESPONSIBILITIES, Accounts
 from training.world_actions import (
     ACTIONS,
     ALL_ACTIONS,
+    BUSINESS,
     DAYPART_EFFECT,
     DEVICE_EFFECT,
     GROUPS,
     PAGE_EFFECT,
     PLACEMENTS,
+    WorldAction,
 )
 from training.world_customers import ALL_CATEGORIES, TRAITS, Customers, Floats
 
@@ -43,20 +50,36 @@ PAGE_CATEGORY = 0.8
 FATIGUE_ANY, FATIGUE_GROUP, FATIGUE_ACTION = 0.06, 0.22, 0.75  # logit per fresh contact
 RECOVERY_DAYS = 2.5  # a contact's weight falls by a factor of e
 ORGANIC = 0.012
+BUSINESS_BASE, OTHER_ROLE, ANSWERS_FOR_IT = -3.0, -2.5, 1.1
+# What each business action is about.
+_CONCERNS = {
+    "framework_contract": ("purchasing",),
+    "site_rollout": ("it_equipment", "facilities"),
+    "account_review": ("purchasing", "travel"),
+    "invoice_payment": ("invoices",),
+    "refer_a_colleague": (),
+}
 
 _ACTION_INDEX = {action.id: index for index, action in enumerate(ALL_ACTIONS)}
-_GROUP_INDEX = {group: index for index, group in enumerate(GROUPS)}
+_GROUP_INDEX = {group: index for index, group in enumerate((*GROUPS, BUSINESS))}
 _GROUP_OF = np.array([_GROUP_INDEX[action.group] for action in ACTIONS])
-_CATEGORY_OF = np.array([ALL_CATEGORIES.index(action.category) for action in ACTIONS])
+_NO_CATEGORY = -3  # of business actions: neither page nor interest is about one
+_CATEGORY_OF = np.array(
+    [ALL_CATEGORIES.index(a.category) if a.category in ALL_CATEGORIES else _NO_CATEGORY for a in ACTIONS]
+)
 _GROUP_OF_CATEGORY = np.array([index for index, _ in enumerate(GROUPS) for _ in range(4)] + [-2])
-_GOODS = GROUPS.index("services") != _GROUP_OF
+_GOODS = np.array([action.group not in ("services", BUSINESS) for action in ACTIONS])
 _COMPLETES_ORDER = np.array([action.category in ("delivery", "payment") for action in ACTIONS])
 _DRIFT = np.array([action.drift for action in ACTIONS])
 
 
 def _with_unknown(effects: Sequence[Sequence[float]]) -> Floats:
-    """Effects by action, `(n_levels + 1, n_actions)`; the last row, reached by -1, is for an unknown level."""
-    return np.vstack([np.array(effects)[:, _GROUP_OF], np.zeros(len(ACTIONS))])
+    """Effects by action, `(n_levels + 1, n_actions)`; the last row, reached by -1, is for an unknown level.
+
+    Business is business at any hour and on any device.
+    """
+    by_group = np.column_stack([np.array(effects), np.zeros(len(effects))])
+    return np.vstack([by_group[:, _GROUP_OF], np.zeros(len(ACTIONS))])
 
 
 _DEVICE, _DAYPART, _PAGE = (_with_unknown(table) for table in (DEVICE_EFFECT, DAYPART_EFFECT, PAGE_EFFECT))
@@ -84,9 +107,9 @@ class Moments:
 class Truth:
     """Response probabilities of these customers; `rng` gives each action its idiosyncrasies."""
 
-    def __init__(self, customers: Customers, rng: np.random.Generator) -> None:
+    def __init__(self, customers: Customers, accounts: Accounts, rng: np.random.Generator) -> None:
         self._recent = customers.recent
-        self._profile_logit = _profile_logit(customers, rng)
+        self._profile_logit = _profile_logit(customers, accounts, rng)
         frequent = customers.traits[:, TRAITS.index("frequent")]
         self._organic: Floats = ORGANIC * np.exp(0.6 * frequent)
 
@@ -140,13 +163,39 @@ def fatigue(contacts: Sequence[Sequence[Contact]], nows: Sequence[float]) -> Flo
     return load
 
 
-def _profile_logit(customers: Customers, rng: np.random.Generator) -> Floats:
+def business_logit(action: WorldAction, accounts: Accounts) -> Floats:
+    """Readiness for a business action, `(n_customers,)`; minus infinity for who acts for no account."""
+    acts = accounts.place >= 0
+    company = accounts.accounts.iloc[accounts.place[acts]]
+    role = np.where(np.isin(accounts.role[acts], action.roles), 0.0, OTHER_ROLE)
+    concerns = [RESPONSIBILITIES.index(name) for name in _CONCERNS[action.id]]
+    answers = accounts.answers_for[acts][:, concerns].any(axis=1)
+    logit = BUSINESS_BASE + action.appeal + role + ANSWERS_FOR_IT * answers
+    if action.id == "framework_contract":
+        logit += np.clip(0.5 * np.log(np.maximum(company["annual_spend"].to_numpy(), 1.0) / 8_000.0), -1.0, 1.0)
+    elif action.id == "site_rollout":
+        sites = company["sites"].map(len).to_numpy()
+        logit += 0.5 * np.minimum(sites - 2.0, 2.0) - 1.5 * company["penetration_laptop"].to_numpy()
+    elif action.id == "account_review":
+        logit += 0.4 * np.minimum(company["open_opportunities"].to_numpy(), 2.0)
+    elif action.id == "refer_a_colleague":
+        logit += 0.6 * np.minimum(accounts.referrals[acts], 2.0) + 0.4 * accounts.has_superior[acts]
+        logit -= 0.6 * company["buying_group_complete"].to_numpy(dtype=np.float64)
+    everyone = np.full(len(acts), -np.inf)
+    everyone[acts] = logit
+    return everyone
+
+
+def _profile_logit(customers: Customers, accounts: Accounts, rng: np.random.Generator) -> Floats:
     n = len(customers.ids)
     logit = np.empty((n, len(ACTIONS)))
     interest = INTEREST * np.tanh(customers.affinity / 1.5) * 1.5
     thrifty = customers.traits[:, TRAITS.index("thrifty")]
     quirks = rng.normal(0.0, 0.12, (len(ACTIONS), len(TRAITS)))
     for index, action in enumerate(ACTIONS):
+        if action.group == BUSINESS:
+            logit[:, index] = business_logit(action, accounts)
+            continue
         weights = quirks[index].copy()
         for trait, weight in action.traits:
             weights[TRAITS.index(trait)] += weight

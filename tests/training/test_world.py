@@ -2,11 +2,12 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from decisioning.catalog import NO_ACTION
+from decisioning.content import NO_ACTION
 from decisioning.profile import Contact
 from training.world import Memory, Report, Visit, World
-from training.world_actions import ACTIONS, ALL_ACTIONS, LATEST
+from training.world_actions import ACTIONS, ALL_ACTIONS, BUSINESS, LATEST, contract_value
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +54,22 @@ def test_another_seed_gives_another_world(world: World) -> None:
     assert not World(seed=8, customers=3_000).customers.profile.equals(world.customers.profile)
 
 
-def test_there_are_fifty_actions_in_four_groups_and_the_choice_of_none() -> None:
-    assert len(ACTIONS) == 50
-    assert len({action.group for action in ACTIONS}) == 4
+def consumer(world: World, where: NDArray[np.bool_]) -> int:
+    """The first customer who buys for no company and for whom this holds."""
+    return int(np.flatnonzero(where & (world.accounts.place < 0))[0])
+
+
+def with_role(world: World, role: str, where: NDArray[np.bool_] | None = None) -> int:
+    """The first customer with this role in an account's buying group."""
+    fits = world.accounts.role == role
+    return int(np.flatnonzero(fits if where is None else fits & where)[0])
+
+
+def test_there_are_fifty_actions_in_four_groups_a_few_for_business_and_the_choice_of_none() -> None:
+    groups = [action.group for action in ACTIONS]
+    assert len(groups) - groups.count(BUSINESS) == 50
+    assert len(set(groups)) == 5
+    assert {action.id for action in ACTIONS if action.roles} == {a.id for a in ACTIONS if a.group == BUSINESS}
     assert {channel for action in ACTIONS for channel in action.channels} == {"web", "email", "app"}
     assert ALL_ACTIONS[-1].id == NO_ACTION
 
@@ -123,9 +137,13 @@ def test_outcome_ids_are_unique(reported: list[tuple[Visit, Report]]) -> None:
 
 
 def test_a_success_is_worth_the_action_s_value_on_average(world: World, reported: list[tuple[Visit, Report]]) -> None:
-    found = [report for _, report in reported if report.value is not None]
-    values = dict(zip(world.action_ids, world.values, strict=True))
-    ratios = np.array([(report.value or 0.0) / values[report.action_id] for report in found])
+    ratios = np.array(
+        [
+            (report.value or 0.0) / world.worth([at])[0, world.columns([report.action_id])[0]]
+            for at, report in reported
+            if report.value is not None
+        ]
+    )
     assert ratios.mean() == pytest.approx(1.0, abs=4.0 * 0.25 / np.sqrt(len(ratios)))
 
 
@@ -182,15 +200,16 @@ def test_personalising_beats_the_best_constant_action_which_beats_uniform(world:
 
 
 def test_successes_are_as_rare_as_in_a_shop(world: World) -> None:
-    chances = world.response_probability(visits := some_visits(world, 2_000), [()] * len(visits))[:, :-1]
+    chances = world.response_probability(visits := some_visits(world, 2_000), [()] * len(visits))
+    chances = chances[:, [action.group not in (BUSINESS, "none") for action in ALL_ACTIONS]]
     assert 0.02 < chances.mean() < 0.08
     assert chances.min() > 0.0
     assert chances.max() < 0.4
 
 
 def test_marketing_needs_consent_where_it_is_pushed(world: World) -> None:
-    refuses = int(np.flatnonzero(~world.customers.email_consent)[0])
-    agrees = int(np.flatnonzero(world.customers.email_consent)[0])
+    refuses = consumer(world, ~world.customers.email_consent)
+    agrees = consumer(world, world.customers.email_consent)
     assert world.available(visit(world, refuses, placement="newsletter")).sum() == 1
     assert world.available(visit(world, agrees, placement="newsletter")).sum() == 37
     assert world.available(visit(world, refuses, placement="home_hero")).sum() == 47
@@ -220,3 +239,167 @@ def test_few_visit_by_night(world: World) -> None:
 
 def test_a_context_that_nobody_knows_changes_nothing(world: World) -> None:
     assert probability(world, visit(world, device="fridge"), "smart_tv") == probability(world, visit(world), "smart_tv")
+
+
+def bought(product: str, at: Visit, *, ago: timedelta = timedelta(days=1)) -> Memory:
+    memory = Memory()
+    memory.buy(at.customer_id, product, at.now - ago)
+    return memory
+
+
+def may_show(world: World, at: Visit, memory: Memory, action_id: str) -> bool:
+    return bool(world.available(at, memory)[world.columns([action_id])[0]])
+
+
+def earns(world: World, at: Visit, memory: Memory, action_id: str) -> float:
+    owned = memory.purchases(at.customer_id, now=at.now)
+    return float(world.expected_reward([at], [()], [owned])[0, world.columns([action_id])[0]])
+
+
+def test_nobody_buys_what_they_have_under_whatever_name(world: World) -> None:
+    at = visit(world)
+    memory = bought("smartphone", at)
+    for action_id in ("smartphone_upgrade", "refurbished_phones"):
+        assert not may_show(world, at, memory, action_id)
+        assert earns(world, at, memory, action_id) == 0.0
+        assert earns(world, at, Memory(), action_id) > 0.0
+    assert earns(world, at, memory, "wireless_earbuds") == earns(world, at, Memory(), "wireless_earbuds")
+
+
+def test_what_is_used_up_is_bought_again(world: World) -> None:
+    at = visit(world, days=20.0)
+    for days, again in ((13.9, False), (14.0, True)):
+        memory = bought("pet_corner", at, ago=timedelta(days=days))
+        assert may_show(world, at, memory, "pet_corner") == again
+        assert (earns(world, at, memory, "pet_corner") > 0.0) == again
+
+
+def test_a_purchase_of_tonight_is_not_one_of_this_morning(world: World) -> None:
+    at = visit(world)
+    memory = bought("sofa_week", at, ago=timedelta(hours=-1))
+    assert may_show(world, at, memory, "sofa_week")
+    assert memory.purchases(at.customer_id, now=at.now + timedelta(hours=1)) == {
+        "sofa_week": at.now + timedelta(hours=1)
+    }
+
+
+def test_of_two_purchases_the_later_one_counts(world: World) -> None:
+    at = visit(world)
+    memory = bought("candle_club", at, ago=timedelta(days=2))
+    memory.buy(at.customer_id, "candle_club", at.now - timedelta(days=9))
+    assert memory.purchases(at.customer_id, now=at.now) == {"candle_club": at.now - timedelta(days=2)}
+
+
+def test_what_may_be_shown_earns_something_and_what_was_bought_earns_nothing() -> None:
+    small = World(seed=7, customers=100)
+    rng, memory, barred = np.random.default_rng(6), small.memory(), 0
+    on_the_web = [at for at in some_visits(small, 1_500) if at.placement in ("home_hero", "product_page")]
+    for number, at in enumerate(on_the_web):  # where nobody can unsubscribe
+        allowed, whoever = small.available(at, memory), small.available(at)
+        owned = memory.purchases(at.customer_id, now=at.now)
+        earned = small.expected_reward([at], [()], [owned])[0]
+        assert (earned[allowed] > 0.0).all()
+        assert (earned[whoever & ~allowed] == 0.0).all()
+        barred += int((whoever & ~allowed).sum())
+        shown = small.action_ids[rng.choice(np.flatnonzero(allowed))]
+        small.outcomes(at, [shown], memory, rng=rng, decision_id=f"d-{number}")
+    assert barred > 30
+
+
+def test_a_purchase_is_remembered_from_the_moment_at_which_it_is_made(world: World) -> None:
+    at, rng, memory = best_placed(world, "running_shoes"), np.random.default_rng(2), world.memory()
+    purchase = None
+    while purchase is None:
+        reports = world.outcomes(at, ["running_shoes"], memory, rng=rng, decision_id="d")
+        purchase = next((report for report in reports if report.type == "purchase"), None)
+    assert memory.purchases(at.customer_id, now=purchase.occurred_at) == {"running_shoes": purchase.occurred_at}
+    assert memory.purchases(at.customer_id, now=purchase.occurred_at - timedelta(seconds=1)) == {}
+
+
+def test_about_a_seventh_of_the_customers_buy_for_a_company(world: World) -> None:
+    sizes = np.bincount(world.accounts.place[world.accounts.place >= 0])
+    assert (world.accounts.place >= 0).mean() == pytest.approx(0.15, abs=0.001)
+    assert len(sizes) == len(world.accounts.accounts)
+    assert sizes.min() >= 2
+    assert sizes.max() <= 40
+    assert len(sizes) > 30
+
+
+def test_accounts_change_nothing_for_anybody_else(world: World) -> None:
+    at = visit(world, consumer(world, world.customers.has_app))
+    assert world.available(at).sum() == 47
+    business = [action.id for action in ACTIONS if action.group == BUSINESS]
+    assert world.response_probability([at], [()])[0, world.columns(business)].tolist() == [0.0] * 5
+
+
+def test_relations_are_between_colleagues(world: World) -> None:
+    contacts = world.accounts.contacts.set_index("customer_id")
+    assert (contacts["account_id"].groupby(contacts["account_id"]).size() >= 2).all()
+    for relation in ("reports_to", "referred_by"):
+        named = contacts[contacts[relation].notna()]
+        assert len(named) > 30
+        assert (contacts.loc[named[relation], "account_id"].to_numpy() == named["account_id"].to_numpy()).all()
+        assert (named[relation] != named.index).all()
+    counted = contacts["referred_by"].value_counts()
+    assert contacts["referrals"].to_dict() == {**dict.fromkeys(contacts.index, 0.0), **counted.astype(float).to_dict()}
+
+
+def test_a_buying_group_is_complete_when_every_role_is_filled(world: World) -> None:
+    roles = world.accounts.contacts.groupby("account_id")["buying_role"].agg(set)
+    complete = world.accounts.accounts.set_index("account_id")["buying_group_complete"]
+    wanted = {"decision_maker", "champion", "user", "finance"}
+    assert {name: wanted <= filled for name, filled in roles.items()} == complete.to_dict()
+    assert 0.1 < complete.mean() < 0.9
+
+
+def test_penetration_is_a_share_of_the_account_s_contacts(world: World) -> None:
+    accounts = world.accounts.accounts.set_index("account_id")
+    size = world.accounts.contacts.groupby("account_id").size()
+    for name in ("penetration_laptop", "penetration_smartphone", "penetration_coffee_machine"):
+        owners = accounts[name] * size
+        assert np.abs(owners - owners.round()).max() < 0.03  # shares have three digits
+        assert 0.2 < accounts[name].mean() < 0.6
+
+
+def test_business_actions_are_shown_to_the_roles_that_they_are_for(world: World) -> None:
+    finance = visit(world, with_role(world, "finance"))
+    assert may_show(world, finance, Memory(), "invoice_payment")
+    assert not may_show(world, finance, Memory(), "framework_contract")
+    others = visit(world, with_role(world, "none"))
+    assert world.available(others).sum() == 47
+
+
+def test_a_role_and_what_somebody_answers_for_decide_the_response(world: World) -> None:
+    purchasing = world.accounts.answers_for[:, 0]
+    everyone = [visit(world, customer) for customer in range(len(world.customers.ids))]
+    chances = world.response_probability(everyone, [()] * len(everyone))[:, world.columns(["framework_contract"])[0]]
+    decides = world.accounts.role == "decision_maker"
+    uses = world.accounts.role == "user"
+    assert chances[decides & purchasing].mean() > 1.5 * chances[decides & ~purchasing].mean()
+    assert chances[decides].mean() > 3.0 * chances[uses].mean() > 0.0
+
+
+def test_the_account_decides_as_well(world: World) -> None:
+    accounts = world.accounts
+    leads = np.flatnonzero(np.isin(accounts.role, ("decision_maker", "champion")))
+    company = accounts.accounts.iloc[accounts.place[leads]]
+    chances = world.response_probability([visit(world, int(c)) for c in leads], [()] * len(leads))
+    rollout = chances[:, world.columns(["site_rollout"])[0]]
+    spread_out = (company["sites"].map(len) >= 3).to_numpy()
+    assert rollout[spread_out].mean() > 1.2 * rollout[~spread_out].mean()
+    equipped = (company["penetration_laptop"] > 0.5).to_numpy()
+    assert rollout[equipped].mean() < 0.8 * rollout[~equipped].mean()
+
+
+def test_a_framework_contract_is_worth_more_in_a_bigger_company(world: World) -> None:
+    customer = with_role(world, "decision_maker")
+    employees = float(world.accounts.accounts["employees"].iloc[world.accounts.place[customer]])
+    column = world.columns(["framework_contract"])[0]
+    assert world.worth([visit(world, customer)])[0, column] == contract_value(employees)
+    assert world.worth([visit(world, consumer(world, world.customers.has_app))])[0, column] == 60.0
+
+
+def test_the_same_seed_gives_the_same_accounts(world: World) -> None:
+    twin = World(seed=7, customers=3_000).accounts
+    assert twin.contacts.equals(world.accounts.contacts)
+    assert twin.accounts.equals(world.accounts.accounts)

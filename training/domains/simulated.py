@@ -1,4 +1,4 @@
-"""The simulated shop as a data set: two feature tables, consents, and 60 days of random decisions."""
+"""The simulated shop as a data set: four feature tables, consents, and 60 days of random decisions."""
 
 import hashlib
 from datetime import timedelta
@@ -10,7 +10,7 @@ import pandas as pd
 
 from decisioning.profile import ConsentChange, Contact
 from training.domains import LOG_COLUMNS
-from training.world import LOG_DAYS, World
+from training.world import LOG_DAYS, World, owned
 from training.world_actions import ALL_ACTIONS
 
 DECISIONS = 60_000
@@ -20,8 +20,9 @@ CONSENTED_BEFORE = timedelta(days=30)  # before the log begins
 class Simulated:
     """`training.world` seen from the data side.
 
-    The log's policy is uniform over what placement and consent allow, whatever the customer; it
-    fills one slot, knows no caps, so that fatigue shows, and its outcomes are complete.
+    The log's policy is uniform over what placement, consent and the role in an account allow; it
+    fills one slot, and knows neither caps nor what was bought, so that fatigue shows, and that
+    nobody buys what they have. Its outcomes are complete.
     """
 
     name = "simulated"
@@ -45,9 +46,14 @@ class Simulated:
         return digest.hexdigest()
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """A nightly profile (one version) and recent behaviour (one version a week)."""
-        customers = self.world.customers
-        return {"profile": customers.profile.copy(), "recent": customers.recent.frame(customers.ids)}
+        """A nightly profile (one version), recent behaviour (one a week), business contacts, and their accounts."""
+        customers, accounts = self.world.customers, self.world.accounts
+        return {
+            "profile": customers.profile.copy(),
+            "recent": customers.recent.frame(customers.ids),
+            "contacts": accounts.contacts.copy(),
+            "accounts": accounts.accounts.copy(),
+        }
 
     def consents(self) -> list[ConsentChange]:
         """Marketing by e-mail was asked of everyone, in the app of those who have it."""
@@ -98,7 +104,15 @@ class Simulated:
         chosen_column = np.array([column for _, column, _, _ in rows])
         chances = world.response_probability(visits, [contacts for _, _, _, contacts in rows])
         success = rng.random(len(visits)) < chances[np.arange(len(visits)), chosen_column]
-        worth = (world.values[chosen_column] * rng.gamma(16.0, 1.0 / 16.0, len(visits))).round(2)
+        for row in np.flatnonzero(success):  # the few who would buy may have it already
+            visit, column = visits[row], chosen_column[row]
+            product = ALL_ACTIONS[column].product
+            if owned(memory.purchases(visit.customer_id, now=visit.now), now=visit.now)[column]:
+                success[row] = False
+            elif product is not None:
+                memory.buy(visit.customer_id, product, visit.now)
+        worth = world.worth(visits)[np.arange(len(visits)), chosen_column]
+        worth = (worth * rng.gamma(16.0, 1.0 / 16.0, len(visits))).round(2)
         decided_at = pd.to_datetime([visit.now for visit in visits], utc=True).as_unit("us")
         return pd.DataFrame(
             {
