@@ -10,12 +10,15 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from decisioning import decision as funnel
 from decisioning.catalog import Catalog
+from decisioning.content import Action, Value
 from decisioning.decision import Case, Choice, Narrowed, Plan
+from decisioning.encoding import RowEncoder
 from decisioning.errors import RequestError, SetupError
-from decisioning.profile import Facts
+from decisioning.profile import ContactHistory, Facts
 from decisioning.record import DecisionRecord
 from decisioning.reservation import take
 from decisioning.slots import fill_slots, key_id
@@ -171,3 +174,10 @@ def _as_logged(logged: Sequence[tuple[int, ...]], count: int) -> Any:
         return [place for place in left if 0 <= place < count and place not in shown]
 
     return available_after
+
+
+def model_rows(case: Case, facts: Facts, encoder: RowEncoder, actions: Sequence[Action]) -> NDArray[np.float32]:
+    """What the model saw, or would have seen, of these actions: `(n_actions, n_features)`."""
+    where: dict[str, Value] = {"placement": case.placement.id, "channel": case.placement.channel, "slot": 1}
+    shared = {**case.request.context, **facts.features, **where}
+    return encoder.rows(shared, actions, ContactHistory(facts.contacts, now=case.now))

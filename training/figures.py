@@ -52,6 +52,31 @@ def forest_figure(title: str, estimates: Sequence[tuple[str, Estimate]]) -> Figu
     return figure
 
 
+def shift_figure(masses: Sequence[tuple[str, float, float]], estimates: Sequence[tuple[str, Estimate]]) -> Figure:
+    """How often each action came first, before and after, and what was earned, the most changed on top."""
+    shown = list(masses[:MOST_FEATURES])[::-1]
+    figure, bars = _figure(8.5, 0.36 * len(shown) + 1.6 + (1.4 if estimates else 0.0))
+    if estimates:
+        figure.clear()
+        bars, forest = figure.subplots(2, 1, height_ratios=[0.36 * len(shown) + 1.0, 1.4])
+        for place, (label, estimate) in enumerate(reversed(estimates)):
+            forest.errorbar(
+                estimate.value, place, xerr=[[estimate.value - estimate.low], [estimate.high - estimate.value]],
+                fmt="o", color="C0", capsize=3,
+            )  # fmt: skip
+            forest.annotate(label, (0, place), xycoords=("axes fraction", "data"), xytext=(-6, 0), ha="right",
+                            va="center", textcoords="offset points")  # fmt: skip
+        forest.axvline(0.0, color="0.8", linewidth=1, zorder=0)
+        forest.set(xlabel="reward a decision, 95 % interval", yticks=[], ylim=(-0.7, len(estimates) - 0.3))
+    places = np.arange(len(shown))
+    bars.barh(places + 0.2, [before for _, before, _ in shown], height=0.4, color="0.7", label="logged")
+    bars.barh(places - 0.2, [after for _, _, after in shown], height=0.4, color="C0", label="new catalogue")
+    bars.set(xlabel="first slots, sum of probabilities", title="What if", yticks=places)
+    bars.set_yticklabels([name for name, _, _ in shown])
+    bars.legend(frameon=False)
+    return figure
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,7 +1,7 @@
 """A cross-fitted reward model for doubly robust estimates: no row is predicted by a model that met its customer."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import lightgbm as lgb
 import numpy as np
@@ -50,20 +50,43 @@ def cross_fitted(
     newest 30,000 are learnt from.
     """
     known = examples[examples["action_id"].isin(catalog.actions)].iloc[-MOST_EXAMPLES:]
-    learnt_from = encode_shown(features, known, catalog)
-    fold_of_example, fold_of_row = _folds(known["customer_id"]), _folds(decisions.examples["customer_id"])
-    rows, columns = decisions.pairs
+    return predicted_by_others(
+        features,
+        encode_shown(features, known, catalog),
+        {metric: known[metric].to_numpy(dtype=np.float64) for metric in metrics},
+        known["customer_id"],
+        encoded,
+        decisions.available,
+        decisions.examples["customer_id"],
+        seed=seed,
+    )
+
+
+def predicted_by_others(
+    features: Sequence[ModelFeature],
+    shown: NDArray[np.float32],
+    earned: Mapping[str, NDArray[np.float64]],
+    customers_shown: pd.Series,
+    encoded: NDArray[np.float32],
+    available: NDArray[np.bool_],
+    customers: pd.Series,
+    *,
+    seed: int,
+) -> dict[str, NDArray[np.float64]]:
+    """The same from arrays: `shown` is what is learnt from, `encoded` a row for each that is `available`."""
+    fold_of_example, fold_of_row = _folds(customers_shown), _folds(customers)
+    rows, columns = np.nonzero(available)
     categorical = [place for place, feature in enumerate(features) if feature.kind == "category"]
-    expected = {metric: np.full(decisions.available.shape, np.nan) for metric in metrics}
+    expected = {metric: np.full(available.shape, np.nan) for metric in earned}
     for fold in range(FOLDS):
         other, here = fold_of_example != fold, fold_of_row[rows] == fold
         if not here.any():
             continue
-        data = lgb.Dataset(learnt_from[other], categorical_feature=categorical, params=PARAMETERS, free_raw_data=False)
-        for metric in metrics:
-            earned = known[metric].to_numpy(dtype=np.float64)[other]
-            objective = "binary" if metric == "success" and 0.0 < earned.mean() < 1.0 else "regression"
-            data.set_label(earned)
+        data = lgb.Dataset(shown[other], categorical_feature=categorical, params=PARAMETERS, free_raw_data=False)
+        for metric, labels in earned.items():
+            of_others = labels[other]
+            objective = "binary" if metric == "success" and 0.0 < of_others.mean() < 1.0 else "regression"
+            data.set_label(of_others)
             booster = lgb.train({**PARAMETERS, "objective": objective, "seed": seed}, data, num_boost_round=ROUNDS)
             expected[metric][rows[here], columns[here]] = booster.predict(encoded[here], num_threads=1)
     return expected

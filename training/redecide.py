@@ -1,0 +1,220 @@
+"""A logged decision, decided again under another catalogue.
+
+Narrowed and planned with the facts of its record and the rules of the new catalogue. What its model
+said of a candidate is taken from the record where it was asked, and asked of the same model where
+not. Both policies state probabilities for the first slot.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from decisioning import decision as funnel
+from decisioning.budget import released
+from decisioning.bundle import ModelFeature
+from decisioning.catalog import Catalog, Release
+from decisioning.content import BLUEPRINT, NO_ACTION, Action
+from decisioning.decision import Case, Narrowed, Plan
+from decisioning.encoding import RowEncoder
+from decisioning.errors import BundleError, CatalogError, RequestError, StoreError
+from decisioning.profile import BudgetLeft, Facts
+from decisioning.record import DecisionRecord
+from decisioning.replay import case_of, facts_of, model_rows
+from decisioning.rules import Rule, RuleFailure, RuleScope
+
+NOTHING = "(nothing)"  # no answer at all; to show nothing is a choice of its own, `no_action`
+
+Masses = dict[str, float]
+KeyOf = Callable[[str], bytes | None]
+
+
+class Model(Protocol):
+    """What scored: its features, and the graph."""
+
+    @property
+    def features(self) -> Sequence[ModelFeature]:
+        """Columns of its input."""
+        ...
+
+    def score(self, rows: NDArray[np.float32]) -> NDArray[np.floating]:
+        """Propensities, `(n,)`, of model input, `(n, n_features)`."""
+        ...
+
+
+class Shift(NamedTuple):
+    """One decision's first slot under both catalogues; `drawn` are what the secret draws, if it is at hand."""
+
+    record: DecisionRecord
+    before: Masses
+    after: Masses
+    drawn: tuple[str, str] | None
+    audiences: tuple[str, ...]
+
+    @property
+    def changed(self) -> float:
+        """Total variation between both distributions."""
+        return 0.5 * sum(abs(self.before.get(i, 0.0) - self.after.get(i, 0.0)) for i in {*self.before, *self.after})
+
+
+class LeftOut(Exception):
+    """This decision cannot be compared; the message says why."""
+
+
+class Comparison:
+    """Decides logged decisions again under a new release.
+
+    Args:
+        new: What would have been served.
+        releases: A logged decision's release by its version; StoreError where it is gone.
+        models: The model of a bundle's hash; BundleError or StoreError where it cannot score.
+        key_of: The secret of a `key_id`, or None.
+    """
+
+    def __init__(
+        self,
+        new: Release,
+        *,
+        releases: Callable[[str], Release],
+        models: Callable[[str], Model],
+        key_of: KeyOf,
+    ) -> None:
+        self.new = new
+        self._releases = releases
+        self._models = models
+        self._key_of = key_of
+        self._encoders: dict[str, RowEncoder] = {}
+        self.assumed_full: set[str] = set()
+
+    def shift(self, record: DecisionRecord) -> Shift:
+        """What becomes of one decision.
+
+        Raises:
+            LeftOut: It cannot be said.
+        """
+        old, new = self.catalog_of(record), self._new(record)
+        try:
+            case = case_of(record, new)
+        except RequestError as error:
+            raise LeftOut(f"the new catalogue lacks what the request names: {error.where}") from error
+        facts = self._facts(record, old, new)
+        narrowed = funnel.narrow(case, facts)
+        key = self._key_of(record.key_id)
+        planned = self._plan(record, case, facts, narrowed, old, key or b"no secret")
+        # What others took before the reservation was gone, whatever the catalogue said.
+        lost = {drop.action_id for drop in record.dropped if drop.step == "reservation"}
+        free = [place for place, e in enumerate(planned.eligible) if e.proposal.action.id not in lost]
+        ids = [eligible.proposal.action.id for eligible in planned.eligible]
+        first = next((ids[place] for place in planned.order if place in set(free)), NOTHING)
+        after = {first: 1.0}
+        if planned.drawn and free:
+            after = _masses(ids, planned.spread.weights.tolist(), planned.spread.tiers.tolist(), free)
+        shown = record.slots[0].action_id if record.slots else NOTHING
+        scope = funnel.rule_scope(case, facts)
+        return Shift(
+            record,
+            logged_masses(record),
+            after,
+            (shown, first) if key is not None or not planned.drawn else None,
+            tuple(name for name, rule in new.audiences.items() if _is_in(rule, scope)),
+        )
+
+    def catalog_of(self, record: DecisionRecord) -> Catalog:
+        """The catalogue that a decision was made under."""
+        try:
+            return self._releases(record.catalog_version).of(None if record.market == BLUEPRINT else record.market)
+        except (StoreError, CatalogError, RequestError) as error:
+            raise LeftOut("its own catalogue cannot be read any more") from error
+
+    def model_of(self, record: DecisionRecord) -> tuple[Model, RowEncoder]:
+        """The model that a decision was scored with."""
+        assert record.model is not None
+        sha256 = record.model.bundle_sha256
+        try:
+            model = self._models(sha256)
+        except (StoreError, BundleError) as error:
+            raise LeftOut("its model is needed for actions that it had not scored, and cannot be loaded") from error
+        if sha256 not in self._encoders:
+            self._encoders[sha256] = RowEncoder(model.features)
+        return model, self._encoders[sha256]
+
+    def _new(self, record: DecisionRecord) -> Catalog:
+        try:
+            return self.new.of(None if record.market == BLUEPRINT else record.market)
+        except RequestError as error:
+            raise LeftOut(f"the new catalogue has no market {record.market}") from error
+
+    def _facts(self, record: DecisionRecord, old: Catalog, new: Catalog) -> Facts:
+        """As logged; budgets that the new catalogue changes hold so much more or less, new ones all."""
+        facts = facts_of(record)
+        if facts.hot is None:
+            return facts
+        left = {entry.budget: entry.left for entry in record.budgets}
+        for budget in new.budgets.values():
+            before = old.budgets.get(budget.id)
+            if budget.of != "everyone" or budget == before:
+                continue
+            now = released(budget, now=record.decided_at)
+            if before is None or budget.id not in left:
+                left[budget.id] = now
+                self.assumed_full.add(budget.id)
+            else:
+                left[budget.id] = max(0.0, left[budget.id] + now - released(before, now=record.decided_at))
+        budgets = tuple(BudgetLeft(name, amount) for name, amount in left.items())
+        return msgspec.structs.replace(facts, hot=msgspec.structs.replace(facts.hot, budgets=budgets))
+
+    def _plan(
+        self, record: DecisionRecord, case: Case, facts: Facts, narrowed: Narrowed, old: Catalog, key: bytes
+    ) -> Plan:
+        if funnel.reason_of(case, facts, has_model=record.model is not None) in funnel.UNSCORED:
+            return funnel.plan_fallback(narrowed)
+        if not narrowed.has_choice:
+            return funnel.NOTHING
+        actions = [eligible.proposal.action for eligible in narrowed.eligible]
+        known = {c.action_id: c.propensity for c in record.candidates if c.propensity is not None}
+        if record.baseline is not None:
+            known.setdefault(NO_ACTION, record.baseline)
+        by_uplift = any(action.rank_by == "uplift" for action in actions)
+        wanted = [*actions, case.catalog.actions[NO_ACTION]] if by_uplift else actions
+        # What the model was told of an action may be another thing now.
+        unknown = [each for each in dict.fromkeys(wanted) if each.id not in known or _differs(each, old)]
+        if unknown:
+            model, encoder = self.model_of(record)
+            scores = model.score(model_rows(case, facts, encoder, unknown)).tolist()
+            known.update(zip((action.id for action in unknown), scores, strict=True))
+        propensities = np.array([known[action.id] for action in actions], dtype=np.float64)
+        return funnel.plan(case, narrowed, propensities, baseline=known[NO_ACTION] if by_uplift else None, key=key)
+
+
+def logged_masses(record: DecisionRecord) -> Masses:
+    """With which probability each action was put into the first slot."""
+    if not record.slots:
+        return {NOTHING: 1.0}
+    first = record.slots[0]
+    if first.probability is None:
+        return {first.action_id: 1.0}
+    ids, weights, tiers = zip(*((c.action_id, c.weight, c.tier) for c in record.candidates), strict=True)
+    return _masses(ids, weights, tiers, first.available)
+
+
+def _masses(ids: Sequence[str], weights: Sequence[float], tiers: Sequence[int], free: Sequence[int]) -> Masses:
+    """The distribution over who comes first among those that are free."""
+    tier = min(tiers[place] for place in free)
+    first = [place for place in free if tiers[place] == tier]
+    total = sum(weights[place] for place in first)
+    return {ids[place]: weights[place] / total for place in first}
+
+
+def _differs(action: Action, old: Catalog) -> bool:
+    """Whether the model is told something else of this action than it was."""
+    before = old.actions.get(action.id)
+    return before is None or before.scope() != action.scope()
+
+
+def _is_in(rule: Rule, scope: RuleScope) -> bool:
+    try:
+        return rule.holds(scope)
+    except RuleFailure:
+        return False
