@@ -218,12 +218,13 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
 def rule_scope(case: Case, facts: Facts) -> RuleScope:
     """What rules see in this decision."""
     named = case.catalog.named_features
-    return RuleScope(
-        customer={name: facts.features.get(name) for root, name in named if root == "customer"},
-        account={name: facts.account.get(name) for root, name in named if root == "account"},
-        context=case.request.context,
-        now=case.now,
-    )
+    customer = {name: facts.features.get(name) for root, name in named if root == "customer"}
+    account = {name: facts.account.get(name) for root, name in named if root == "account"}
+    for root, name in case.catalog.named_lists:
+        values = customer if root == "customer" else account
+        if values[name] is None:
+            values[name] = ()
+    return RuleScope(customer=customer, account=account, context=case.request.context, now=case.now)
 
 
 def _in_time_and_budget(case: Case, facts: Facts, engaged: Sequence[Eligible], dropped: list[Drop]) -> list[Eligible]:
@@ -294,6 +295,8 @@ def plan(
     Raises:
         ArithmeticError: A propensity, the baseline or a priority is not a finite number.
     """
+    if not narrowed.eligible:
+        return NOTHING
     chances: list[float] = propensities.tolist()
     if baseline is not None and not isfinite(baseline):
         raise ArithmeticError(f"the baseline propensity is {baseline}, must be a finite number")

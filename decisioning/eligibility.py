@@ -49,14 +49,15 @@ def candidates(
 ) -> Kept:
     """Actions that are live, not paused, valid at `now`, have a rendering here and are wanted by the caller.
 
-    `valid_from` is included, `valid_until` is not. `elsewhere` is what other placements of the
-    same request show already.
+    A preview takes those that are approved for live. `valid_from` is included, `valid_until` is
+    not. `elsewhere` is what other placements of the same request show already.
     """
     offered = catalog.offered(placement)
     kept: list[Proposal] = []
     dropped = list(offered.dropped)
     wanted = None if request.actions is None else frozenset(request.actions)
-    for proposal in offered.live:
+    previewed = offered.previewed if request.mode == "preview" else ()
+    for proposal in (*offered.live, *previewed):
         action = proposal.action
         if paused and (action.id in paused or f"{catalog.content.market}/{action.id}" in paused):
             dropped.append(Drop(action.id, "candidates", "PAUSED", "stopped by somebody until it is resumed"))
@@ -74,12 +75,9 @@ def candidates(
             dropped.append(Drop(action.id, "candidates", "SHOWN_ELSEWHERE", "in another placement of the same request"))
         else:
             kept.append(proposal)
-    for proposal in offered.previewed:
-        if request.mode == "preview":
-            kept.append(proposal)
-        else:
-            detail = "status is approved; previews show it"
-            dropped.append(Drop(proposal.action.id, "candidates", "NOT_LIVE", detail))
+    if not previewed:
+        detail = "status is approved; previews show it"
+        dropped += [Drop(proposal.action.id, "candidates", "NOT_LIVE", detail) for proposal in offered.previewed]
     return Kept(tuple(kept), tuple(dropped))
 
 

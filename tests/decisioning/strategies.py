@@ -145,7 +145,6 @@ def profiles(draw: st.DrawFn, *, version: int = 1) -> HotProfile:
         purchases=draw(st.sampled_from(((), (Purchase("p1", NOW - timedelta(days=2)),)))),
         events=tuple(draw(st.lists(st.sampled_from(EVENTS), unique=True, max_size=2))),
         budgets=draw(st.sampled_from(((), (BudgetLeft("money", 0.0),), (BudgetLeft("money", 4.0),)))),
-        paused=tuple(draw(st.lists(st.sampled_from(IDS), unique=True, max_size=1))),
         version=version,
     )
 
@@ -160,6 +159,7 @@ def facts(draw: st.DrawFn, hot: st.SearchStrategy[HotProfile | None] | None = No
         },
         account_id=draw(st.sampled_from((None, "a-1"))),
         hot=draw(profiles() if hot is None else hot),
+        paused=tuple(draw(st.lists(st.sampled_from((*IDS, "global/visit")), unique=True, max_size=1))),
     )
 
 
