@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from decisioning.assignment import is_held_out
 from decisioning.encoding import encode_value
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
@@ -49,6 +50,12 @@ def sandbox(shop_settings: Settings, tmp_path: Path) -> Iterator[Sandbox]:
     opened.close()
 
 
+def scored(sandbox: Sandbox, world: Simulated, count: int) -> list[str]:
+    """The first customers who are not in the control, for which nothing is scored."""
+    holdout = sandbox.catalog.content.holdout
+    return [customer for customer in world.world.customers.ids if not is_held_out(holdout, customer)][:count]
+
+
 def known(value: Any) -> Any:
     return None if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA else value
 
@@ -56,7 +63,7 @@ def known(value: Any) -> Any:
 def test_online_offline_and_what_the_scorer_gets_are_the_same_numbers_in_the_same_order(
     sandbox: Sandbox, shop_settings: Settings, small_world: Simulated
 ) -> None:
-    customers = list(small_world.world.customers.ids[:40])
+    customers = scored(sandbox, small_world, 40)
     names = feature_names(shop_settings, "simulated")
     entities = pd.DataFrame({"row_id": customers, "customer_id": customers, "event_timestamp": [NOW] * len(customers)})
     offline = historical_features(shop_settings, "simulated", entities).set_index("customer_id")
@@ -138,21 +145,21 @@ def test_a_decision_is_learnt_from_with_the_numbers_that_were_scored(sandbox: Sa
     """History and request values included: through engine, ledger and examples, back to the model's input."""
     assert sandbox.engine.scorer is not None
     recording = sandbox.engine.scorer = Recording(sandbox.engine.scorer)
-    scored: dict[str, NDArray[np.float32]] = {}
-    for number, customer in enumerate(small_world.world.customers.ids[:60]):
+    given: dict[str, NDArray[np.float32]] = {}
+    for number, customer in enumerate(scored(sandbox, small_world, 60)):
         for visit in range(2):
             record = decide_and_see(sandbox, customer, NOW + timedelta(hours=number + visit), number)
             [shown] = record.slots
             place = [candidate.action_id for candidate in record.candidates].index(shown.action_id)
-            scored[record.decision_id] = recording.rows[-1][place]
+            given[record.decision_id] = recording.rows[-1][place]
 
     reader = LedgerReader(sandbox.settings)
     examples = ledger_examples(reader, sandbox.catalog, now=NOW + timedelta(days=60))
     reader.close()
-    assert len(examples) == len(scored) == 120
+    assert len(examples) == len(given) == 120
     learnt = encode_shown(recording.manifest.features, examples, sandbox.catalog)
     for row, row_id in zip(learnt, examples["row_id"], strict=True):
-        np.testing.assert_array_equal(row, scored[row_id.partition("/")[0]])
+        np.testing.assert_array_equal(row, given[row_id.partition("/")[0]])
     names = [feature.name for feature in recording.manifest.features]
     assert learnt[:, names.index("contacts_7d")].max() >= 1
     assert (learnt[:, names.index("age")] == 33).sum() >= 40
