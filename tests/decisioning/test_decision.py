@@ -6,7 +6,7 @@ import pytest
 
 from decisioning import decision as funnel
 from decisioning.catalog import Catalog
-from decisioning.content import NO_ACTION, ContextWeight
+from decisioning.content import NO_ACTION, ContextWeight, FeatureTypes
 from decisioning.decision import Narrowed
 from decisioning.errors import RequestError, UnknownAction, UnknownPlacement
 from decisioning.profile import Facts, HotProfile
@@ -71,6 +71,14 @@ def test_a_rule_that_is_false_drops_and_names_its_part() -> None:
 def test_a_rule_that_errs_drops_even_when_negated() -> None:
     result = narrowed(catalog(action("card", eligibility="!(customer.age < 18.0)")), features={"age": None})
     assert why(result, "card") == ("engagement_policy", "RULE_ERROR")
+
+
+def test_a_list_that_is_not_known_is_empty_so_a_rule_over_it_can_be_judged() -> None:
+    known = FeatureTypes(customer={"answers_for": "texts"}, account={"sites": "texts"})
+    rule = "!('it' in customer.answers_for) && account.sites.size() < 2"
+    shop = catalog(action("card", eligibility=rule), features=known)
+    assert kept(narrowed(shop, features={"answers_for": None})) == ["card"]
+    assert why(narrowed(shop, features={"answers_for": ("it",)}), "card") == ("engagement_policy", "ELIGIBILITY")
 
 
 def test_a_rule_sees_the_action_it_belongs_to() -> None:
