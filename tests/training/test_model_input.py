@@ -41,6 +41,22 @@ def test_sources_and_kinds_are_inferred() -> None:
     }
 
 
+def test_lists_and_names_of_somebody_are_for_rules_and_not_for_the_model() -> None:
+    n = 300
+    examples = tiny_examples(
+        n,
+        **{
+            "customer.responsibilities": [("it",) if row % 2 else () for row in range(n)],
+            "customer.account_id": ["a-1"] * n,
+            "customer.reports_to": ["c-1"] * n,
+            "customer.referred_by": [None] * n,
+            "customer.buying_role": ["user"] * n,
+        },
+    )
+    learnt = [feature.name for feature in learn_features(examples, tiny_catalog()) if feature.source == "customer"]
+    assert learnt == ["age", "colour", "buying_role"]
+
+
 def test_a_rare_level_counts_as_other() -> None:
     colours = ["red"] * (300 - MINIMUM_COUNT + 1) + ["blue"] * (MINIMUM_COUNT - 1)
     examples = tiny_examples(300, **{"customer.colour": colours})
