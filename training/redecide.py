@@ -177,9 +177,11 @@ class Comparison:
         if record.baseline is not None:
             known.setdefault(NO_ACTION, record.baseline)
         by_uplift = any(action.rank_by == "uplift" for action in actions)
-        wanted = [*actions, case.catalog.actions[NO_ACTION]] if by_uplift else actions
+        wanted = {action.id: action for action in actions}
+        if by_uplift:
+            wanted[NO_ACTION] = case.catalog.actions[NO_ACTION]
         # What the model was told of an action may be another thing now.
-        unknown = [each for each in dict.fromkeys(wanted) if each.id not in known or _differs(each, old)]
+        unknown = [each for each in wanted.values() if each.id not in known or _differs(each, old)]
         if unknown:
             model, encoder = self.model_of(record)
             scores = model.score(model_rows(case, facts, encoder, unknown)).tolist()

@@ -1,0 +1,339 @@
+"""What-if reports on logs whose truth is known."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from decisioning.catalog import Release
+from decisioning.content import NO_ACTION, Action, Audience, Budget
+from decisioning.errors import BundleError, DataError, StoreError
+from decisioning.evaluation import Estimate
+from decisioning.exploration import EpsilonGreedy, Greedy
+from decisioning.record import DecisionRecord, OutcomeRecord
+from serving.engine import Engine
+from storage.settings import Settings
+from tests.builders import CONSENTED, NOW, action, placement, release, request
+from tests.fakes import FakeFeatures, FakeHotState, FakeLedger, FakeScorer
+from tests.random_shops import KEY, back, random_decisions
+from training.redecide import NOTHING, Comparison
+from training.tracking import Tracking
+from training.what_if import WhatIf, log_what_if, what_if
+
+UNIFORM = EpsilonGreedy(epsilon=1.0)
+CLOSED = NOW + timedelta(days=8)
+PROPENSITIES = {"card": 0.3, "loan": 0.2, "fund": 0.4, NO_ACTION: 0.1}
+
+
+class Model:
+    """The fake scorer as a model, which counts what it is asked."""
+
+    def __init__(self) -> None:
+        self._scorer = FakeScorer(PROPENSITIES)
+        self.features = self._scorer.manifest.features
+        self.asked = 0
+
+    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        self.asked += len(rows)
+        return self._scorer.score(rows)
+
+
+def shop(*actions: Action, exploration: Any = UNIFORM, version: str = "sha256:old", **overrides: Any) -> Release:
+    hero = placement(slots=1, exploration=exploration, shown_by="decision", reward={"accept": 1.0})
+    given = actions or (action("card"), action("loan", group="loans"), action(NO_ACTION))
+    made = release(*given, **{"placements": (hero,), **overrides})
+    return Release({name: market.content for name, market in made.markets.items()}, version=version)
+
+
+def age_of(number: int) -> float:
+    return 20.0 + number * 7 % 40
+
+
+def chance(action_id: str, age: float) -> float:
+    """How likely an acceptance truly is."""
+    return {"card": 0.5, "loan": 0.2 + (age - 20.0) / 80.0, NO_ACTION: 0.1}[action_id]
+
+
+def logged(served: Release, count: int, **fields: Any) -> list[DecisionRecord]:
+    """Decisions for as many customers, as the ledger gives them back."""
+    features = FakeFeatures({f"c-{n}": {"age": age_of(n), "city": "ulm"} for n in range(count)})
+
+    async def all_of_them() -> list[DecisionRecord]:
+        records = []
+        for n in range(count):
+            engine = Engine(
+                release=served,
+                features=features,
+                hot_state=FakeHotState(CONSENTED),
+                ledger=FakeLedger(),
+                scorer=FakeScorer(PROPENSITIES),
+                draw_key=KEY,
+            )
+            asked = request(customer_id=f"c-{n}", decision_id=f"d-{n}", **fields)
+            records.append(await engine.decide(asked, now=NOW))
+        return records
+
+    return [back(record) for record in asyncio.run(all_of_them())]
+
+
+def accepted(records: Iterable[DecisionRecord], seed: int = 0) -> dict[str, list[OutcomeRecord]]:
+    rng = np.random.default_rng(seed)
+    return {
+        record.decision_id: [
+            OutcomeRecord(
+                outcome_id=record.decision_id, decision_id=record.decision_id, action_id=None, type="accept",
+                detail=None, value=None, occurred_at=NOW, received_at=NOW,
+            )
+        ]
+        for record in records
+        if rng.random() < chance(record.slots[0].action_id, float(record.features["age"] or 0.0))  # type: ignore[arg-type]
+    }  # fmt: skip
+
+
+def compare(
+    records: Sequence[DecisionRecord],
+    new: Release,
+    *old: Release,
+    outcomes: dict[str, list[OutcomeRecord]] | None = None,
+    model: Model | None = None,
+    **options: Any,
+) -> WhatIf:
+    releases = {each.version: each for each in (*old, new)}
+
+    def release_of(version: str) -> Release:
+        if version not in releases:
+            raise StoreError("gone")
+        return releases[version]
+
+    def model_of(sha256: str) -> Model:
+        if model is None:
+            raise BundleError("gone")
+        return model
+
+    comparison = Comparison(
+        new,
+        releases=release_of,
+        models=model_of,
+        key_of=lambda key_id: KEY.secret if key_id == KEY.key_id else None,
+    )
+    return what_if(records, outcomes or {}, comparison, **{"now": CLOSED, **options})
+
+
+def near(found: Estimate, truth: float) -> bool:
+    """Within four standard errors, the interval being 3.92 of them wide."""
+    return abs(found.value - truth) < 4.0 * (found.high - found.low) / 3.92
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_same_catalogue_changes_no_random_decision(seed: int) -> None:
+    pairs = list(random_decisions(np.random.default_rng([seed, 2]), 12))
+    served = pairs[0][0]
+    report = compare([record for _, record in pairs], served)
+    assert report.decisions == len(pairs)
+    assert report.changed == pytest.approx(0.0, abs=1e-12)
+    assert (report.changed_draws, report.draws) == (0, len(pairs))
+
+
+@pytest.mark.parametrize(("count", "estimator"), [(300, "snips"), (1100, "dr")])
+def test_the_same_catalogue_earns_what_was_logged(count: int, estimator: str) -> None:
+    served = shop()
+    records = logged(served, count)
+    outcomes = accepted(records)
+    report = compare(records, served, outcomes=outcomes, model=Model())
+    assert report.learnable == count
+    assert report.earned is not None
+    assert report.earned.estimator == estimator
+    assert report.earned.estimable == pytest.approx(1.0)
+    assert report.earned.new.value == pytest.approx(len(outcomes) / count)
+    assert report.earned.difference.low == report.earned.difference.high == pytest.approx(0.0, abs=1e-12)
+    assert report.warnings == ()
+
+
+@pytest.mark.parametrize(("count", "estimator"), [(900, "snips"), (1800, "dr")])
+def test_the_estimate_is_near_the_truth(count: int, estimator: str) -> None:
+    old, new = shop(), shop(action("card", status="retired"), action("loan"), action(NO_ACTION), version="sha256:new")
+    records = logged(old, count)
+    report = compare(records, new, old, outcomes=accepted(records), model=Model())
+    truth = np.mean([0.5 * (chance("loan", age_of(n)) + chance(NO_ACTION, age_of(n))) for n in range(count)])
+    before = np.mean([np.mean([chance(name, age_of(n)) for name in ("card", "loan", NO_ACTION)]) for n in range(count)])
+    assert report.earned is not None
+    assert report.earned.estimator == estimator
+    assert near(report.earned.new, float(truth))
+    assert near(report.earned.difference, float(truth - before))
+    assert not near(report.earned.new, float(before))
+    assert report.changed == pytest.approx(count / 3.0)
+    assert {shift.action_id: (shift.before, shift.after) for shift in report.actions} == {
+        name: (pytest.approx(count / 3.0), pytest.approx(after))
+        for name, after in (("card", 0.0), ("loan", count / 2.0), (NO_ACTION, count / 2.0))
+    }
+
+
+def test_what_the_log_never_drew_is_not_estimable_and_said_so() -> None:
+    old = shop()
+    new = shop(*old.blueprint.content.actions, action("fund"), version="sha256:new")
+    records = logged(old, 600)
+    report = compare(records, new, old, outcomes=accepted(records), model=Model())
+    assert report.earned is not None
+    assert report.earned.estimable == pytest.approx(0.75)
+    assert report.earned.new.value == pytest.approx(report.earned.logged.value)
+    assert report.changed == pytest.approx(150.0)
+    assert "25.0% of the new catalogue's choices are not estimable" in report.warnings[0]
+
+
+def test_an_action_that_was_not_scored_is_asked_of_the_decisions_own_model() -> None:
+    old = shop(action("card"), action("fund", eligibility="false"), exploration=Greedy())
+    new = shop(action("card"), action("fund"), exploration=Greedy(), version="sha256:new")
+    model = Model()
+    report = compare(logged(old, 20), new, old, model=model)
+    assert model.asked == 20
+    assert [(shift.action_id, shift.before, shift.after) for shift in report.actions] == [
+        ("card", 20.0, 0.0), ("fund", 0.0, 20.0),
+    ]  # fmt: skip
+    assert report.changed == report.changed_draws == report.draws == 20
+
+
+def test_an_action_of_which_the_model_is_told_something_else_is_scored_again() -> None:
+    old, new = (
+        shop(action("card"), action("loan")),
+        shop(action("card", value=11.0), action("loan"), version="sha256:n"),
+    )
+    model = Model()
+    compare(logged(old, 5), new, old, model=model)
+    assert model.asked == 5
+
+
+def test_without_its_model_such_a_decision_is_left_out_and_counted() -> None:
+    old = shop(action("card"))
+    records = [*logged(old, 3), *logged(old, 2, exclude=["card"])]
+    new = shop(action("card"), action("fund"), version="sha256:new")
+    with pytest.raises(DataError, match="5: its model is needed"):
+        compare(records, new, old)
+
+
+def test_uplift_is_taken_over_the_logged_baseline() -> None:
+    both = (
+        action("card", rank_by="uplift", value=10.0),
+        action("loan", rank_by="uplift", value=25.0),
+        action(NO_ACTION),
+    )
+    old = shop(*both, exploration=Greedy())
+    new = shop(*both, exploration=Greedy(), version="sha256:new")
+    model = Model()
+    report = compare(logged(old, 10), new, old, model=model)
+    assert (report.changed, model.asked) == (0.0, 0)
+
+
+def test_only_the_audience_that_the_rule_is_about_changes() -> None:
+    audiences = (Audience(id="young", rule="customer.age < 40.0"), Audience(id="old", rule="customer.age >= 40.0"))
+    old = shop(action("card", value=20.0), action("loan"), exploration=Greedy())
+    new = shop(
+        action("card", value=20.0, suitability="!in_audience('young')"), action("loan"),
+        exploration=Greedy(), audiences=audiences, version="sha256:new",
+    )  # fmt: skip
+    report = compare(logged(old, 80), new, old, model=Model())
+    young = sum(age_of(n) < 40.0 for n in range(80))
+    found = {shift.audience: shift for shift in report.audiences}
+    assert (found["young"].decisions, found["young"].changed) == (young, young)
+    assert (found["young"].gains, found["young"].loses) == ("loan", "card")
+    assert (found["old"].changed, found["old"].gains, found["old"].loses) == (0.0, "", "")
+
+
+def test_a_catalogue_that_shows_nothing_says_so() -> None:
+    old = shop(action("card"))
+    report = compare(logged(old, 5), shop(action("card", status="retired"), version="sha256:new"), old)
+    assert {shift.action_id: shift.after for shift in report.actions} == {"card": 0.0, NOTHING: 5.0}
+    assert report.earned is None
+
+
+def test_a_budget_that_the_log_does_not_know_is_taken_as_unspent() -> None:
+    old = shop(action("card"))
+    pot = Budget(id="pot", amount=10.0, period=timedelta(days=30), starts=NOW - timedelta(days=1))
+    report = compare(
+        logged(old, 5), shop(action("card", budget="pot", cost=10.0), budgets=(pot,), version="sha256:new"), old
+    )
+    assert report.changed == 0.0
+    assert "budgets pot" in report.warnings[-1]
+
+
+def test_a_budget_that_shrank_holds_so_much_less() -> None:
+    def with_pot(amount: float, version: str) -> Release:
+        pot = Budget(id="pot", amount=amount, period=timedelta(days=30), starts=NOW - timedelta(days=1))
+        return shop(action("card", budget="pot", cost=10.0), budgets=(pot,), version=version)
+
+    old = with_pot(100.0, "sha256:old")
+    records = [
+        msgspec.convert({**msgspec.to_builtins(record), "budgets": (("pot", 50.0),)}, DecisionRecord)
+        for record in logged(shop(action("card", cost=10.0)), 5)
+    ]
+    assert compare(records, with_pot(60.0, "sha256:new"), old).changed == 0.0
+    assert compare(records, with_pot(59.0, "sha256:new"), old).changed == 5.0
+
+
+def test_what_the_new_catalogue_lacks_is_left_out_and_counted() -> None:
+    old = shop()
+    elsewhere = placement("footer", slots=1, exploration=UNIFORM)
+    asked_by_name = logged(old, 2, actions=["loan"])
+    new = shop(action("card"), action(NO_ACTION), version="sha256:new")
+    report = compare([*logged(old, 3), *asked_by_name], new, old)
+    assert (report.decisions, report.left_out) == (3, {"the new catalogue lacks what the request names: actions[0]": 2})
+    with pytest.raises(DataError, match="5: the new catalogue lacks what the request names: placement"):
+        compare(logged(old, 5), shop(placements=(elsewhere,), version="sha256:new"), old)
+
+
+def test_a_decision_whose_own_catalogue_is_gone_is_left_out() -> None:
+    with pytest.raises(DataError, match="2: its own catalogue cannot be read any more"):
+        compare(logged(shop(), 2), shop(version="sha256:new"))
+
+
+def test_decisions_of_another_market_are_no_part_of_it() -> None:
+    with pytest.raises(DataError, match="--since"):
+        compare(logged(shop(), 2), shop(), market="de")
+
+
+def test_before_its_window_closes_no_reward_is_estimated() -> None:
+    served = shop()
+    records = logged(served, 50)
+    report = compare(records, served, outcomes=accepted(records), now=NOW + timedelta(days=6))
+    assert (report.learnable, report.earned) == (0, None)
+    assert "attribution window closed" in report.warnings[0]
+
+
+def test_what_went_on_from_an_earlier_decision_is_compared_but_not_weighed() -> None:
+    served = shop()
+    [record] = logged(served, 1)
+    going_on = [msgspec.structs.replace(record.candidates[0], tier=-1), *record.candidates[1:]]
+    shown = msgspec.structs.replace(record.slots[0], action_id=going_on[0].action_id, probability=1.0)
+    report = compare([msgspec.structs.replace(record, candidates=tuple(going_on), slots=(shown,))], served)
+    assert (report.decisions, report.learnable) == (1, 0)
+
+
+def test_too_few_effective_decisions_are_warned_of() -> None:
+    served = shop()
+    records = logged(served, 12)
+    warnings = compare(records, served, outcomes=accepted(records)).warnings
+    assert any("only 12 of 12 decisions count" in warning for warning in warnings)
+    assert any("fewer than 30 customers" in warning for warning in warnings)
+
+
+def test_a_report_goes_to_mlflow_with_its_figure(tmp_path: Path) -> None:
+    served = shop()
+    records = logged(served, 200)
+    report = compare(records, served, outcomes=accepted(records))
+    tracking = Tracking(Settings(home=tmp_path))
+    run = tracking.client.get_run(log_what_if(tracking, report))
+    assert tracking.client.get_experiment(run.info.experiment_id).name == "what-if"
+    assert run.data.metrics["changed"] == pytest.approx(0.0)
+    assert run.data.metrics["new_reward"] == report.earned.new.value  # type: ignore[union-attr]
+    files = {
+        file.path
+        for folder in ("figures", "what_if")
+        for file in tracking.client.list_artifacts(run.info.run_id, folder)
+    }
+    assert {"figures/what_if.png", "what_if/actions.csv", "what_if/report.json"} <= files
+    assert msgspec.json.decode(msgspec.json.encode(report), type=WhatIf) == report
