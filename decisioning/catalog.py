@@ -14,7 +14,8 @@ from decisioning.content import (
     Audience,
     Content,
     CountedPer,
-    Locale,
+    FeatureTypes,
+    Journey,
     Placement,
     Stage,
     Treatment,
@@ -22,7 +23,7 @@ from decisioning.content import (
 from decisioning.errors import CatalogError, RequestError
 from decisioning.reasons import Drop
 from decisioning.rule_types import RuleTypes
-from decisioning.rules import Rule, audiences_in, conjunction, expanded
+from decisioning.rules import MAX_EXPANDED, Rule, audiences_in, conjunction, expanded
 
 Part = Literal["eligibility", "applicability", "suitability"]
 PARTS: tuple[Part, ...] = ("eligibility", "applicability", "suitability")
@@ -71,28 +72,27 @@ class Catalog:
         CatalogError: With every mistake, each with its path and what is allowed.
     """
 
-    def __init__(self, content: Content, *, version: str) -> None:
+    def __init__(self, content: Content, *, version: str, rules: "CompiledRules | None" = None) -> None:
+        """Check and compile; `rules` are those of other markets, of which most are the same here."""
         self.content = content
         self.version = version
         self.channels = {channel.id: channel for channel in content.channels}
         self.placements = {placement.id: placement for placement in content.placements}
         self.actions = {action.id: action for action in content.actions}
         self.budgets = {budget.id: budget for budget in content.budgets}
-        self.audiences: dict[str, Rule] = {}
         found = mistakes(content)
-        compiler = _Compiler(content, found)
+        compiler = _Compiler(content, found, rules or CompiledRules(content.features))
         engagement = {action.id: compiler.engagement(action) for action in content.actions}
+        engaged = {action.id: compiler.all_of(action, engagement[action.id]) for action in content.actions}
         weights = {action.id: compiler.weights(action) for action in content.actions}
         values = {action.id: compiler.value(action) for action in content.actions}
         self.stages = {stage.id: stage for journey in content.journeys for stage in journey.stages}
         self.stage_rules = {
-            stage.id: (compiler.stage(stage, "entry"), compiler.stage(stage, "exit"))
+            stage.id: (compiler.stage(journey, stage, "entry"), compiler.stage(journey, stage, "exit"))
             for journey in content.journeys
             for stage in journey.stages
         }
-        for audience in content.audiences:
-            rule = compiler.rule(f"audiences[{audience.id}].rule", f"in_audience('{audience.id}')", shown=audience.rule)
-            self.audiences[audience.id] = rule
+        self.audiences = {audience.id: compiler.audience(audience) for audience in content.audiences}
         if found:
             raise CatalogError(sorted(set(found), key=found.index))
         self.time_zone = ZoneInfo(content.time_zone)
@@ -111,12 +111,18 @@ class Catalog:
         }
         # Of features, rules are told only what some rule names.
         self.named_features = frozenset().union(*(rule.names for rule in compiler.compiled))
+        # A feature that is not known is null, and a list that is not known is empty.
+        self.named_lists = frozenset(
+            (root, name)
+            for root, name in self.named_features
+            if content.features is not None and getattr(content.features, root).get(name) == "texts"
+        )
         self._proposals = {
             action.id: Proposal(
                 action=action,
                 treatment=None,
                 engagement=engagement[action.id],
-                engaged=compiler.all_of(engagement[action.id]),
+                engaged=engaged[action.id],
                 weights=weights[action.id],
                 value=values[action.id][0],
                 value_rule=values[action.id][1],
@@ -186,13 +192,18 @@ class Release:
         CatalogError: With every mistake in every market.
     """
 
-    def __init__(self, contents: Mapping[Locale, Content], *, version: str) -> None:
+    def __init__(self, contents: Mapping[str, Content], *, version: str) -> None:
         self.version = version
         self.markets: dict[str, Catalog] = {}
         found: list[str] = []
+        shared: list[CompiledRules] = []
         for market, content in contents.items():
+            rules = next((rules for rules in shared if rules.features == content.features), None)
+            if rules is None:
+                rules = CompiledRules(content.features)
+                shared.append(rules)
             try:
-                self.markets[market] = Catalog(content, version=version)
+                self.markets[market] = Catalog(content, version=version, rules=rules)
             except CatalogError as error:
                 found += [said if market == BLUEPRINT else f"market {market}: {said}" for said in error.mistakes]
         if found:
@@ -222,19 +233,48 @@ class Release:
         return self.markets[market]
 
 
-class _Compiler:
-    """Compiles rules, each distinct one once, and collects what is wrong with them."""
+class CompiledRules:
+    """Rules by their text, each checked and compiled once for all actions and markets."""
 
-    def __init__(self, content: Content, found: list[str]) -> None:
+    def __init__(self, features: FeatureTypes | None) -> None:
+        self.features = features
+        self._types = RuleTypes(features)
+        self._checked: dict[tuple[str, str], str] = {}
+        self._compiled: dict[str, Rule] = {}
+
+    def checked(self, source: str, *, gives: Literal["truth", "number"], shown: str) -> str:
+        """See `RuleTypes.checked`."""
+        known = self._checked.get((source, gives))
+        if known is None:
+            known = self._checked[source, gives] = self._types.checked(source, gives=gives, shown=shown)
+        return known
+
+    def compiled(self, source: str, *, shown: str | None) -> Rule:
+        """The rule of this text, which is what is run."""
+        known = self._compiled.get(source)
+        if known is None:
+            known = self._compiled[source] = Rule(source, shown=shown)
+        return known
+
+
+class _Compiler:
+    """Compiles a catalogue's rules and collects what is wrong with them."""
+
+    def __init__(self, content: Content, found: list[str], rules: CompiledRules) -> None:
         self._content = content
         self._found = found
-        self._types = RuleTypes(content.features)
-        self._rules: dict[str, Rule] = {}
-        self._audiences = {audience.id: audience for audience in content.audiences}
+        self._rules = rules
+        self._used: dict[str, Rule] = {}
+        # A mistake in an audience is told once, not again for every rule that asks for it.
+        self._own = {audience.id: self._own_rule(audience) for audience in content.audiences}
+        self._exclusions = {audience.id: audience.exclusions for audience in content.audiences}
+        self._members: dict[str, str] = {}
+        for audience in content.audiences:
+            self._members_of(audience.id, ())
 
     @property
     def compiled(self) -> list[Rule]:
-        return list(self._rules.values())
+        return list(self._used.values())
 
     def rule(
         self,
@@ -243,12 +283,11 @@ class _Compiler:
         *,
         action: Mapping[str, Any] | None = None,
         gives: Literal["truth", "number"] = "truth",
-        shown: str | None = None,
     ) -> Rule:
         """The compiled rule; `false` where it is wrong, which is then among the mistakes."""
         try:
-            ready = expanded(source, action=action or {}, audience=self._audience)
-            return self._kept(self._types.checked(ready, gives=gives, shown=shown or source), shown or source)
+            ready = expanded(source, action=action, audience=self._audience)
+            return self._kept(self._rules.checked(ready, gives=gives, shown=source), source)
         except ValueError as error:
             self._found.append(f"{path}: {error}")
             return self._kept("false", source)
@@ -261,8 +300,14 @@ class _Compiler:
             if source != "true"
         )
 
-    def all_of(self, parts: tuple[tuple[Part, Rule], ...]) -> Rule | None:
-        return self._kept(conjunction(rule for _, rule in parts), None) if parts else None
+    def all_of(self, action: Action, parts: tuple[tuple[Part, Rule], ...]) -> Rule | None:
+        if not parts:
+            return None
+        try:
+            return self._kept(conjunction(rule for _, rule in parts), None)
+        except ValueError as error:
+            self._found.append(f"actions[{action.id}]: eligibility, applicability and suitability together: {error}")
+            return None
 
     def weights(self, action: Action) -> tuple[tuple[Rule, float], ...]:
         return tuple(
@@ -283,23 +328,49 @@ class _Compiler:
         path = f"actions[{action.id}].value"
         return 0.0, self.rule(path, action.value, action=action.scope(), gives="number"), rate
 
-    def stage(self, stage: Stage, part: Literal["entry", "exit"]) -> Rule:
-        return self.rule(f"stages[{stage.id}].{part}", getattr(stage, part))
+    def stage(self, journey: Journey, stage: Stage, part: Literal["entry", "exit"]) -> Rule:
+        return self.rule(f"journeys[{journey.id}].stages[{stage.id}].{part}", getattr(stage, part))
+
+    def audience(self, audience: Audience) -> Rule:
+        """Whether somebody is in the audience, its exclusions included."""
+        return self._kept(self._members[audience.id], audience.rule)
 
     def _audience(self, audience_id: str) -> str:
-        audience: Audience | None = self._audiences.get(audience_id)
-        if audience is None:
-            allowed = ", ".join(sorted(self._audiences)) or "(none)"
+        if audience_id not in self._members:
+            allowed = ", ".join(sorted(self._members)) or "(none)"
             raise ValueError(f"there is no audience '{audience_id}', must be one of {allowed}")
-        if audiences_in(audience.rule):
-            raise ValueError(f"audience '{audience_id}' asks for another in its rule; use `exclusions`")
-        excluded = "".join(
-            f" && !({self._audiences[name].rule})" for name in audience.exclusions if name in self._audiences
-        )
-        return f"({audience.rule}){excluded}"
+        return self._members[audience_id]
+
+    def _own_rule(self, audience: Audience) -> str:
+        """The audience's rule, checked by itself: only then may it be put into another one."""
+        try:
+            if audiences_in(audience.rule):
+                raise ValueError(f"'{audience.rule}' asks for another audience; use `exclusions`")
+            ready = expanded(audience.rule, action=None, audience=str)
+            checked = self._rules.checked(ready, gives="truth", shown=audience.rule)
+            self._rules.compiled(checked, shown=audience.rule)
+            return checked
+        except ValueError as error:
+            self._found.append(f"audiences[{audience.id}].rule: {error}")
+            return "false"
+
+    def _members_of(self, audience_id: str, within: tuple[str, ...]) -> str:
+        """Its rule without those who are in an exclusion; a circle of exclusions is a mistake by itself."""
+        if audience_id not in self._own or audience_id in within:
+            return "false"
+        known = self._members.get(audience_id)
+        if known is None:
+            excluded = (self._members_of(name, (*within, audience_id)) for name in self._exclusions[audience_id])
+            known = f"({self._own[audience_id]})" + "".join(f" && !({rule})" for rule in excluded)
+            if len(known) > MAX_EXPANDED:
+                self._found.append(
+                    f"audiences[{audience_id}].exclusions: the rule has {len(known)} characters with them,"
+                    f" at most {MAX_EXPANDED} go"
+                )
+                known = "false"
+            self._members[audience_id] = known
+        return known
 
     def _kept(self, source: str, shown: str | None) -> Rule:
-        known = self._rules.get(source)
-        if known is None:
-            known = self._rules[source] = Rule(source, shown=shown)
-        return known
+        rule = self._used[source] = self._rules.compiled(source, shown=shown)
+        return rule

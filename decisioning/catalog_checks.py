@@ -9,22 +9,41 @@ from datetime import datetime, timedelta
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
+import msgspec
+
 from decisioning.content import (
     BUCKETS,
     CONTACT_MEMORY,
     NO_ACTION,
     Action,
     Approver,
+    Audience,
+    Budget,
+    Channel,
+    ContactPolicy,
     Content,
+    CoolDown,
     CountedPer,
+    Experiment,
+    Journey,
+    Placement,
+    QuietHours,
     variant_ends,
 )
-from decisioning.outcome_types import OUTCOME_TYPES
+from decisioning.outcome_types import EVENT_TYPES, OUTCOME_TYPES
 
-_LISTS = (
-    "channels", "placements", "actions", "budgets", "contact_policies", "cool_downs", "quiet_hours", "journeys",
-    "audiences", "experiments",
-)  # fmt: skip
+_ENTRIES: dict[str, type[msgspec.Struct]] = {
+    "channels": Channel,
+    "placements": Placement,
+    "actions": Action,
+    "budgets": Budget,
+    "contact_policies": ContactPolicy,
+    "cool_downs": CoolDown,
+    "quiet_hours": QuietHours,
+    "journeys": Journey,
+    "audiences": Audience,
+    "experiments": Experiment,
+}
 
 
 class _Findings:
@@ -34,7 +53,7 @@ class _Findings:
         self.content = content
         self.found: list[str] = []
         self.ids: dict[str, tuple[str, ...]] = {
-            kind: tuple(item.id for item in getattr(content, kind)) for kind in _LISTS
+            kind: tuple(item.id for item in getattr(content, kind)) for kind in _ENTRIES
         }
 
     def add(self, path: str, sentence: str) -> None:
@@ -63,7 +82,7 @@ class _Findings:
 def mistakes(content: Content) -> list[str]:
     """Every mistake, each with its path, like `actions[gold_card].group: ...`."""
     findings = _Findings(content)
-    for kind in _LISTS:
+    for kind in _ENTRIES:
         findings.unique(kind, findings.ids[kind])
     checks: tuple[Callable[[_Findings], None], ...] = (
         _market, _naming, _placements, _actions, _approvals, _budgets, _contact_policies, _cool_downs, _quiet_hours,
@@ -81,12 +100,30 @@ def _market(f: _Findings) -> None:
     except Exception:  # what it raises depends on how the name is wrong
         f.add("time_zone", f"'{content.time_zone}' is not a time zone, write it like Europe/Berlin")
     if content.market_currency not in (None, content.currency, *content.rates):
-        f.add("rates", f"lacks {content.market_currency}: what one unit of it is worth in {content.currency}")
+        f.add(
+            "currency",
+            f"is {content.market_currency}, and rates does not say what one unit of it is worth in {content.currency}",
+        )
     if content.continuity < timedelta(0) or content.continuity > CONTACT_MEMORY:
         f.add("continuity", f"is {content.continuity}, must be at least 0 and at most {CONTACT_MEMORY}")
-    for place, path in enumerate(content.locked):
-        if path.split(".")[0] not in Content.__struct_fields__:
-            f.add(f"locked[{place}]", f"'{path}' is no path of a catalogue; write it like actions.*.eligibility")
+    for path in content.locked:
+        _lock(f, path)
+
+
+def _lock(f: _Findings, path: str) -> None:
+    """A lock that can never meet an override would be a silent gap."""
+    kind, _, inside = path.partition(".")
+    if kind not in Content.__struct_fields__ or kind in ("domain", "market", "market_currency", "locked", "features"):
+        f.add("locked", f"'{path}' is no path that a market can override; write it like actions.*.eligibility")
+    elif kind in _ENTRIES and inside:
+        ids = ("*", *f.ids[kind])
+        entry = next((name for name in ids if inside == name or inside.startswith(f"{name}.")), None)
+        field = "" if entry is None else inside[len(entry) + 1 :].split(".")[0]
+        if entry is None:
+            f.add("locked", f"'{path}' names no entry of {kind}, must be one of {', '.join(ids)}")
+        elif field and field not in _ENTRIES[kind].__struct_fields__:
+            allowed = ", ".join(_ENTRIES[kind].__struct_fields__)
+            f.add("locked", f"'{path}' names no field of {kind}, must be one of {allowed}")
 
 
 def _naming(f: _Findings) -> None:
@@ -94,7 +131,7 @@ def _naming(f: _Findings) -> None:
         pattern = getattr(f.content.naming, kind)
         try:
             rule = re.compile(pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             f.add(f"naming.{kind}", f"'{pattern}' is not a regular expression: {error}")
             continue
         for name in f.ids[kind]:
@@ -108,6 +145,8 @@ def _placements(f: _Findings) -> None:
         f.refer(f"{path}.channel", placement.channel, f.ids["channels"])
         f.longer_than_nothing(f"{path}.time_out", placement.time_out, at_most=CONTACT_MEMORY)
         f.longer_than_nothing(f"{path}.attribution_window", placement.attribution_window)
+        for outcome in placement.reward:
+            f.refer(f"{path}.reward", outcome, OUTCOME_TYPES)
 
 
 def _actions(f: _Findings) -> None:
@@ -144,6 +183,8 @@ def _actions(f: _Findings) -> None:
             f.refer(f"{path}.stages", stage, stages)
         if action.budget is not None:
             f.refer(f"{path}.budget", action.budget, f.ids["budgets"])
+        if action.buying_roles and f.content.features is not None and "buying_role" not in f.content.features.customer:
+            f.add(f"{path}.buying_roles", "needs a customer feature buying_role, and there is none")
         if action.follow_up is not None:
             f.refer(f"{path}.follow_up", action.follow_up, f.ids["actions"])
             if action.follow_up == action.id:
@@ -264,7 +305,7 @@ def _journeys(f: _Findings) -> None:
             f.refer(f"{inner}.source", transition.source, stages)
             f.refer(f"{inner}.target", transition.target, stages)
             kind, colon, action = transition.on.partition(":")
-            f.refer(f"{inner}.on", kind, OUTCOME_TYPES)
+            f.refer(f"{inner}.on", kind, EVENT_TYPES)
             if colon:
                 f.refer(f"{inner}.on", action, f.ids["actions"])
 

@@ -380,6 +380,7 @@ def variant_ends(experiment: Experiment) -> tuple[int, ...]:
     >>> variant_ends(Experiment(id="e", variants=(Variant("a", 1.0), Variant("b", 3.0))))
     (2500, 10000)
     """
-    weights = [variant.weight for variant in experiment.variants]
+    largest = max(variant.weight for variant in experiment.variants)
+    weights = [variant.weight / largest for variant in experiment.variants]  # their sum must not overflow
     reached = [sum(weights[: number + 1]) / sum(weights) for number in range(len(weights))]
     return tuple(round(share * BUCKETS) for share in reached)

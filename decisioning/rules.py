@@ -9,29 +9,29 @@ A rule that errs is not false: it is an error, and the caller drops the action, 
 `!(customer.age > 30.0)` must not hold for a customer without an age.
 """
 
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import cel
 
+from decisioning.rule_text import Piece, is_root, joined, literal, looks_like, pieces
+
 ROOTS = ("customer", "account", "context", "now")
 MAX_LENGTH = 2000
 # Audiences are put in, so what runs may be longer than what was written.
 MAX_EXPANDED = 20_000
 # A comprehension can run for seconds on a long list, and the runtime has no cost limit.
-BANNED_FUNCTIONS = ("all", "exists", "exists_one", "filter", "map")
-
-_STRING = r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'"
-_PARTS = re.compile(
-    rf"(?P<string>{_STRING})"
-    r"|(?P<has>\bhas\s*\(\s*action\s*\.\s*(?P<had>\w+)\s*\))"
-    r"|(?P<attribute>(?<![\w.])action\s*\.\s*(?P<name>\w+))"
-    rf"|(?P<audience>\bin_audience\s*\(\s*(?P<id>{_STRING})\s*\))"
-)
-_NAMED = re.compile(rf"(?P<string>{_STRING})|(?<![\w.])(?P<root>customer|account)\s*\.\s*(?P<name>\w+)")
+BANNED_FUNCTIONS = frozenset({"all", "exists", "exists_one", "existsOne", "filter", "map"})
+# What both the type checker and the runtime know; each knows some that the other does not.
+FUNCTIONS = frozenset(
+    {
+        "contains", "double", "duration", "endsWith", "getDate", "getDayOfMonth", "getDayOfWeek",
+        "getDayOfYear", "getFullYear", "getHours", "getMilliseconds", "getMinutes", "getMonth", "getSeconds", "has",
+        "int", "matches", "size", "startsWith", "string", "timestamp",
+    }
+)  # fmt: skip
+_FEATURES = ("customer", "account")
 
 
 class RuleFailure(Exception):
@@ -56,20 +56,20 @@ class Rule:
     def __init__(self, source: str, *, shown: str | None = None) -> None:
         if len(source) > MAX_EXPANDED:
             raise ValueError(f"the rule has {len(source)} characters with its audiences, at most {MAX_EXPANDED} go")
+        written = shown or source
+        words = pieces(source)
+        _refuse_functions(words, written)
         try:
             self._program = cel.compile(source)
         except ValueError as error:
-            raise ValueError(f"'{shown or source}' is not a CEL expression: {_first_line(error)}") from error
-        looping = sorted(set(BANNED_FUNCTIONS) & _called_as_methods(source))
-        if looping:
-            raise ValueError(f"'{shown or source}' uses {', '.join(looping)}; rules must not loop over lists")
+            raise ValueError(f"'{written}' is not a CEL expression: {_first_line(error)}") from error
         unknown = [name for name in self._program.variables() if name not in ROOTS]
         if unknown:
             allowed = ", ".join((*ROOTS, "action", "in_audience('...')"))
-            raise ValueError(f"'{shown or source}' names {', '.join(unknown)}; a rule may use {allowed}")
+            raise ValueError(f"'{written}' names {', '.join(unknown)}; a rule may use {allowed}")
         self.source = source
-        self.shown = shown or source
-        self.names = names_in(source)
+        self.shown = written
+        self.names = frozenset(_names(words, written))
 
     def holds(self, scope: "RuleScope") -> bool:
         """Whether the rule is true.
@@ -134,36 +134,71 @@ class RuleScope:
         self.results: dict[str, Any] = {}
 
 
-def expanded(source: str, *, action: Mapping[str, Any], audience: Callable[[str], str]) -> str:
+def expanded(source: str, *, action: Mapping[str, Any] | None, audience: Callable[[str], str]) -> str:
     """The rule with what is known at load put in: facts of `action`, and the rules of audiences.
 
     >>> expanded('customer.spend > action.price && has(action.size)', action={"price": 3.0}, audience=str)
     'customer.spend > 3.0 && false'
 
+    `action` is None for rules that are not about one: those of audiences and stages.
+
     Raises:
-        ValueError: The rule is too long, or the action has no such attribute.
+        ValueError: The rule is too long, calls what it must not, or the action has no such attribute.
     """
     if len(source) > MAX_LENGTH:
         raise ValueError(f"the rule has {len(source)} characters, at most {MAX_LENGTH} are allowed")
 
-    def put_in(part: re.Match[str]) -> str:
-        if part["string"]:
-            return part[0]
-        if part["has"]:
-            return "true" if part["had"] in action else "false"
-        if part["audience"]:
-            return f"({audience(part['id'][1:-1])})"
-        if part["name"] not in action:
-            allowed = ", ".join(sorted(action)) or "(none)"
-            raise ValueError(f"'{source}' names action.{part['name']}; this action has {allowed}")
-        return _literal(action[part["name"]])
+    words = pieces(source)
+    put_in: list[Piece] = []
+    place = 0
+    while place < len(words):
+        said, length = _put_in(words, place, source, action, audience)
+        put_in.append(words[place] if length == 1 else Piece("sign", said, words[place].spaced))
+        place += length
+    _refuse_functions(put_in, source)
+    return joined(put_in)
 
-    return _PARTS.sub(put_in, source)
+
+def _put_in(
+    words: list[Piece], place: int, source: str, action: Mapping[str, Any] | None, audience: Callable[[str], str]
+) -> tuple[str, int]:
+    """What takes the place of the words from here on, and of how many of them."""
+    known = action or {}
+    if is_root(words, place, "in_audience"):
+        if not looks_like(words, place, ("in_audience", "(", "TEXT", ")")):
+            raise ValueError(f"'{source}' must name an audience in quotes: in_audience('loyal')")
+        return f"({audience(words[place + 2].said[1:-1])})", 4
+    if is_root(words, place, "action"):
+        if action is None:
+            raise ValueError(f"'{source}' names action; this rule is not about an action")
+        allowed = ", ".join(sorted(known)) or "(none)"
+        if not looks_like(words, place, ("action", ".", "NAME")):
+            raise ValueError(f"'{source}' must say which attribute of the action it means; this action has {allowed}")
+        name = words[place + 2].said
+        if name not in known:
+            raise ValueError(f"'{source}' names action.{name}; this action has {allowed}")
+        return literal(known[name]), 3
+    asks_has = is_root(words, place, "has") and looks_like(words, place, ("has", "(", "action", ".", "NAME", ")"))
+    if action is not None and asks_has:
+        return ("true" if words[place + 4].said in known else "false"), 6
+    return words[place].said, 1
 
 
 def audiences_in(source: str) -> list[str]:
-    """Ids of the audiences that a rule asks for."""
-    return [part["id"][1:-1] for part in _PARTS.finditer(source) if part["audience"]]
+    """Ids of the audiences that a rule asks for.
+
+    >>> audiences_in("in_audience('loyal') && context.page != 'in_audience(1)'")
+    ['loyal']
+
+    Raises:
+        ValueError: See `rule_text.pieces`.
+    """
+    words = pieces(source)
+    return [
+        words[place + 2].said[1:-1]
+        for place in range(len(words))
+        if is_root(words, place, "in_audience") and looks_like(words, place, ("in_audience", "(", "TEXT", ")"))
+    ]
 
 
 def names_in(source: str) -> frozenset[tuple[str, str]]:
@@ -171,8 +206,39 @@ def names_in(source: str) -> frozenset[tuple[str, str]]:
 
     >>> sorted(names_in("customer.age > 3.0 && 'customer.x' != account.name"))
     [('account', 'name'), ('customer', 'age')]
+
+    Raises:
+        ValueError: It reaches for a feature in another way, like `customer['age']`.
     """
-    return frozenset((part["root"], part["name"]) for part in _NAMED.finditer(source) if part["root"])
+    return frozenset(_names(pieces(source), source))
+
+
+def _names(words: list[Piece], written: str) -> Iterable[tuple[str, str]]:
+    for place, word in enumerate(words):
+        if word.said in _FEATURES and is_root(words, place, word.said):
+            if not looks_like(words, place, (word.said, ".", "NAME")):
+                raise ValueError(f"'{written}' must name a feature with a dot, like {word.said}.age")
+            yield word.said, words[place + 2].said
+
+
+def _refuse_functions(words: list[Piece], written: str) -> None:
+    calls = [
+        (word.said, words[place + 2 : place + 3])
+        for place, word in enumerate(words)
+        if word.kind == "name" and looks_like(words, place + 1, ("(",))
+    ]
+    called = {name for name, _ in calls}
+    looping = sorted(BANNED_FUNCTIONS & called)
+    if looping:
+        raise ValueError(f"'{written}' uses {', '.join(looping)}; rules must not loop over lists")
+    unknown = sorted(called - FUNCTIONS - {"in"})  # `in (a)` looks like a call
+    if unknown:
+        raise ValueError(
+            f"'{written}' calls {', '.join(unknown)}; a rule may call {', '.join(sorted(FUNCTIONS))}, in_audience"
+        )
+    for name, following in calls:
+        if name.startswith("get") and following and following[0].said != ")":
+            raise ValueError(f"'{written}' gives {name} a time zone; it takes none, times are in UTC")
 
 
 def conjunction(rules: Iterable[Rule]) -> str:
@@ -180,21 +246,5 @@ def conjunction(rules: Iterable[Rule]) -> str:
     return " && ".join(f"({rule.source})" for rule in rules)
 
 
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return json.dumps(value) if isinstance(value, str) else repr(float(value))
-
-
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _called_as_methods(source: str) -> set[str]:
-    """Names that are called as methods in the text; macros do not show up as functions."""
-    names: set[str] = set()
-    for part in source.replace(" ", "").split("(")[:-1]:
-        _, dot, name = part.rpartition(".")
-        if dot:
-            names.add(name)
-    return names

@@ -7,17 +7,15 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from decisioning.errors import NextmoveError
-from nextmove.console import err, next_command, out, print_json, print_table, step
-from storage.settings import Settings, load_settings
+from nextmove.catalog_commands import audience, catalog_app
+from nextmove.console import err, next_command, print_json, print_table, step
+from nextmove.options import AsJson, Data, Dataset, now_utc, settings_of
 
 app = typer.Typer(
     name="nextmove",
@@ -27,18 +25,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-catalog_app = typer.Typer(
-    help="The catalogue: what may be proposed, to whom, where and how often.", no_args_is_help=True
-)
 state_app = typer.Typer(help="What is true of each customer at this instant.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measurements; each prints its own baseline or breakdown.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(state_app, name="state")
 app.add_typer(bench_app, name="bench")
+app.command("audience")(audience)
 
-Dataset = Annotated[str | None, typer.Option(help="Data domain: simulated, hillstrom, or one of your own.")]
-Data = Annotated[Path | None, typer.Option(help="The domain's input file, where it reads one.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")]
 Host = Annotated[str, typer.Option(help="Address to serve on; loopback only, as long as there are no keys.")]
 
@@ -57,7 +50,7 @@ def quickstart(
     """
     from nextmove.quickstart import run
 
-    run(_settings(dataset, data), host=host, port=port, check=check)
+    run(settings_of(dataset, data), host=host, port=port, check=check)
 
 
 @app.command()
@@ -68,10 +61,10 @@ def ingest(dataset: Dataset = None, data: Data = None) -> None:
     """
     from nextmove import steps
 
-    settings = _settings(dataset, data)
+    settings = settings_of(dataset, data)
     steps.open_home(settings)
     with step("ingest") as progress:
-        report = steps.ingest_domain(settings, steps.domain_of(settings), now=_now(), progress=progress)
+        report = steps.ingest_domain(settings, steps.domain_of(settings), now=now_utc(), progress=progress)
         progress.result = f"{report.customers:,} customers, {report.features} features"
     next_command("nextmove train")
 
@@ -90,11 +83,11 @@ def train(
     from nextmove import steps
     from training.training_run import train as train_model
 
-    settings = _settings(dataset, data)
+    settings = settings_of(dataset, data)
     steps.open_home(settings)
-    catalog, domain = steps.released_catalog(settings), steps.domain_of(settings)
+    catalog, domain = steps.released(settings).blueprint, steps.domain_of(settings)
     with step("train") as progress:
-        trained = train_model(domain, settings, catalog=catalog, now=_now(), seed=seed, progress=progress)
+        trained = train_model(domain, settings, catalog=catalog, now=now_utc(), seed=seed, progress=progress)
         progress.result = f"version {trained.version}, run {trained.run_id}"
     if as_json:
         print_json({"run_id": trained.run_id, "version": trained.version, "metrics": trained.metrics})
@@ -118,11 +111,11 @@ def evaluate(
     from nextmove.reports import print_evaluation
     from training.evaluation_run import evaluate_run
 
-    settings = _settings(dataset, data)
+    settings = settings_of(dataset, data)
     steps.open_home(settings)
-    catalog, domain = steps.released_catalog(settings), steps.domain_of(settings)
+    catalog, domain = steps.released(settings).blueprint, steps.domain_of(settings)
     with step("evaluate") as progress:
-        report = evaluate_run(domain, settings, catalog=catalog, now=_now(), run_id=run, progress=progress)
+        report = evaluate_run(domain, settings, catalog=catalog, now=now_utc(), run_id=run, progress=progress)
     if as_json:
         print_json(msgspec.to_builtins(report))
     else:
@@ -148,15 +141,15 @@ def promote(
     from nextmove.reports import print_verdict
     from training.promotion import promote as promote_model
 
-    settings = _settings(dataset, data)
+    settings = settings_of(dataset, data)
     steps.open_home(settings)
-    catalog, domain = steps.released_catalog(settings), steps.domain_of(settings)
+    catalog, domain = steps.released(settings).blueprint, steps.domain_of(settings)
     with step("promote") as progress:
         promotion = promote_model(
             domain,
             settings,
             catalog=catalog,
-            now=_now(),
+            now=now_utc(),
             run_id=run,
             non_inferior=non_inferior,
             force=force,
@@ -178,9 +171,9 @@ def rollback(
     """
     from training.promotion import rollback as roll_back
 
-    settings = _settings(dataset, None)
+    settings = settings_of(dataset)
     with step("rollback") as progress:
-        restored = roll_back(settings, settings.domain, now=_now(), reason=reason)
+        restored = roll_back(settings, settings.domain, now=now_utc(), reason=reason)
         progress.result = f"version {restored.version} is champion again instead of {restored.left_version}"
 
 
@@ -198,7 +191,7 @@ def serve(
     from nextmove.serve import check_address, service_command, service_environment
     from nextmove.steps import open_home, unreleased_changes
 
-    settings = _settings(dataset, None)
+    settings = settings_of(dataset)
     check_address(host, port)
     open_home(settings)
     if unreleased_changes(settings):
@@ -222,43 +215,7 @@ def simulate(
     """
     from nextmove.simulate import run
 
-    run(_settings("simulated", None), rounds=rounds, seed=seed, retrain_every=retrain_every, last=last, as_json=as_json)
-
-
-@catalog_app.command("check")
-def catalog_check(dataset: Dataset = None) -> None:
-    """Check the catalogue's files as a whole; every mistake in one report.
-
-    Example: nextmove catalog check --dataset simulated
-    """
-    from nextmove.steps import catalog_folder
-    from storage.catalog_files import read_catalog
-
-    settings = _settings(dataset, None)
-    _, catalog = read_catalog(catalog_folder(settings))
-    content = catalog.content
-    out.print(
-        f"ok: {len(content.actions)} actions, {len(content.placements)} placements,"
-        f" {len(content.contact_policies)} contact policies, {len(content.experiments)} experiments"
-    )
-    next_command("nextmove catalog release")
-
-
-@catalog_app.command("release")
-def catalog_release(
-    dataset: Dataset = None,
-    reason: Annotated[str, typer.Option(help="Why; it is kept.")] = "nextmove catalog release",
-) -> None:
-    """Make the checked files the served catalogue; running services follow within 5 s.
-
-    Example: nextmove catalog release --reason "spring sale"
-    """
-    from nextmove.steps import open_home, release_catalog
-
-    settings = _settings(dataset, None)
-    open_home(settings)
-    catalog, changed = release_catalog(settings, now=_now(), reason=reason)
-    out.print(f"{'released' if changed else 'already released'}: {catalog.version}")
+    run(settings_of("simulated"), rounds=rounds, seed=seed, retrain_every=retrain_every, last=last, as_json=as_json)
 
 
 @state_app.command("rebuild")
@@ -271,11 +228,11 @@ def state_rebuild() -> None:
     from storage.ledger.database import migrate
     from storage.settings import prepare_home
 
-    settings = _settings(None, None)
+    settings = settings_of(None)
     prepare_home(settings)
     migrate(settings)
     with step("state rebuild") as progress:
-        rebuild(settings, now=_now(), progress=progress)
+        rebuild(settings, now=now_utc(), progress=progress)
 
 
 @bench_app.command("decide")
@@ -292,21 +249,7 @@ def bench_decide(
     """
     from nextmove.bench import run_decide
 
-    run_decide(_settings(dataset, None), placement=placement, decisions=decisions, rounds=rounds, as_json=as_json)
-
-
-def _settings(dataset: str | None, data: Path | None) -> Settings:
-    settings = load_settings(os.environ, directory=Path.cwd())
-    changes: dict[str, Any] = {}
-    if dataset is not None:
-        changes["domain"] = dataset
-    if data is not None:
-        changes["data"] = data.expanduser().resolve()
-    return replace(settings, **changes)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
+    run_decide(settings_of(dataset), placement=placement, decisions=decisions, rounds=rounds, as_json=as_json)
 
 
 def main(run: Callable[[], Any] = app) -> None:

@@ -1,14 +1,16 @@
 """The steps between a data set and a served model; `quickstart` runs them in order, commands one each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 
 from decisioning.catalog import Catalog, Release
-from decisioning.content import Placement
-from decisioning.errors import SetupError
+from decisioning.content import FeatureTypes, Placement
+from decisioning.errors import CatalogError, SetupError
 from decisioning.profile import ConsentChange
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer, load_bundle
@@ -18,8 +20,9 @@ from storage.hot_state.rebuild import open_hot_state
 from storage.ledger.database import migrate
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
+from training.audiences import audience_sizes, newest_features
 from training.domains import Domain, open_domain
-from training.features import offline_path
+from training.features import declared_features, offline_path
 from training.ingest import IngestReport, ingest
 
 Progress = Callable[[str], None]
@@ -41,13 +44,27 @@ def catalog_folder(settings: Settings) -> Path:
     return settings.catalog_dir / settings.domain
 
 
+def features_of(settings: Settings) -> FeatureTypes:
+    """The features that the domain's rules may name."""
+    return declared_features(settings.domain)
+
+
+def read_files(settings: Settings) -> tuple[bytes, Release]:
+    """The catalogues that the domain's files say, and their bytes.
+
+    Raises:
+        CatalogError: With every mistake in the files.
+    """
+    return read_release(catalog_folder(settings), features=features_of(settings))
+
+
 def release_catalog(settings: Settings, *, now: datetime, reason: str) -> tuple[Release, bool]:
     """Make the catalogue's files the served version; whether that changed anything.
 
     Raises:
         CatalogError: With every mistake in the files; what is served stays.
     """
-    content, release = read_release(catalog_folder(settings))
+    content, release = read_files(settings)
     blobs = BlobStore(settings)
     try:
         sha256 = blobs.put(content)
@@ -76,6 +93,28 @@ def released(settings: Settings) -> Release:
         return decode_release(blobs.get(sha256))
     finally:
         blobs.close()
+
+
+def last_released(settings: Settings) -> Release | None:
+    """The served catalogues; None where there are none, or none that this version can read."""
+    try:
+        return released(settings)
+    except (SetupError, CatalogError):
+        return None
+
+
+def audience_sizes_of(
+    settings: Settings, catalog: Catalog, audience_ids: Collection[str], *, now: datetime
+) -> list[dict[str, Any]]:
+    """How large these audiences are among the ingested customers, with the channels that reach too few."""
+    customers = newest_features(settings, settings.domain, now=now)
+    reader = LedgerReader(settings)
+    try:
+        consents = reader.consents(settings.domain)
+        sizes = audience_sizes(catalog, audience_ids, customers, consents, now=now)
+    finally:
+        reader.close()
+    return [{**msgspec.to_builtins(size), "too_small": size.too_small} for size in sizes]
 
 
 def consents_kept(settings: Settings) -> bool:
@@ -116,7 +155,7 @@ def champion_version(settings: Settings) -> str | None:
 
 def unreleased_changes(settings: Settings) -> bool:
     """Whether the catalogue's files say something else than what is served."""
-    _, release = read_release(catalog_folder(settings))
+    _, release = read_files(settings)
     return release.version != released(settings).version
 
 
@@ -134,7 +173,10 @@ def example_customers(settings: Settings, count: int) -> list[str]:
         SetupError: Nobody is.
     """
     folder = offline_path(settings, settings.domain, "any").parent
-    for path in sorted(folder.glob("*.parquet")):
-        for rows in pq.ParquetFile(path).iter_batches(count, columns=["customer_id"]):
+    files = [pq.ParquetFile(path) for path in sorted(folder.glob("*.parquet"))]
+    # Some tables are of accounts, and some of a few customers only.
+    tables = [file for file in files if "customer_id" in file.schema_arrow.names]
+    for table in sorted(tables, key=lambda file: file.metadata.num_rows, reverse=True):
+        for rows in table.iter_batches(count, columns=["customer_id"]):
             return list(dict.fromkeys(rows.column(0).to_pylist()))
     raise SetupError(f"no customer is ingested in {folder}; run: nextmove ingest --dataset {settings.domain}")

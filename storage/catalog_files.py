@@ -1,22 +1,50 @@
-"""A domain's catalogue: YAML files merged into one `Content`, checked, compiled, and as bytes.
+"""A domain's catalogues: YAML files merged into one `Content` a market, checked, compiled, and as bytes.
 
-Every file in `<domain>/global/` holds some of the fields of `decisioning.catalog.Content`. Lists
-that stand in several files are joined, in the order of the files' names.
+`<domain>/global/*.yaml` is the blueprint, `<domain>/markets/<id>/*.yaml` says what is different in a
+market. Every file holds some of the fields of `decisioning.content.Content`. Lists that stand in
+several files of a folder are joined, in the order of the files' names.
 """
 
 import hashlib
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import msgspec
 
-from decisioning.catalog import Catalog, Content
+from decisioning.catalog import Release
+from decisioning.content import BLUEPRINT, Content, FeatureTypes, Id
 from decisioning.errors import CatalogError
-from storage.yaml_file import YamlFile, YamlMistake
+from storage.catalog_markets import Overlay, lock_mistakes, market_values, overlaid
+from storage.catalog_values import FIELDS, catalog_values, is_list
+from storage.yaml_file import Node, YamlMistake, line_of, plain, read_yaml
 
 FOLDER = "global"
-_FIELDS = {field.name: field for field in msgspec.structs.fields(Content)}
+MARKETS = "markets"
+# A market is one of the blueprint's company: it has no domain of its own, and does not unlock.
+_BLUEPRINT_ONLY = ("domain", "locked")
+_OF_MARKET = re.compile(r"market ([^\s:]+): (.*)", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Sources:
+    """What a domain's files say, by market, as one tree each whose values know their lines.
+
+    Attributes:
+        unread: Mistakes because of which a file was not read: what it says is not known.
+        mistakes: Other mistakes.
+    """
+
+    directory: Path
+    blueprint: Node = field(default_factory=lambda: Node("", {}))
+    markets: dict[str, Overlay] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    mistakes: list[str] = field(default_factory=list)
+
+    def line(self, market: str, path: str) -> str:
+        """`file:line` of what decides this in the market: its own file's, else the blueprint's."""
+        return line_of(self.markets[market].root if market in self.markets else self.blueprint, path)
 
 
 def catalog_pointer(domain: str) -> str:
@@ -24,124 +52,178 @@ def catalog_pointer(domain: str) -> str:
     return f"catalog/{domain}"
 
 
-def read_catalog(directory: Path) -> tuple[bytes, Catalog]:
-    """The catalogue in `directory` (`catalog/<domain>`), and its content as canonical JSON.
+def read_release(directory: Path, *, features: FeatureTypes | None = None) -> tuple[bytes, Release]:
+    """The catalogues in `directory` (`catalog/<domain>`), and their contents as canonical JSON.
+
+    `features` are those that rules may name; without, names are not checked.
 
     Raises:
         CatalogError: With every mistake in every file, each with its file and line.
     """
-    files, mistakes = _read_files(directory / FOLDER)
-    values, found = _merge(files)
-    mistakes += found
-    if not mistakes:
-        mistakes += [
-            f"{name}: is missing; write it into a file in {directory / FOLDER}"
-            for name, field in _FIELDS.items()
-            if field.required and name not in values
-        ]
-    if mistakes:
-        raise CatalogError(mistakes)
-    blob = msgspec.json.encode(Content(**values), order="deterministic")
+    return release_of(read_sources(directory), features=features)
+
+
+def read_sources(directory: Path) -> Sources:
+    """What the files in `directory` say, with what is wrong about them as YAML."""
+    sources = Sources(directory)
+    sources.blueprint = _read_folder(directory / FOLDER, f"{directory.name}/{FOLDER}", sources)
+    sources.mistakes += _strays(directory)
+    for folder in _market_folders(directory / MARKETS, sources.mistakes):
+        files = _read_folder(folder, f"{directory.name}/{MARKETS}/{folder.name}", sources)
+        for name in _BLUEPRINT_ONLY:
+            if name in files.value:
+                sources.mistakes.append(f"{files.value[name].at}: {name}: is the blueprint's alone; take it out here")
+        said = Node(files.at, {name: node for name, node in files.value.items() if name not in _BLUEPRINT_ONLY})
+        overlay = overlaid(sources.blueprint, said)
+        sources.markets[folder.name] = overlay
+        sources.mistakes += overlay.mistakes + lock_mistakes(overlay, sources.blueprint.value.get("locked"))
+    return sources
+
+
+def release_of(sources: Sources, *, features: FeatureTypes | None = None) -> tuple[bytes, Release]:
+    """The catalogues that the files say, and their contents as canonical JSON.
+
+    Raises:
+        CatalogError: See `read_release`.
+    """
+    mistakes = [*sources.unread, *sources.mistakes]
+    contents = _contents(sources, features, mistakes)
+    blob = msgspec.json.encode(contents, order="deterministic")
     try:
-        return blob, decode_catalog(blob)
+        release = decode_release(blob) if BLUEPRINT in contents else None
     except CatalogError as error:
-        raise CatalogError([_with_line(files, mistake) for mistake in error.mistakes]) from error
+        release = None
+        mistakes += _with_lines(sources, error.mistakes)
+    if release is None or mistakes:
+        raise CatalogError(list(dict.fromkeys(mistakes)))
+    return blob, release
 
 
-def decode_catalog(blob: bytes) -> Catalog:
-    """The catalogue in these bytes; its version is their hash.
+def decode_release(blob: bytes) -> Release:
+    """The catalogues in these bytes, by market; their version is their hash.
 
     Raises:
         CatalogError: They hold no usable catalogue.
     """
     try:
-        content = msgspec.json.decode(blob, type=Content)
-    except msgspec.MsgspecError as error:
-        sentence, path = _sentence(error)
-        raise CatalogError([f"{path}: {sentence}" if path else sentence]) from error
-    return Catalog(content, version=f"sha256:{hashlib.sha256(blob).hexdigest()}")
+        contents = msgspec.json.decode(blob, type=dict[str, Content])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CatalogError([f"the released catalogue cannot be read: {error}"]) from error
+    if BLUEPRINT not in contents:
+        raise CatalogError([f"there is no '{BLUEPRINT}' catalogue in it"])
+    return Release(contents, version=f"sha256:{hashlib.sha256(blob).hexdigest()}")
 
 
-def _read_files(folder: Path) -> tuple[list[YamlFile], list[str]]:
+def _read_folder(folder: Path, shown: str, sources: Sources) -> Node:
+    """The folder's files as one mapping; `shown` is what messages call the folder."""
     if not folder.is_dir():
-        return [], [f"{folder}: there is no such folder; a catalogue is a folder of .yaml files"]
-    files: list[YamlFile] = []
-    mistakes = [f"{path}: the name ends in .yml, must end in .yaml" for path in sorted(folder.glob("*.yml"))]
-    for path in sorted(folder.glob("*.yaml")):
+        sources.unread.append(f"{folder}: there is no such folder; a catalogue is a folder of .yaml files")
+        return Node(shown, {})
+    sources.unread += [f"{path}: the name ends in .yml, must end in .yaml" for path in sorted(folder.glob("*.yml"))]
+    files: list[Node] = []
+    paths = sorted(folder.glob("*.yaml"))
+    for path in paths:
         try:
-            files.append(YamlFile(path, name=f"{folder.parent.name}/{folder.name}/{path.name}"))
+            files.append(read_yaml(path, name=f"{shown}/{path.name}"))
         except YamlMistake as error:
-            mistakes += error.mistakes
-    if not files and not mistakes:
-        mistakes.append(f"{folder}: holds no .yaml file; a catalogue needs at least one")
-    return files, mistakes
+            sources.unread += error.mistakes
+    if not paths and not sources.unread:
+        sources.unread.append(f"{folder}: holds no .yaml file; a catalogue needs at least one")
+    return Node(shown, _joined(files, sources.mistakes))
 
 
-def _merge(files: list[YamlFile]) -> tuple[dict[str, Any], list[str]]:
-    """Converted values by field of `Content`, and what could not be converted."""
-    merged: dict[str, Any] = {}
-    said_in: dict[str, YamlFile] = {}
-    mistakes: list[str] = []
+def _joined(files: list[Node], mistakes: list[str]) -> dict[str, Node]:
+    merged: dict[str, Node] = {}
     for file in files:
-        for name, value in file.values.items():
-            if name not in _FIELDS:
-                mistakes.append(f"{file.at(name)}: '{name}' is not known, must be one of {', '.join(_FIELDS)}")
-                continue
-            kind = _FIELDS[name].type
-            if get_origin(kind) is tuple:
-                entries, found = _converted_list(file, name, value, kind)
-                merged[name] = (*merged.get(name, ()), *entries)
-                mistakes += found
-                continue
-            converted = _converted(file, name, value, kind, mistakes)
-            if name in said_in and converted != merged[name]:
+        for name, node in file.value.items():
+            before = merged.get(name)
+            listed = name in FIELDS and is_list(FIELDS[name].type)
+            if before is None or (listed and before.value is None):
+                merged[name] = node
+            elif listed and isinstance(before.value, list) and isinstance(node.value, list):
+                merged[name] = Node(before.at, [*before.value, *node.value])
+            elif not (listed and node.value is None) and plain(before) != plain(node):
+                mistakes.append(f"{node.at}: {name}: is {plain(node)!r}, but {plain(before)!r} in {before.at}")
+    return merged
+
+
+def _market_folders(folder: Path, mistakes: list[str]) -> list[Path]:
+    """The markets' folders; whatever else lies there is a mistake."""
+    found: list[Path] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith("."):
+            continue
+        if not path.is_dir():
+            mistakes.append(f"{path}: must lie in a market's folder, like {folder / 'de' / path.name}")
+        elif path.name == BLUEPRINT:
+            mistakes.append(f"{path}: '{BLUEPRINT}' is the blueprint's name, give the market another")
+        else:
+            try:
+                msgspec.convert(path.name, Id)
+                found.append(path)
+            except msgspec.ValidationError:
                 mistakes.append(
-                    f"{file.at(name)}: {name}: is {converted!r}, but {merged[name]!r} in {said_in[name].at(name)}"
+                    f"{path}: '{path.name}' is no market id; letters, digits, '_', '.' and '-' may be in it"
                 )
-            merged[name], said_in[name] = converted, file
-    return merged, mistakes
+    return found
 
 
-def _converted_list(file: YamlFile, name: str, value: Any, kind: Any) -> tuple[list[Any], list[str]]:
-    if value is None:
-        return [], []  # a key whose entries are all commented out
-    if not isinstance(value, list):
-        return [], [f"{file.at(name)}: {name}: is {type(value).__name__}, must be a list"]
-    mistakes: list[str] = []
-    entries = []
-    for place, entry in enumerate(value):
-        path = f"{name}[{place}]"
-        entries.append(_converted(file, path, entry, get_args(kind)[0], mistakes))
-    return entries, mistakes
+def _strays(directory: Path) -> list[str]:
+    """Files that nobody would read."""
+    places = [path for depth in ("", "*/", "*/*/") for path in directory.glob(f"{depth}*.y*ml")]
+    read = (directory / FOLDER, directory / MARKETS, *(directory / MARKETS).glob("*"))
+    return [
+        f"{path}: is in no folder that is read; put it into {directory / FOLDER} or {directory / MARKETS / '<id>'}"
+        for path in sorted(places)
+        if path.parent not in read
+    ]
 
 
-def _converted(file: YamlFile, path: str, value: Any, kind: Any, mistakes: list[str]) -> Any:
-    try:
-        return msgspec.convert(value, kind)
-    except (msgspec.ValidationError, RecursionError) as error:
-        sentence, inner = _sentence(error)
-        unknown = re.search(r"unknown field `(\w+)`", sentence)
-        line = file.at(f"{path}.{inner}.{unknown.group(1)}" if unknown else f"{path}.{inner}")
-        identity = value.get("id") if isinstance(value, dict) else None
-        shown = path.split("[")[0] + f"[{identity}]" if isinstance(identity, str) else path
-        mistakes.append(f"{line}: {shown}{'.' if inner and inner[0] != '[' else ''}{inner}: {sentence}")
-        return None
+def _contents(sources: Sources, features: FeatureTypes | None, mistakes: list[str]) -> dict[str, Content]:
+    """The contents without mistakes, each of its market; those of the others are told."""
+    if sources.unread:
+        catalog_values(sources.blueprint, mistakes)  # what is missing may stand in the file that cannot be read
+        return {}
+    contents: dict[str, Content] = {}
+    found: list[str] = []
+    blueprint = _complete(sources.blueprint, found)
+    mistakes += found
+    if not found:
+        contents[BLUEPRINT] = Content(**blueprint, features=features)
+        if blueprint["domain"] != sources.directory.name:
+            at = sources.line(BLUEPRINT, "domain")
+            mistakes.append(f"{at}: domain: is '{blueprint['domain']}', must be '{sources.directory.name}', the folder")
+    for market, overlay in sources.markets.items():
+        found = []
+        own = _complete(overlay.root, found)
+        mistakes += found
+        if contents and not found:
+            said = market_values(own, overlay, market=market, currency=blueprint["currency"])
+            contents[market] = Content(**said, features=features)
+    return contents
 
 
-def _sentence(error: Exception) -> tuple[str, str]:
-    """Msgspec's sentence and the path it is about, without the root."""
-    sentence, _, path = str(error).partition(" - at `")
-    return sentence[:1].lower() + sentence[1:], path.rstrip("`").removeprefix("$").removeprefix(".")
+def _complete(root: Node, mistakes: list[str]) -> dict[str, Any]:
+    """The converted fields; a required one that no file says is a mistake."""
+    found = len(mistakes)
+    values = catalog_values(root, mistakes)
+    if len(mistakes) == found:
+        mistakes += [
+            f"{name}: is missing; write it into a file in {root.at}"
+            for name, each in FIELDS.items()
+            if each.required and name not in values
+        ]
+    return values
 
 
-def _with_line(files: list[YamlFile], mistake: str) -> str:
-    """The mistake with the line of the entry that its path names, in whichever file has it."""
-    path, colon, _ = mistake.partition(": ")
-    entry = re.match(r"(\w+)\[([^\]]+)\]", path)
-    if not colon or entry is None:
-        return mistake
-    for file in files:
-        ids = [item.get("id") for item in file.values.get(entry.group(1)) or []]
-        if entry.group(2) in ids:
-            return f"{file.at(path)}: {mistake}"
-    return mistake
+def _with_lines(sources: Sources, mistakes: list[str]) -> list[str]:
+    """The catalogue's mistakes with their lines; what a market inherits is told once, of the blueprint."""
+    told = {mistake for mistake in mistakes if not _OF_MARKET.fullmatch(mistake)}
+    lined: list[str] = []
+    for mistake in sorted(mistakes, key=lambda mistake: mistake not in told):  # the blueprint's first
+        of_market = _OF_MARKET.fullmatch(mistake)
+        market, said = (of_market[1], of_market[2]) if of_market else (BLUEPRINT, mistake)
+        path = said.partition(": ")[0]
+        if market == BLUEPRINT or said not in told:
+            lined.append(f"{sources.line(market, path)}: {mistake}")
+    return lined

@@ -1,29 +1,69 @@
-"""The JSON Schema of a catalogue file, for editors: completion, and mistakes while typing."""
+"""The JSON Schema of a catalogue's YAML files, for editors; made from `decisioning.content`."""
 
-from functools import cache
+import re
 from typing import Any
 
 import msgspec
 
-from decisioning.content import Content
+from decisioning import content, exploration
+from storage.catalog_values import FIELDS, is_list
 
-# The loader fills these in.
-_NOT_WRITTEN = ("market", "market_currency", "features")
+_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
+_ATTRIBUTE = re.compile(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)
 
 
-@cache
 def catalog_schema() -> dict[str, Any]:
-    """What one file may hold: some of the fields of `decisioning.content.Content`, all of them optional."""
-    schema = msgspec.json.schema(Content)
-    definitions = schema["$defs"]
-    content = definitions.pop("Content")
-    properties = {name: spec for name, spec in content["properties"].items() if name not in _NOT_WRITTEN}
+    """The schema of one file, of the blueprint's or of a market's.
+
+    A file may hold any of the fields. Of an entry it demands the id alone, since a market says only
+    what is different; that a blueprint's entry is whole, `nextmove catalog check` sees.
+    """
+    kinds = [field.type for field in FIELDS.values()]
+    schemas, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    described = _described(content.Content)
+    properties = {}
+    for field, schema in zip(FIELDS.values(), schemas, strict=True):
+        schema = {"anyOf": [schema, {"type": "null"}]} if is_list(field.type) else schema
+        description = described.get(field.name)
+        properties[field.name] = {**schema, "description": description} if description else schema
+    for name, definition in definitions.items():
+        _tidy(definition, _kind_of(name))
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$schema": _SCHEMA,
         "title": "A file of a Nextmove catalogue",
-        "description": content.get("description", ""),
         "type": "object",
         "properties": properties,
         "additionalProperties": False,
-        "$defs": definitions,
+        "$defs": dict(sorted(definitions.items())),
     }
+
+
+def _kind_of(name: str) -> type | None:
+    return getattr(content, name, None) or getattr(exploration, name, None)
+
+
+def _tidy(definition: dict[str, Any], kind: type | None) -> None:
+    properties = definition.get("properties")
+    if properties is None:
+        return
+    if "id" in properties:
+        definition["required"] = ["id"]
+    elif "policy" in properties:
+        definition.pop("required", None)
+    if kind is None:
+        return
+    definition["description"] = _summary(kind)
+    for name, description in _described(kind).items():
+        if name in properties:
+            properties[name] = {**properties[name], "description": description}
+
+
+def _summary(kind: type) -> str:
+    """The docstring before its sections, without examples."""
+    text = re.split(r"\n\s*(?:Attributes:|>>>|Raises:)", kind.__doc__ or "")[0]
+    return " ".join(text.split())
+
+
+def _described(kind: type) -> dict[str, str]:
+    """What the docstring's section `Attributes` says of each."""
+    return {name: " ".join(text.split()) for name, text in _ATTRIBUTE.findall(kind.__doc__ or "")}

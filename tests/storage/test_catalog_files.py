@@ -5,8 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from decisioning.content import FeatureTypes
 from decisioning.errors import CatalogError
-from storage.catalog_files import decode_catalog, read_catalog
+from storage.catalog_files import decode_release, read_release
 
 SHOP = """\
 domain: shop
@@ -47,47 +48,130 @@ def folder(tmp_path: Path, **files: str) -> Path:
 
 def mistakes(tmp_path: Path, **files: str) -> list[str]:
     with pytest.raises(CatalogError) as raised:
-        read_catalog(folder(tmp_path, **files))
+        read_release(folder(tmp_path, **files))
     return raised.value.mistakes
 
 
 def test_lists_are_joined_over_files(tmp_path: Path) -> None:
-    _, catalog = read_catalog(folder(tmp_path, a=SHOP, b=MORE, c="", d="actions:\n  # none yet\n"))
+    _, release = read_release(folder(tmp_path, a=SHOP, b=MORE, c="", d="actions:\n  # none yet\n"))
 
-    assert list(catalog.actions) == ["gold_card", "silver_card"]
+    assert list(release.blueprint.actions) == ["gold_card", "silver_card"]
 
 
 def test_the_published_bytes_decode_to_the_same_catalogue(tmp_path: Path) -> None:
-    blob, catalog = read_catalog(folder(tmp_path, a=SHOP))
+    blob, release = read_release(folder(tmp_path, a=SHOP))
 
-    assert decode_catalog(blob).version == catalog.version
-    assert decode_catalog(blob).content == catalog.content
+    assert decode_release(blob).version == release.version
+    assert decode_release(blob).blueprint.content == release.blueprint.content
 
 
 def test_comments_and_the_split_into_files_do_not_change_the_version(tmp_path: Path) -> None:
     head, separator, actions = SHOP.partition("actions:\n")
-    whole, _ = read_catalog(folder(tmp_path / "1", a=SHOP))
-    split, _ = read_catalog(folder(tmp_path / "2", a="# Hello\n" + head, b=separator + actions))
+    whole, _ = read_release(folder(tmp_path / "1", a=SHOP))
+    split, _ = read_release(folder(tmp_path / "2", a="# Hello\n" + head, b=separator + actions))
 
     assert whole == split
 
 
-def test_every_wrong_entry_of_every_file_is_named_at_once(tmp_path: Path) -> None:
-    wrong = MORE + "    value: much\n  - id: bronze\n    group: cards\n    goal: sell\n  - just_text\n"
+def test_every_mistake_of_every_entry_of_every_file_is_named_at_once(tmp_path: Path) -> None:
+    wrong = MORE + "    lever: much\n    status: lve\n  - id: bronze\n    group: cards\n    goal: sell\n  - just_text\n"
 
     assert mistakes(tmp_path, a=SHOP.replace("priority_scale: 10", "priority_scale: 0"), b=wrong) == [
-        "shop/global/a.yaml:11: placements[home_hero].priority_scale: expected `float` > 0.0",
-        "shop/global/b.yaml:6: actions[silver_card].value: expected `float`, got `str`",
-        "shop/global/b.yaml:7: actions[bronze]: object missing required field `name`",
-        "shop/global/b.yaml:10: actions[2]: expected `object`, got `str`",
+        "shop/global/a.yaml:11: placements[home_hero].priority_scale: is 0, must be a number > 0.0",
+        "shop/global/b.yaml:6: actions[silver_card].lever: is 'much', must be a number",
+        "shop/global/b.yaml:7: actions[silver_card].status: is 'lve', must be one of draft, approved, live, retired",
+        "shop/global/b.yaml:8: actions[bronze].name: is missing",
+        "shop/global/b.yaml:11: actions[3]: is 'just_text', must be keys and values",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("quiet_hours: [{id: q, begin: 21:00, end: '08:00'}]", "quote it, like '21:00'"),
+        ("quiet_hours: [{id: q, begin: '21:00', end: '8:00'}]", "is '8:00', must be a time of day like 21:30"),
+        ("actions: [{id: a, name: A, group: no, goal: sell}]", "YAML reads it as true or false: quote it, like 'no'"),
+        ("budgets: [{id: b, amount: 1, period: 7d, starts: 2026-01-01T00:00:00Z}]", "write it like P7D or PT30M"),
+        ("budgets: [{id: b, amount: 1, period: P7D, starts: 2026-01-01}]", "write it like 2026-11-21T18:00:00Z"),
+        ("rates: {euro: 1}", "rates.euro: is 'euro', must be a currency like EUR"),
+        ("rates: {CHF: .inf}", "is .inf, must be a finite number"),
+        ("language: german!", "must be a language like de or de-AT"),
+        ("journeys: [{id: j, stages: []}]", "journeys[j].stages: is a list, must be a list of length >= 1"),
+        ("placements: [{id: p, exploration: {policy: ucb}}]", "exploration.policy: is 'ucb', must be one of greedy"),
+        ("placements: [{id: p, exploration: {epsilon: 2}}]", "exploration.policy: is missing, must be one of greedy"),
+        (
+            "placements: [{id: p, exploration: {policy: epsilon_greedy, epsilon: 2}}]",
+            "placements[p].exploration.epsilon: is 2, must be a number <= 1.0",
+        ),
+        ("market: de", "'market' is not known"),
+        ("features: {}", "'features' is not known"),
+    ],
+)
+def test_a_wrong_value_says_what_it_must_be(text: str, said: str, tmp_path: Path) -> None:
+    found = mistakes(tmp_path, a=SHOP, b=text)
+
+    assert any(said in mistake and mistake.startswith("shop/global/b.yaml:1: ") for mistake in found), found
+
+
+def test_a_key_that_yaml_takes_for_a_truth_value_is_a_text(tmp_path: Path) -> None:
+    journey = """\
+journeys:
+  - id: j
+    stages: [{id: new, name: New}, {id: old, name: Old}]
+    transitions: [{source: new, target: old, on: purchase}]
+"""
+    _, release = read_release(folder(tmp_path, a=SHOP, b=journey))
+
+    assert release.blueprint.content.journeys[0].transitions[0].on == "purchase"
+
+
+def test_anchors_and_merged_keys_are_read(tmp_path: Path) -> None:
+    more = "actions:\n  - &base {id: a, name: A, group: cards, goal: sell}\n  - {<<: *base, id: b}\n"
+    _, release = read_release(folder(tmp_path, a=SHOP, b=more))
+
+    assert release.blueprint.actions["b"].name == "A"
 
 
 def test_a_misspelt_field_is_named_with_its_line(tmp_path: Path) -> None:
-    assert mistakes(tmp_path, a=SHOP.replace("content: {head", "contents: {head"), b=MORE + "    vaule: 3\n") == [
-        "shop/global/a.yaml:19: actions[gold_card].treatments[0]: object contains unknown field `contents`",
-        "shop/global/b.yaml:6: actions[silver_card]: object contains unknown field `vaule`",
+    first, second = mistakes(tmp_path, a=SHOP.replace("content: {head", "contents: {head"), b=MORE + "    vaule: 3\n")
+
+    assert first.startswith(
+        "shop/global/a.yaml:19: actions[gold_card].treatments[gold_card_web]: 'contents' is not known, must be one of"
+    )
+    assert second.startswith(
+        "shop/global/b.yaml:6: actions[silver_card]: 'vaule' is not known, must be one of id, name"
+    )
+
+
+def test_the_domain_is_the_name_of_the_folder(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, a=SHOP.replace("domain: shop", "domain: bank")) == [
+        "shop/global/a.yaml:1: domain: is 'bank', must be 'shop', the folder"
     ]
+
+
+def test_a_file_that_nobody_would_read_is_named(tmp_path: Path) -> None:
+    directory = folder(tmp_path, a=SHOP)
+    (directory / "approvers.yaml").write_text("approvers: []")
+
+    with pytest.raises(CatalogError, match=r"approvers\.yaml: is in no folder that is read"):
+        read_release(directory)
+
+
+def test_unknown_features_and_wrong_types_in_rules_are_refused_where_features_are_known(tmp_path: Path) -> None:
+    features = FeatureTypes(customer={"age": "number", "city": "text"})
+    rules = """\
+    eligibility: customer.agee > 30
+    suitability: customer.city > 3
+    applicability: customer.age > 30
+"""
+
+    with pytest.raises(CatalogError) as raised:
+        read_release(folder(tmp_path, a=SHOP, b=MORE + rules), features=features)
+
+    first, second = raised.value.mistakes
+    assert first.startswith("shop/global/b.yaml:6: actions[silver_card].eligibility: 'customer.agee > 30' names")
+    assert "must be one like customer.age" in first
+    assert second.startswith("shop/global/b.yaml:7: actions[silver_card].suitability: 'customer.city > 3' does not fit")
 
 
 def test_a_misspelt_top_level_key_is_told_what_is_allowed(tmp_path: Path) -> None:
@@ -131,18 +215,21 @@ def test_what_no_file_says_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("actions: [", "a.yaml:1: is not YAML"),
+        ("actions: [", "a.yaml:2: is not YAML"),
         ("actions:\n\t- id: x", "a.yaml:2: is not YAML"),
         ("a: 1\n---\nb: 2", "a.yaml:2: is not YAML"),
-        ("- id: x", "a.yaml:1: holds list, must hold keys like `actions:`"),
-        ("just text", "a.yaml:1: holds str"),
-        ("1: 2", "a.yaml:1: holds dict"),
+        ("- id: x", "a.yaml:1: holds a list, must hold keys like `actions:`"),
+        ("just text", "a.yaml:1: holds a text"),
+        ("1: 2", "a.yaml:1: '1' is not known, must be one of domain"),
         ("? [a, b]\n: 1", "a.yaml:1: is not YAML"),
         ("actions: !!python/object/apply:os.system [ls]", "a.yaml:1: is not YAML"),
-        ("actions: &a [*a]", "a.yaml:1: actions[0]: "),
-        ("actions: 3", "a.yaml:1: actions: is int, must be a list"),
-        ("domain: 3", "a.yaml:1: domain: expected `str`, got `int`"),
-        ("actions:\n  - {id: a, valid_from: 2026-99-99}", "a.yaml: cannot be read as YAML: month must be in 1..12"),
+        ("actions: &a [*a]", "a.yaml:1: contains itself, by an alias"),
+        ("actions: 3", "a.yaml:1: actions: is 3, must be a list"),
+        ("domain: 3", "a.yaml:1: domain: is 3, must be a text; YAML reads it as the number 3: quote it"),
+        (
+            "actions:\n  - {id: a, valid_from: 2026-99-99}",
+            "a.yaml:2: is not YAML: '2026-99-99': month must be in 1..12",
+        ),
         ("domain: \x00", "a.yaml: cannot be read as YAML"),
     ],
 )
@@ -157,21 +244,21 @@ def test_a_file_in_another_encoding_is_a_mistake(tmp_path: Path) -> None:
     (directory / "global" / "b.yaml").write_bytes("name: Zoë".encode("utf-16"))
 
     with pytest.raises(CatalogError, match=r"b\.yaml: cannot be read as YAML"):
-        read_catalog(directory)
+        read_release(directory)
 
 
 def test_a_missing_folder_an_empty_one_and_a_wrong_ending_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="there is no such folder"):
-        read_catalog(tmp_path / "nowhere")
+        read_release(tmp_path / "nowhere")
     with pytest.raises(CatalogError, match=r"holds no \.yaml file"):
-        read_catalog(folder(tmp_path / "1"))
+        read_release(folder(tmp_path / "1"))
     directory = folder(tmp_path / "2", a=SHOP)
     (directory / "global" / "b.yml").write_text(MORE)
     with pytest.raises(CatalogError, match=r"b\.yml: the name ends in \.yml"):
-        read_catalog(directory)
+        read_release(directory)
 
 
 @pytest.mark.parametrize("blob", [b"", b"{}", b"\xff", msgspec.json.encode({"domain": "shop", "currency": "euro"})])
 def test_bytes_that_hold_no_catalogue_are_refused(blob: bytes) -> None:
     with pytest.raises(CatalogError):
-        decode_catalog(blob)
+        decode_release(blob)

@@ -1,0 +1,232 @@
+"""`nextmove catalog ...` and `nextmove audience`: what marketers check, look at and release.
+
+Imports of libraries that take seconds stand inside the commands that need them.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from decisioning.catalog import Catalog, Release
+from decisioning.content import BLUEPRINT, Content
+from decisioning.errors import CatalogError, RequestError
+from nextmove.console import next_command, out, print_json, print_table
+from nextmove.journey_chart import journey_chart
+from nextmove.options import AsJson, Dataset, Market, now_utc, settings_of
+from storage.catalog_diff import differences, in_words, readable, release_notes
+from storage.catalog_schema import catalog_schema
+from storage.settings import Settings
+
+catalog_app = typer.Typer(
+    help="The catalogue: what may be proposed, to whom, where and how often.", no_args_is_help=True
+)
+_COUNTED = (
+    "actions", "placements", "contact_policies", "cool_downs", "quiet_hours", "budgets", "journeys", "audiences",
+    "experiments",
+)  # fmt: skip
+
+
+@catalog_app.command("check")
+def check(dataset: Dataset = None, as_json: AsJson = False) -> None:
+    """Check the catalogue's files as a whole; every mistake in one report.
+
+    Example: nextmove catalog check --dataset simulated
+    """
+    from nextmove.steps import read_files
+
+    try:
+        _, release = read_files(settings_of(dataset))
+    except CatalogError as error:
+        if not as_json:
+            raise
+        print_json({"ok": False, "mistakes": error.mistakes})
+        sys.exit(1)
+    counts = {market: _counts(catalog.content) for market, catalog in _blueprint_first(release).items()}
+    if as_json:
+        print_json({"ok": True, "version": release.version, "markets": counts})
+        return
+    for market, numbers in counts.items():
+        out.print(f"ok: {market}: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in numbers.items()))
+    next_command("nextmove catalog release")
+
+
+@catalog_app.command("show")
+def show(
+    dataset: Dataset = None,
+    market: Market = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="What differs from the blueprint, and who says so.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a market's whole catalogue as its files make it, or what it does not share with the blueprint.
+
+    Example: nextmove catalog show --market de --diff
+    """
+    from nextmove.steps import catalog_folder, features_of
+    from storage.catalog_files import read_sources, release_of
+
+    settings = settings_of(dataset)
+    sources = read_sources(catalog_folder(settings))
+    _, release = release_of(sources, features=features_of(settings))
+    content = release.of(market).content
+    if not diff:
+        said = readable(content)
+        if as_json:
+            print_json(said)
+        else:
+            sys.stdout.write(yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=120))
+        return
+    rows = [
+        {
+            "path": change.path,
+            "blueprint": change.before,
+            "market": change.after,
+            "from": sources.line(content.market, change.path),
+        }
+        for change in differences(release.blueprint.content, content)
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        out.print(f"{row['path']}: {in_words(row['blueprint'])} -> {in_words(row['market'])}  ({row['from']})")
+    if not rows:
+        out.print(f"{content.market} does not differ from the blueprint")
+
+
+@catalog_app.command("release")
+def release(
+    dataset: Dataset = None,
+    reason: Annotated[str, typer.Option(help="Why; it is kept.")] = "nextmove catalog release",
+    as_json: AsJson = False,
+) -> None:
+    """Make the checked files the served catalogue, with notes of what changed; services follow within 5 s.
+
+    Example: nextmove catalog release --reason "spring sale"
+    """
+    from nextmove.steps import last_released, open_home, release_catalog
+
+    settings = settings_of(dataset)
+    open_home(settings)
+    before = last_released(settings)
+    released, changed = release_catalog(settings, now=now_utc(), reason=reason)
+    notes = _notes(before, released, reason=reason) if changed else {}
+    paths = _write_notes(settings, released, notes)
+    if as_json:
+        written = {market: str(path) for market, path in paths.items()}
+        print_json({"version": released.version, "changed": changed, "notes": written})
+        return
+    if not changed:
+        out.print(f"already released: {released.version}; nothing changed")
+        return
+    out.print(f"released: {released.version}")
+    for market, path in paths.items():
+        out.print(f"\n{notes[market]}({path})")
+
+
+@catalog_app.command("journey")
+def journey(
+    dataset: Dataset = None,
+    market: Market = None,
+    journey_id: Annotated[str | None, typer.Option("--journey", help="Journey; every one when absent.")] = None,
+) -> None:
+    """Draw journeys as a Mermaid state diagram: stages, their rules, and the events between them.
+
+    Example: nextmove catalog journey --market de
+    """
+    from nextmove.steps import read_files
+
+    _, release = read_files(settings_of(dataset))
+    journeys = {each.id: each for each in release.of(market).content.journeys}
+    _refuse_unknown("journey", journey_id, journeys)
+    wanted = [each for each in journeys.values() if journey_id in (None, each.id)]
+    sys.stdout.write(journey_chart(wanted) + "\n")
+
+
+@catalog_app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of the catalogue's files, for editors.
+
+    Example: nextmove catalog schema
+    """
+    print_json(catalog_schema())
+
+
+def audience(
+    dataset: Dataset = None,
+    market: Market = None,
+    audience_id: Annotated[str | None, typer.Option("--audience", help="Audience; every one when absent.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count the ingested customers in each audience; exit 1 where a channel reaches fewer than the minimum.
+
+    Example: nextmove audience --audience loyal
+    """
+    from nextmove.steps import audience_sizes_of, read_files
+
+    settings = settings_of(dataset)
+    _, release = read_files(settings)
+    catalog = release.of(market)
+    audiences = {each.id: each for each in catalog.content.audiences}
+    _refuse_unknown("audience", audience_id, audiences)
+    wanted = [each for each in audiences if audience_id in (None, each)]
+    sizes = audience_sizes_of(settings, catalog, wanted, now=now_utc())
+    if as_json:
+        print_json(sizes)
+    else:
+        rows = [
+            (
+                size["audience"],
+                size["members"],
+                size["unknown"],
+                ", ".join(f"{c} {n:,} of {size['minimum'][c]:,}" for c, n in size["reachable"].items()) or "-",
+                ", ".join(size["too_small"]) or "-",
+            )
+            for size in sizes
+        ]
+        print_table("Audiences", ("audience", "members", "not known", "reachable of minimum", "too small"), rows)
+    if any(size["too_small"] for size in sizes):
+        sys.exit(1)
+
+
+def _counts(content: Content) -> dict[str, int]:
+    return {kind: len(getattr(content, kind)) for kind in _COUNTED}
+
+
+def _blueprint_first(release: Release) -> dict[str, Catalog]:
+    return {BLUEPRINT: release.blueprint, **release.markets}
+
+
+def _refuse_unknown(what: str, name: str | None, known: Any) -> None:
+    if name is not None and name not in known:
+        raise RequestError(f"there is no {what} '{name}', must be one of {', '.join(known) or '(none)'}", where=what)
+
+
+def _notes(before: Release | None, released: Release, *, reason: str) -> dict[str, str]:
+    """The notes of every market that there is or was."""
+    old = before.markets if before is not None else {}
+    return {
+        market: release_notes(
+            market,
+            old[market].content if market in old else None,
+            released.markets[market].content if market in released.markets else None,
+            version=released.version,
+            reason=reason,
+            previous=before.version if before is not None else None,
+        )
+        for market in {**_blueprint_first(released), **old}
+    }
+
+
+def _write_notes(settings: Settings, released: Release, notes: dict[str, str]) -> dict[str, Path]:
+    folder = settings.home / "releases" / released.version.removeprefix("sha256:")[:12]
+    paths = {market: folder / f"{market}.md" for market in notes}
+    if notes:
+        folder.mkdir(parents=True, exist_ok=True)
+    for market, text in notes.items():
+        paths[market].write_text(text, encoding="utf-8")
+    return paths
