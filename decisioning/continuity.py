@@ -60,15 +60,17 @@ def going_on(
         if follow_up is not None and not _is_over(answered, follow_up, contact.accepted_at or contact.at):
             followed_up[contact.action_id] = follow_up
             order.append(follow_up)
-    # The newest first; of one answer, in the order of its slots.
+    # The newest first; of one answer, in the order of its slots. A reload gives what stood here, even
+    # where another placement has shown something else since.
+    open_ones: list[str] = []
     for contact in _newest_first(recent):
         if contact.action_id in followed_up or _is_over(answered, contact.action_id, contact.at):
             continue
-        repeated = contact.placement == placement_id and contact.until is not None and now < contact.until
-        if repeated:
+        if contact.placement == placement_id and contact.until is not None and now < contact.until:
             repeats.setdefault(contact.action_id, contact.decision_id)
-        if (repeated if not contact.is_counted else now - contact.at < lasting) and contact.action_id not in order:
-            order.append(contact.action_id)
+        elif contact.is_counted and now - contact.at < lasting:
+            open_ones.append(contact.action_id)
+    order += [action_id for action_id in dict.fromkeys((*repeats, *open_ones)) if action_id not in order]
     return Continuity(tuple(order), repeats, followed_up)
 
 

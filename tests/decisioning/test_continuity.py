@@ -164,3 +164,9 @@ def test_what_goes_on_has_probability_1_and_does_not_count_as_drawn() -> None:
     )
     assert [(slot.action_id, slot.probability) for slot in record.slots] == [("loan", 1.0)]
     assert not record.drawn
+
+
+def test_a_reload_gives_what_stood_here_though_another_placement_showed_something_since() -> None:
+    here, since = shown("card", ago=HOUR), shown("loan", ago=HOUR / 2, placement="product_page", decision_id="d-1")
+    assert open_now(here, since).order == ("card", "loan")
+    assert open_now(here, since, here="inbox").order == ("loan", "card")
