@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from decisioning.profile import ConsentChange
-from storage.hot_state.rebuild import not_during_rebuild
-from storage.hot_state.sqlite import SqliteHotState
+from storage.hot_state.rebuild import StoredHotState, not_during_rebuild
 from storage.ledger.consents import append_consents
 from storage.settings import Settings
 
 
-def record_consents(settings: Settings, hot_state: SqliteHotState, changes: Sequence[ConsentChange]) -> int:
+def record_consents(settings: Settings, hot_state: StoredHotState, changes: Sequence[ConsentChange]) -> int:
     """Keep these changes and let them count; returns how many were new. Again changes nothing.
 
     Raises:

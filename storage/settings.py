@@ -34,6 +34,8 @@ class Settings:
         domain: Which catalogue, feature service and models are served.
         catalog_dir: Folder with one catalogue folder a domain.
         online_store: Where Feast keeps the newest features.
+        hot_state: Where consents, contacts and budgets of this instant are; `redis` for several machines.
+        redis_url: The Redis of `online_store` and `hot_state`; `redis_prefix` begins the latter's keys.
         offline_store: What Feast joins history with; `file` is Dask over parquet.
         ledger_synchronous: `FULL` survives a power cut, `NORMAL` only the death of the process.
         ledger_queue: Records that may wait for the ledger before callers are refused.
@@ -50,7 +52,9 @@ class Settings:
     catalog_dir: Path = _CATALOG
     online_store: Literal["sqlite", "redis"] = "sqlite"
     offline_store: Literal["duckdb", "file"] = "duckdb"
+    hot_state: Literal["sqlite", "redis"] = "sqlite"
     redis_url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
+    redis_prefix: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_.-]+$", max_length=64)] = "nm"
     ledger_synchronous: Literal["FULL", "NORMAL"] = "FULL"
     ledger_queue: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     pointer_poll_seconds: Annotated[float, msgspec.Meta(gt=0)] = 2.0

@@ -1,34 +1,31 @@
-"""What changes hot state, inside a transaction of the caller's: live and when it is rebuilt.
-
-Every change can be made twice, and in any order, with the same result. So it does not matter that
-an outcome comes again, or that the ledger kept outcomes in another order than they were applied.
-"""
+"""What changes SQLite's hot state, inside a transaction of the caller's: live and when it is rebuilt."""
 
 import sqlite3
 from collections.abc import Iterable
 
-from decisioning.catalog import NO_ACTION, Purpose
-from decisioning.profile import ConsentChange, Contact
-from decisioning.record import OutcomeRecord
-from decisioning.reward import NEVER_SEEN, PROVES_SHOWN
+from decisioning.profile import ConsentChange, Contact, Subject
+from decisioning.record import Told
+from storage.hot_state.charges import millionths
+from storage.hot_state.effects import LIFTS, effect_of
 from storage.instants import to_microseconds
 
-# Of a message, going out and arriving count as well: it weighs on the customer whether read or not.
-CONFIRMS = PROVES_SHOWN | {"sent", "delivered"}
-RELEASES = NEVER_SEEN
-SUPPRESSES = frozenset({"unsubscribe", "complaint"})  # and a hard bounce
-# Consent to this, given after the channel was suppressed, opens it again.
-LIFTS: Purpose = "marketing"
-
-_INSERT = "INSERT OR REPLACE INTO contacts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"INSERT OR REPLACE INTO contacts VALUES ({', '.join('?' * 20)})"  # noqa: S608 (no text of anybody's)
+# One that ran out and is confirmed late was given back to its budget: it is charged again.
 _CONFIRM = """
-UPDATE contacts SET state = 'confirmed', expires_at = NULL
-WHERE domain = ?1 AND customer_id = ?2 AND decision_id = ?3 AND (?4 IS NULL OR action_id = ?4) AND state = 'reserved'
+UPDATE contacts SET state = 'confirmed', charged = budget IS NOT NULL
+WHERE domain = ? AND customer_id = ? AND decision_id = ? AND action_id = ? AND state = 'reserved'
 """
 _RELEASE = """
-UPDATE contacts SET state = 'released', expires_at = NULL
-WHERE domain = ?1 AND customer_id = ?2 AND decision_id = ?3 AND (?4 IS NULL OR action_id = ?4)
+UPDATE contacts SET state = 'released', charged = FALSE
+WHERE domain = ? AND customer_id = ? AND decision_id = ? AND action_id = ?
 """
+_ANSWER = {
+    name: f"""
+UPDATE contacts SET {name} = max(coalesce({name}, ?5), ?5)
+WHERE domain = ?1 AND customer_id = ?2 AND decision_id = ?3 AND action_id = ?4
+"""  # noqa: S608 (names of ours)
+    for name in ("clicked_at", "accepted_at", "rejected_at")
+}
 # The last word counts, whenever it arrives; of two at the same instant, the one that withdraws.
 _CONSENT = """
 INSERT INTO consents VALUES (?1, ?2, ?3, ?4, ?5, ?6, iif(?5, ?6, NULL))
@@ -41,57 +38,64 @@ ON CONFLICT DO UPDATE SET
     at = max(at, excluded.at),
     granted_at = max(coalesce(granted_at, excluded.granted_at), coalesce(excluded.granted_at, granted_at))
 """
-_SUPPRESS = """
-INSERT INTO suppressions VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)
-"""
-
-
-def suppresses(outcome: OutcomeRecord) -> bool:
-    """Whether the customer, or their mailbox, does not want to be written to on this channel.
-
-    Every such type is among `CONFIRMS` and `RELEASES`.
-    """
-    return outcome.type in SUPPRESSES or (outcome.type == "bounce" and outcome.detail == "hard")
+_LATEST = "INSERT INTO {} VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)"
+_SUPPRESS, _BUY, _HAPPEN = (_LATEST.format(table) for table in ("suppressions", "purchases", "events"))
 
 
 def insert_contacts(
     connection: sqlite3.Connection,
     domain: str,
-    customer_id: str,
-    decision_id: str,
+    subject: Subject,
     slots: Iterable[tuple[int, Contact]],
     *,
-    expires_at: int | None,
+    confirmed: bool,
 ) -> None:
-    """Count these slots as contacts: for good without `expires_at`, else reserved until then."""
-    state = "confirmed" if expires_at is None else "reserved"
+    """Count these slots as contacts: for good, or reserved until their own `until`."""
+    state = "confirmed" if confirmed else "reserved"
     connection.executemany(
         _INSERT,
         [
-            (domain, customer_id, decision_id, slot, contact.action_id, contact.group, contact.channel,
-             to_microseconds(contact.at), expires_at, state)
+            (
+                domain,
+                subject.customer_id,
+                contact.decision_id,
+                slot,
+                subject.account_id,
+                state,
+                contact.budget is not None,
+                millionths(contact.cost),
+                contact.action_id,
+                contact.group,
+                contact.channel,
+                to_microseconds(contact.at),
+                contact.goal,
+                contact.placement,
+                *(
+                    None if at is None else to_microseconds(at)
+                    for at in (contact.until, contact.clicked_at, contact.accepted_at, contact.rejected_at)
+                ),
+                contact.budget,
+                contact.cost,
+            )
             for slot, contact in slots
-            if contact.action_id != NO_ACTION
         ],
-    )  # fmt: skip
+    )
 
 
-def apply_outcome(
-    connection: sqlite3.Connection, domain: str, customer_id: str, outcome: OutcomeRecord, channel: str
-) -> None:
-    """Confirm or release the contacts that the outcome is about.
-
-    Where the customer wants or gets nothing more on the channel, suppress it and withdraw consent.
-    """
-    contact = (domain, customer_id, outcome.decision_id, outcome.action_id)
-    if outcome.type in RELEASES:
-        connection.execute(_RELEASE, contact)
-    elif outcome.type in CONFIRMS and outcome.detail != "machine":
-        connection.execute(_CONFIRM, contact)
-    if suppresses(outcome):
-        at = to_microseconds(outcome.occurred_at)
-        connection.execute(_SUPPRESS, (domain, customer_id, channel, at))
-        connection.execute(_CONSENT, (domain, customer_id, LIFTS, channel, False, at))
+def apply_outcome(connection: sqlite3.Connection, domain: str, told: Told) -> None:
+    """Let an outcome change contacts, consent, purchases and events."""
+    effect = effect_of(told)
+    customer_id, at = told.subject.customer_id, to_microseconds(told.outcome.occurred_at)
+    contacts = [(domain, customer_id, *contact) for contact in told.contacts]
+    if effect.state is not None:
+        connection.executemany(_RELEASE if effect.state == "released" else _CONFIRM, contacts)
+    if effect.answered is not None:
+        connection.executemany(_ANSWER[effect.answered], [(*contact, at) for contact in contacts])
+    if effect.suppresses:
+        connection.execute(_SUPPRESS, (domain, customer_id, told.channel, at))
+        connection.execute(_CONSENT, (domain, customer_id, LIFTS, told.channel, False, at))
+    connection.executemany(_BUY, [(domain, customer_id, product, at) for product in effect.products])
+    connection.executemany(_HAPPEN, [(domain, customer_id, event, at) for event in effect.events])
 
 
 def change_consents(connection: sqlite3.Connection, domain: str, changes: Iterable[ConsentChange]) -> None:
@@ -103,3 +107,11 @@ def change_consents(connection: sqlite3.Connection, domain: str, changes: Iterab
             for change in changes
         ),
     )
+
+
+def change_pause(connection: sqlite3.Connection, domain: str, action: str, *, paused: bool) -> None:
+    """Stop an action, or let it go on."""
+    statement = (
+        "INSERT OR IGNORE INTO paused VALUES (?, ?)" if paused else "DELETE FROM paused WHERE (domain, action) = (?, ?)"
+    )
+    connection.execute(statement, (domain, action))

@@ -11,29 +11,46 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # For work in bulk. What answers wait for has a patience of its own.
 BUSY_TIMEOUT = timedelta(seconds=10)
 
 # A contact is `reserved` until something proves that it was seen; only then it is for good.
 # `released` is final: an e-mail that came back was never seen, whatever arrives later.
+# `charged` is whether its charge is among what its budget has spent.
 # `granted_at` and `suppressions.at` are the latest of their kind: which of the two is later does not
 # depend on the order in which they became known.
-SCHEMA = """
+# `spending` has a row for each period that was ever asked for, `versions` one for each customer and
+# account that was ever written; triggers keep both, so that no change can forget to.
+_TABLES = """
 CREATE TABLE contacts (
     domain TEXT NOT NULL,
     customer_id TEXT NOT NULL,
     decision_id TEXT NOT NULL,
     slot INTEGER NOT NULL,
+    account_id TEXT,
+    state TEXT NOT NULL CHECK (state IN ('reserved', 'confirmed', 'released')),
+    charged INTEGER NOT NULL,
+    charge INTEGER NOT NULL,
     action_id TEXT NOT NULL,
     grp TEXT NOT NULL,
     channel TEXT NOT NULL,
     at INTEGER NOT NULL,
-    expires_at INTEGER,
-    state TEXT NOT NULL CHECK (state IN ('reserved', 'confirmed', 'released')),
+    goal TEXT NOT NULL,
+    placement TEXT NOT NULL,
+    until INTEGER,
+    clicked_at INTEGER,
+    accepted_at INTEGER,
+    rejected_at INTEGER,
+    budget TEXT,
+    cost REAL NOT NULL,
     PRIMARY KEY (domain, customer_id, decision_id, slot)
 ) WITHOUT ROWID;
-CREATE INDEX contacts_by_time ON contacts (at);
+CREATE INDEX contacts_by_time ON contacts (at) WHERE budget IS NULL;
+CREATE INDEX charges_by_time ON contacts (at) WHERE budget IS NOT NULL;
+CREATE INDEX charges_by_budget ON contacts (domain, budget, at) WHERE charged;
+CREATE INDEX charges_by_end ON contacts (domain, budget, until) WHERE charged AND state = 'reserved';
+CREATE INDEX contacts_by_account ON contacts (domain, account_id, at) WHERE account_id IS NOT NULL;
 CREATE TABLE consents (
     domain TEXT NOT NULL,
     customer_id TEXT NOT NULL,
@@ -51,6 +68,40 @@ CREATE TABLE suppressions (
     at INTEGER NOT NULL,
     PRIMARY KEY (domain, customer_id, channel)
 ) WITHOUT ROWID;
+CREATE TABLE purchases (
+    domain TEXT NOT NULL,
+    customer_id TEXT NOT NULL,
+    product TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (domain, customer_id, product)
+) WITHOUT ROWID;
+CREATE TABLE events (
+    domain TEXT NOT NULL,
+    customer_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (domain, customer_id, name)
+) WITHOUT ROWID;
+CREATE TABLE paused (
+    domain TEXT NOT NULL,
+    action TEXT NOT NULL,
+    PRIMARY KEY (domain, action)
+) WITHOUT ROWID;
+CREATE TABLE spending (
+    domain TEXT NOT NULL,
+    budget TEXT NOT NULL,
+    period_begin INTEGER NOT NULL,
+    period_end INTEGER NOT NULL,
+    spent INTEGER NOT NULL,
+    PRIMARY KEY (domain, budget, period_begin, period_end)
+) WITHOUT ROWID;
+CREATE TABLE versions (
+    domain TEXT NOT NULL,
+    whose TEXT NOT NULL CHECK (whose IN ('customer', 'account')),
+    id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (domain, whose, id)
+) WITHOUT ROWID;
 CREATE TABLE claims (
     seq INTEGER PRIMARY KEY,
     decision_id TEXT NOT NULL UNIQUE,
@@ -59,6 +110,60 @@ CREATE TABLE claims (
 );
 CREATE TABLE written_since (boot_id TEXT NOT NULL);
 """
+
+_CUSTOMER_CHANGED = """
+    INSERT INTO versions VALUES (new.domain, 'customer', new.customer_id, 1)
+    ON CONFLICT DO UPDATE SET version = version + 1;"""
+_ACCOUNT_CHANGED = """
+    INSERT INTO versions SELECT new.domain, 'account', new.account_id, 1 WHERE new.account_id IS NOT NULL
+    ON CONFLICT DO UPDATE SET version = version + 1;"""
+
+
+def _when(table: str, event: str, condition: str, then: str) -> str:
+    name = f"{table}_{event.split()[0].lower()}_{'charge' if 'spending' in then else 'version'}"
+    return f"CREATE TRIGGER {name} AFTER {event} ON {table} WHEN {condition} BEGIN {then} END"
+
+
+def _spend(row: str, amount: str) -> str:
+    return f"""
+    UPDATE spending SET spent = spent + {amount}
+    WHERE domain = {row}.domain AND budget = {row}.budget AND period_begin <= {row}.at AND {row}.at < period_end;"""  # noqa: S608 (names of ours)
+
+
+_TRIGGERS = (
+    _when("contacts", "INSERT", "TRUE", _CUSTOMER_CHANGED + _ACCOUNT_CHANGED),
+    _when(
+        "contacts",
+        "UPDATE OF state, clicked_at, accepted_at, rejected_at",
+        "old.state <> new.state OR old.clicked_at IS NOT new.clicked_at"
+        " OR old.accepted_at IS NOT new.accepted_at OR old.rejected_at IS NOT new.rejected_at",
+        _CUSTOMER_CHANGED + _ACCOUNT_CHANGED,
+    ),
+    _when("contacts", "INSERT", "new.charged", _spend("new", "new.charge")),
+    _when(
+        "contacts",
+        "UPDATE OF charged",
+        "old.charged <> new.charged",
+        _spend("new", "(new.charged - old.charged) * new.charge"),
+    ),
+    # What is confirmed stays spent when its contact is forgotten.
+    _when("contacts", "DELETE", "old.charged AND old.state = 'reserved'", _spend("old", "-old.charge")),
+    _when("consents", "INSERT", "TRUE", _CUSTOMER_CHANGED),
+    _when(
+        "consents",
+        "UPDATE",
+        "old.granted <> new.granted OR old.granted_at IS NOT new.granted_at",
+        _CUSTOMER_CHANGED,
+    ),
+    *(
+        trigger
+        for table in ("suppressions", "purchases", "events")
+        for trigger in (
+            _when(table, "INSERT", "TRUE", _CUSTOMER_CHANGED),
+            _when(table, "UPDATE", "old.at <> new.at", _CUSTOMER_CHANGED),
+        )
+    ),
+)
 
 
 def connect(path: Path, *, busy_timeout: timedelta = BUSY_TIMEOUT) -> sqlite3.Connection:
@@ -86,9 +191,9 @@ def connect(path: Path, *, busy_timeout: timedelta = BUSY_TIMEOUT) -> sqlite3.Co
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """A transaction that leaves all or nothing."""
-    connection.execute("BEGIN IMMEDIATE")
+def transaction(connection: sqlite3.Connection, *, writes: bool = True) -> Iterator[None]:
+    """A transaction that leaves all or nothing; one that only reads sees one instant and waits for nobody."""
+    connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
     try:
         yield
         connection.execute("COMMIT")
@@ -101,7 +206,7 @@ def _create(connection: sqlite3.Connection) -> None:
     with transaction(connection):
         if _version(connection) != 0:
             return  # somebody was faster
-        for statement in SCHEMA.split(";\n"):
+        for statement in (*_TABLES.split(";\n"), *_TRIGGERS):
             connection.execute(statement)
         connection.execute("INSERT INTO written_since VALUES (?)", (boot_id(),))
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

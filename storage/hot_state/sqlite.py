@@ -2,23 +2,32 @@
 
 Calls are methods of a port that may go over a network, so they are coroutines; these ones do not
 wait for anything but a lock: for microseconds, or for so short that the event loop can bear it.
+
+A budget of everyone's is exact here. A reservation is charged in its own transaction and given
+back when its contact is released or runs out. One that is confirmed after it ran out is charged
+again, even where nothing is left by then: it was shown.
 """
 
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Any, cast
 
-from decisioning.catalog import CONTACT_MEMORY
+import msgspec
+
+from decisioning.content import CONTACT_MEMORY, Budget, Purpose
 from decisioning.errors import StoreError
-from decisioning.profile import Consent, ConsentChange, Contact, HotProfile
-from decisioning.record import OutcomeRecord
-from decisioning.reservation import AlreadyClaimed, ReservationRequest, take
-from decisioning.slots import FilledSlot
-from storage.hot_state.changes import LIFTS, apply_outcome, change_consents, insert_contacts
+from decisioning.profile import BudgetLeft, Consent, ConsentChange, Contact, Event, HotProfile, Purchase, Subject
+from decisioning.record import Told
+from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
+from storage.hot_state.changes import apply_outcome, change_consents, change_pause, insert_contacts
+from storage.hot_state.charges import CHARGE_MEMORY, of_everyone, period_at, room_in, with_room
+from storage.hot_state.effects import LIFTS
+from storage.hot_state.reserving import CLAIM_KEPT, UNCONFIRMED_KEPT, is_abandoned, reserved_with
 from storage.hot_state.schema import connect, transaction
 from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.reader import LedgerReader
@@ -26,37 +35,71 @@ from storage.settings import Settings, prepare_home
 
 # A wait for the lock stops the whole event loop; better one fallback than everyone late.
 PATIENCE = timedelta(milliseconds=50)
-# Whoever claimed an id and left no record after this long is taken for dead.
-CLAIM_TIME_OUT = timedelta(seconds=5)
-# By then the ledger answers for the id.
-CLAIM_KEPT = timedelta(days=1)
-# A reservation that ran out may still be confirmed by an outcome that comes late.
-UNCONFIRMED_KEPT = timedelta(days=7)
 # A lock held for 2 ms in every 7 lets everyone in who is patient for 50.
 CHANGES_PER_COMMIT = 500
 PAUSE_BETWEEN_COMMITS = timedelta(milliseconds=5)
 
 _CONTACTS = """
-SELECT action_id, grp, channel, at FROM contacts
-WHERE domain = ?1 AND customer_id = ?2 AND at > ?3
-    AND (state = 'confirmed' OR (state = 'reserved' AND expires_at > ?4))
+SELECT action_id, grp, channel, at, goal, placement, decision_id, until, clicked_at, accepted_at, rejected_at,
+    budget, cost
+FROM contacts
+WHERE domain = ?1 AND {whose} AND at > ?3
+    AND (state = 'confirmed' OR (state = 'reserved' AND (until IS NULL OR until > ?4)))
+ORDER BY at, decision_id, slot
 """
-_CONSENTS = "SELECT purpose, NULL, channel, 0 FROM consents WHERE domain = ?1 AND customer_id = ?2 AND granted"
-_SUPPRESSED = """
-SELECT NULL, NULL, channel, 0 FROM suppressions AS s
+_OWN = _CONTACTS.format(whose="customer_id = ?2")
+_OF_OTHERS = _CONTACTS.format(whose="account_id = ?5 AND customer_id <> ?2")
+_REST = """
+SELECT 'consent', purpose, channel, 0 FROM consents WHERE domain = ?1 AND customer_id = ?2 AND granted
+UNION ALL
+SELECT 'suppressed', channel, NULL, 0 FROM suppressions AS s
 WHERE domain = ?1 AND customer_id = ?2 AND NOT EXISTS (
     SELECT 1 FROM consents AS c
-    WHERE c.domain = ?1 AND c.customer_id = ?2 AND c.purpose = ?5 AND c.channel = s.channel
+    WHERE c.domain = ?1 AND c.customer_id = ?2 AND c.purpose = ?3 AND c.channel = s.channel
         AND c.granted_at > s.at
 )
+UNION ALL
+SELECT 'purchase', product, NULL, at FROM purchases WHERE domain = ?1 AND customer_id = ?2
+UNION ALL
+SELECT 'event', name, NULL, at FROM events WHERE domain = ?1 AND customer_id = ?2
+UNION ALL
+SELECT 'paused', action, NULL, 0 FROM paused WHERE domain = ?1
+ORDER BY 1, 2, 3
 """
-_PROFILE = " UNION ALL ".join((_CONTACTS, _CONSENTS, _SUPPRESSED))
-_PURGE_OWN = "DELETE FROM contacts WHERE domain = ? AND customer_id = ? AND state <> 'confirmed' AND at <= ?"
+_VERSION = """
+SELECT coalesce(sum(version), 0) FROM versions
+WHERE domain = ?1 AND (whose, id) IN (VALUES ('customer', ?2), ('account', ?3))
+"""
+_COUNTED = "SELECT spent FROM spending WHERE (domain, budget, period_begin, period_end) = (?1, ?2, ?3, ?4)"
+_COUNT = """
+SELECT coalesce(sum(charge), 0) FROM contacts
+WHERE domain = ?1 AND budget = ?2 AND at >= ?3 AND at < ?4 AND charged
+"""
+_START_COUNTING = f"INSERT OR IGNORE INTO spending SELECT ?1, ?2, ?3, ?4, ({_COUNT})"
+# Charged, but its time ran out and nobody has swept it yet.
+_RAN_OUT = """
+SELECT coalesce(sum(charge), 0) FROM contacts
+WHERE domain = ?1 AND budget = ?2 AND charged AND state = 'reserved' AND until <= ?5 AND at >= ?3 AND at < ?4
+"""
+_SWEEP = """
+UPDATE contacts SET charged = FALSE
+WHERE domain = ?1 AND budget = ?2 AND charged AND state = 'reserved' AND until <= ?3
+"""
+# Released first, so that the version changes.
+_LET_GO = """
+UPDATE contacts SET state = 'released', charged = FALSE WHERE domain = ? AND customer_id = ? AND decision_id = ?
+"""
+_REMOVE = "DELETE FROM contacts WHERE domain = ? AND customer_id = ? AND decision_id = ?"
+_PURGE_OWN = """
+DELETE FROM contacts
+WHERE domain = ?1 AND customer_id = ?2 AND state <> 'confirmed' AND at <= ?3 AND (until IS NULL OR until <= ?3)
+"""
 _PURGE_OLDEST = """
 DELETE FROM contacts WHERE (domain, customer_id, decision_id, slot) IN (
-    SELECT domain, customer_id, decision_id, slot FROM contacts WHERE at <= ? ORDER BY at LIMIT 8
+    SELECT domain, customer_id, decision_id, slot FROM contacts WHERE at <= ? AND budget {} ORDER BY at LIMIT 8
 )
 """
+_PURGE_CONTACTS, _PURGE_CHARGES = _PURGE_OLDEST.format("IS NULL"), _PURGE_OLDEST.format("IS NOT NULL")
 _PURGE_CLAIMS = """
 DELETE FROM claims WHERE seq IN (SELECT seq FROM claims ORDER BY seq LIMIT 4) AND (at <= ? OR at > ?)
 """
@@ -67,7 +110,7 @@ def _clock() -> datetime:
 
 
 class SqliteHotState:
-    """One domain's consents, contacts and claims, from any number of threads and processes."""
+    """One domain's hot state, from any number of threads and processes."""
 
     def __init__(
         self,
@@ -78,8 +121,8 @@ class SqliteHotState:
     ) -> None:
         """Open hot state, empty where it did not exist; `rebuild.open_hot_state` fills it first.
 
-        `clock` only guards against the deletion of contacts that a request calls old whose own
-        `now` is in the far future.
+        `clock` only guards against a request whose own `now` is in the far future: by it nothing
+        may be called old or run out that others still count.
 
         Raises:
             SetupError: The state directory cannot be used.
@@ -98,16 +141,21 @@ class SqliteHotState:
         except sqlite3.Error as error:
             raise StoreError(f"hot state {self._path} cannot be used: {error}") from error
 
-    async def read(self, customer_id: str, *, now: datetime) -> HotProfile:
-        """Consents that are given, suppressed channels, and contacts of the last 30 days, oldest first.
+    async def read(self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = ()) -> HotProfile:
+        """All that is true of this customer, and what is left of those budgets that are everyone's.
 
         Raises:
             StoreError: Hot state cannot be read.
         """
-        with self._connection() as connection:
-            return self._profile(connection, customer_id, now)
+        with self._connection() as connection, transaction(connection, writes=False):
+            profile = self._profile(connection, subject, now)
+            room = [
+                room_in(budget, self._spent(connection, budget, period_of=now, now=now), now=now)
+                for budget in of_everyone(budgets)
+            ]
+        return msgspec.structs.replace(profile, budgets=tuple(room)) if room else profile
 
-    async def reserve(self, request: ReservationRequest) -> tuple[FilledSlot, ...] | AlreadyClaimed:
+    async def reserve(self, request: ReservationRequest) -> Reserved | AlreadyClaimed:
         """Claim the decision's id, see what is available at this instant, and take it.
 
         A claim of the same body that left no record within 5 s is taken over, its contacts replaced.
@@ -115,47 +163,46 @@ class SqliteHotState:
         Raises:
             StoreError: Hot state cannot be written; nothing was reserved.
         """
-        at = to_microseconds(request.now)
         with self._transaction() as connection:
-            claim = connection.execute(
-                "SELECT digest, at FROM claims WHERE decision_id = ?", (request.decision_id,)
-            ).fetchone()
-            if claim is not None:
-                digest, claimed_at = claim[0], from_microseconds(claim[1])
-                alive = abs(request.now - claimed_at) < CLAIM_TIME_OUT
-                if digest != request.digest or alive or self._ledger.contains(request.decision_id):
-                    return AlreadyClaimed(digest, claimed_at)
-                connection.execute("UPDATE claims SET at = ? WHERE decision_id = ?", (at, request.decision_id))
-                connection.execute(
-                    "DELETE FROM contacts WHERE domain = ? AND customer_id = ? AND decision_id = ?",
-                    (self._domain, request.customer_id, request.decision_id),
-                )
-            else:
-                connection.execute(
-                    "INSERT INTO claims (decision_id, digest, at) VALUES (?, ?, ?)",
-                    (request.decision_id, request.digest, at),
-                )
-            # Anew: consent may have been withdrawn since the engine read it.
-            filled = take(request, self._profile(connection, request.customer_id, request.now))
-            insert_contacts(
-                connection,
-                self._domain,
-                request.customer_id,
-                request.decision_id,
-                ((slot, request.candidates[taken.chosen]) for slot, taken in enumerate(filled, start=1)),
-                expires_at=None if request.confirmed else to_microseconds(request.expires_at),
-            )
+            claimed = self._claim(connection, request)
+            if claimed is not None:
+                return claimed
+            profile = request.seen
+            # Consent may have been withdrawn, or a contact made, since the engine read it.
+            if self._version(connection, request.subject) != profile.version:
+                profile = self._profile(connection, request.subject, request.now)
+            room = self._room(connection, request)
+            profile = msgspec.structs.replace(profile, budgets=with_room(request.seen, room))
+            filled = take(request, profile)
+            contacts = [
+                (slot, request.places[taken.chosen].contact)
+                for slot, taken in enumerate(filled, start=1)
+                if request.places[taken.chosen].repeats is None
+            ]
+            insert_contacts(connection, self._domain, request.subject, contacts, confirmed=request.confirmed)
+            if contacts:
+                version = self._version(connection, request.subject)
+                profile = reserved_with(profile, [contact for _, contact in contacts], version=version)
             self._purge(connection, request)
-        return filled
+        return Reserved(filled, profile)
 
-    async def apply(self, customer_id: str, outcome: OutcomeRecord, channel: str) -> None:
-        """Let an outcome confirm or release a contact or withdraw consent; again changes nothing.
+    async def apply(self, told: Told) -> None:
+        """Let an outcome change contacts, consent, purchases and events; again changes nothing.
 
         Raises:
             StoreError: Hot state cannot be written.
         """
         with self._transaction() as connection:
-            apply_outcome(connection, self._domain, customer_id, outcome, channel)
+            apply_outcome(connection, self._domain, told)
+
+    async def pause(self, action: str, *, paused: bool) -> None:
+        """Stop an action from the next decision on, or let it go on.
+
+        Raises:
+            StoreError: Hot state cannot be written.
+        """
+        with self._transaction() as connection:
+            change_pause(connection, self._domain, action, paused=paused)
 
     def set_consents(self, changes: Iterable[ConsentChange]) -> None:
         """Let the last word count, by the time at which it was said.
@@ -182,23 +229,82 @@ class SqliteHotState:
             self._forget()
         self._ledger.close()
 
-    def _profile(self, connection: sqlite3.Connection, customer_id: str, now: datetime) -> HotProfile:
-        seen_from, at = to_microseconds(now - CONTACT_MEMORY), to_microseconds(now)
-        rows = connection.execute(_PROFILE, (self._domain, customer_id, seen_from, at, LIFTS)).fetchall()
-        plain = [(purpose, channel) for purpose, group, channel, _ in rows if group is None]
+    def _claim(self, connection: sqlite3.Connection, request: ReservationRequest) -> AlreadyClaimed | None:
+        at = to_microseconds(request.now)
+        claim = connection.execute(
+            "SELECT digest, at FROM claims WHERE decision_id = ?", (request.decision_id,)
+        ).fetchone()
+        if claim is None:
+            connection.execute(
+                "INSERT INTO claims (decision_id, digest, at) VALUES (?, ?, ?)",
+                (request.decision_id, request.digest, at),
+            )
+            return None
+        digest, claimed_at = claim[0], from_microseconds(claim[1])
+        abandoned = is_abandoned(claimed_at, now=request.now)
+        if digest != request.digest or not abandoned or self._ledger.contains(request.decision_id):
+            return AlreadyClaimed(digest, claimed_at)
+        connection.execute("UPDATE claims SET at = ? WHERE decision_id = ?", (at, request.decision_id))
+        own = (self._domain, request.subject.customer_id, request.decision_id)
+        connection.execute(_LET_GO, own)
+        connection.execute(_REMOVE, own)
+        return None
+
+    def _profile(self, connection: sqlite3.Connection, subject: Subject, now: datetime) -> HotProfile:
+        whose = self._domain, subject.customer_id
+        window = to_microseconds(now - CONTACT_MEMORY), to_microseconds(now)
+        found: dict[str, list[tuple[str, str, int]]] = {}
+        for kind, *row in connection.execute(_REST, (*whose, LIFTS)):
+            found.setdefault(kind, []).append((row[0], row[1], row[2]))
+        of_others: tuple[Contact, ...] = ()
+        if subject.account_id is not None:
+            of_others = _contacts(connection.execute(_OF_OTHERS, (*whose, *window, subject.account_id)))
         return HotProfile(
-            consents=tuple(Consent(*given) for given in sorted(given for given in plain if given[0] is not None)),
-            contacts=_contacts(row for row in rows if row[1] is not None),
-            suppressed=tuple(sorted(channel for purpose, channel in plain if purpose is None)),
+            consents=tuple(Consent(_purpose(purpose), channel) for purpose, channel, _ in found.get("consent", ())),
+            contacts=_contacts(connection.execute(_OWN, (*whose, *window))),
+            suppressed=tuple(channel for channel, _, _ in found.get("suppressed", ())),
+            account_contacts=of_others,
+            purchases=tuple(Purchase(product, from_microseconds(at)) for product, _, at in found.get("purchase", ())),
+            events=tuple(Event(name, from_microseconds(at)) for name, _, at in found.get("event", ())),
+            paused=tuple(action for action, _, _ in found.get("paused", ())),
+            version=self._version(connection, subject),
         )
+
+    def _version(self, connection: sqlite3.Connection, subject: Subject) -> int:
+        (version,) = connection.execute(_VERSION, (self._domain, *subject)).fetchone()
+        return int(version)
+
+    def _room(self, connection: sqlite3.Connection, request: ReservationRequest) -> list[BudgetLeft]:
+        """What is left of the budgets that candidates are charged to, at the time of the contact."""
+        room = []
+        swept = to_microseconds(min(request.now, self._clock()))
+        for budget in of_everyone(request.budgets.values()):
+            period = period_at(budget, request.at)
+            if period is not None:
+                connection.execute(_SWEEP, (self._domain, budget.id, swept))
+                connection.execute(_START_COUNTING, (self._domain, budget.id, *period))
+            spent = self._spent(connection, budget, period_of=request.at, now=request.now)
+            room.append(room_in(budget, spent, now=request.at))
+        return room
+
+    def _spent(self, connection: sqlite3.Connection, budget: Budget, *, period_of: datetime, now: datetime) -> int:
+        """What was charged in the period of a time, without what has run out by `now`."""
+        period = period_at(budget, period_of)
+        if period is None:
+            return 0
+        which = (self._domain, budget.id, *period)
+        (counted,) = connection.execute(_COUNTED, which).fetchone() or connection.execute(_COUNT, which).fetchone()
+        (ran_out,) = connection.execute(_RAN_OUT, (*which, to_microseconds(now))).fetchone()
+        return int(counted - ran_out)
 
     def _purge(self, connection: sqlite3.Connection, request: ReservationRequest) -> None:
         """Forget a few rows that count no more: this customer's, and the oldest of all."""
         clock = self._clock()
         earlier, later = min(request.now, clock), max(request.now, clock)
         unconfirmed = to_microseconds(earlier - UNCONFIRMED_KEPT)
-        connection.execute(_PURGE_OWN, (self._domain, request.customer_id, unconfirmed))
-        connection.execute(_PURGE_OLDEST, (to_microseconds(earlier - CONTACT_MEMORY),))
+        connection.execute(_PURGE_OWN, (self._domain, request.subject.customer_id, unconfirmed))
+        connection.execute(_PURGE_CONTACTS, (to_microseconds(earlier - CONTACT_MEMORY),))
+        connection.execute(_PURGE_CHARGES, (to_microseconds(earlier - CHARGE_MEMORY),))
         # One from the future would never grow old and keep all behind it.
         claims = to_microseconds(earlier - CLAIM_KEPT), to_microseconds(later + CLAIM_KEPT)
         connection.execute(_PURGE_CLAIMS, claims)
@@ -227,9 +333,18 @@ class SqliteHotState:
             self._open = None
 
 
-def _contacts(rows: Iterable[tuple[str, str, str, int]]) -> tuple[Contact, ...]:
-    """Oldest first; those of the same instant in the order of their decisions and slots."""
+def _contacts(rows: Iterable[Sequence[Any]]) -> tuple[Contact, ...]:
     return tuple(
-        Contact(action_id, group, channel, from_microseconds(at))
-        for action_id, group, channel, at in sorted(rows, key=lambda row: row[3])
-    )
+        Contact(action_id, group, channel, from_microseconds(at), goal, placement, decision_id,
+                _instant(until), _instant(clicked), _instant(accepted), _instant(rejected), budget, cost)
+        for action_id, group, channel, at, goal, placement, decision_id, until, clicked, accepted, rejected,
+            budget, cost in rows
+    )  # fmt: skip
+
+
+def _instant(at: int | None) -> datetime | None:
+    return None if at is None else from_microseconds(at)
+
+
+def _purpose(purpose: str) -> Purpose:
+    return cast(Purpose, purpose)

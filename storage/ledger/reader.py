@@ -12,13 +12,13 @@ import msgspec
 import pyarrow as pa
 from sqlalchemy import ColumnElement, Select, Table, and_, func, or_, select
 
-from decisioning.profile import ConsentChange
-from decisioning.record import DecisionRecord, OutcomeRecord
+from decisioning.profile import ConsentChange, Subject
+from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, ShownSlot, Told, told
 from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.arrow import DECISIONS_SCHEMA, decision_columns
 from storage.ledger.database import open_ledger, reading
-from storage.ledger.rows import consent_of, decoded, outcome_of
-from storage.ledger.tables import consents, decisions, outcomes
+from storage.ledger.rows import audit_of, consent_of, decoded, outcome_of
+from storage.ledger.tables import audit, consents, decisions, outcomes
 from storage.settings import Settings
 
 CHUNK = 2_000
@@ -37,13 +37,24 @@ class LedgerCounts(NamedTuple):
 
 
 class AddressedOutcome(NamedTuple):
-    """An outcome with what its decision says of the customer whom it concerns."""
+    """An outcome as hot state is told of it, and of which decision."""
 
     domain: str
+    decided_at: datetime
+    told: Told
+
+
+class _Decided(msgspec.Struct):
+    """What of a decision its outcomes need."""
+
+    decision_id: str
     customer_id: str
     channel: str
-    decided_at: datetime
-    outcome: OutcomeRecord
+    slots: tuple[ShownSlot, ...]
+    account_id: str | None = None
+
+
+_decided = msgspec.json.Decoder(_Decided)
 
 
 class LedgerReader:
@@ -81,22 +92,37 @@ class LedgerReader:
         ]
         return pa.Table.from_batches(batches, DECISIONS_SCHEMA)
 
-    def all_decisions(self, kind: type[Kind], *, since: datetime | None = None) -> Iterator[Kind]:
-        """Decisions of every domain made at or after `since`, in the order in which they were kept.
+    def all_decisions(
+        self,
+        kind: type[Kind],
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        containing: bytes = b"",
+    ) -> Iterator[Kind]:
+        """Decisions of every domain from `since` (included) to `until` (excluded), as they were kept.
 
         `kind` is a structure with those fields of a `DecisionRecord` that are needed: the fewer,
-        the faster.
+        the faster. Records whose JSON does not contain these bytes are passed over.
         """
         decoder = msgspec.json.Decoder(kind)
-        for rows in self._by_sequence(decisions, _window(since, None)):
+        for rows in self._by_sequence(decisions, _window(since, until)):
             for row in rows:
-                yield decoder.decode(row.record)
+                if containing in row.record:
+                    yield decoder.decode(row.record)
 
     def contains(self, decision_id: str) -> bool:
         """Whether this decision is kept."""
         with reading(self._engine) as connection:
             found = connection.execute(select(decisions.c.seq).where(decisions.c.decision_id == decision_id))
             return found.first() is not None
+
+    def find(self, decision_id: str) -> DecisionRecord | None:
+        """The record of one decision, or None."""
+        with reading(self._engine) as connection:
+            found = connection.execute(select(decisions.c.record).where(decisions.c.decision_id == decision_id))
+            record = found.scalar()
+        return None if record is None else decoded(record)
 
     def outcomes(
         self, *, since: datetime | None = None, until: datetime | None = None
@@ -119,7 +145,7 @@ class LedgerReader:
     ) -> Iterator[AddressedOutcome]:
         """Outcomes of these types whose decision is known, in the order of arrival."""
         query = (
-            select(outcomes, decisions.c.domain, decisions.c.customer_id, decisions.c.channel, decisions.c.decided_at)
+            select(outcomes, decisions.c.domain, decisions.c.decided_at, decisions.c.record)
             .join(decisions, decisions.c.decision_id == outcomes.c.decision_id)
             .where(outcomes.c.type.in_(types))
         )
@@ -130,8 +156,16 @@ class LedgerReader:
             query = query.where(outcomes.c.seq.in_(arrived))
         for rows in self._in_order(query, outcomes):
             for row in rows:
-                *columns, _, owner, customer_id, channel, decided_at = row[1:]
-                yield AddressedOutcome(owner, customer_id, channel, from_microseconds(decided_at), outcome_of(columns))
+                *columns, _, owner, decided_at, record = row[1:]
+                decided = _decided.decode(record)
+                addressed = told(
+                    outcome_of(columns),
+                    subject=Subject(decided.customer_id, decided.account_id),
+                    channel=decided.channel,
+                    decision_id=decided.decision_id,
+                    slots=decided.slots,
+                )
+                yield AddressedOutcome(owner, from_microseconds(decided_at), addressed)
 
     def last_arrival(self, domain: str) -> datetime | None:
         """When the domain's newest outcome was received."""
@@ -159,6 +193,15 @@ class LedgerReader:
         for rows in self._by_sequence(consents, None if domain is None else consents.c.domain == domain):
             for row in rows:
                 yield consent_of(row[2:])
+
+    def audits(self, domain: str | None = None, *, what: Collection[str] | None = None) -> Iterator[AuditRecord]:
+        """What was done, in the domain or in all, of these kinds or of all, in the order in which it was kept."""
+        conditions = [] if domain is None else [audit.c.domain == domain]
+        if what is not None:
+            conditions.append(audit.c.what.in_(what))
+        for rows in self._by_sequence(audit, and_(*conditions) if conditions else None):
+            for row in rows:
+                yield audit_of(row[1:])
 
     def domains_of_consents(self) -> list[str]:
         """The domains in which consents were given or withdrawn."""

@@ -7,7 +7,7 @@ import msgspec
 
 from decisioning.errors import StoreError
 from decisioning.profile import ConsentChange
-from decisioning.record import DecisionRecord, OutcomeRecord
+from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord
 from storage.instants import from_microseconds, to_microseconds
 
 Row = tuple[Any, ...]
@@ -84,6 +84,17 @@ def outcome_of(row: Sequence[Any]) -> OutcomeRecord:
         occurred_at=from_microseconds(occurred_at),
         received_at=from_microseconds(received_at),
     )
+
+
+def audit_row(entry: AuditRecord) -> Row:
+    """A row of `audit`."""
+    return to_microseconds(entry.at), entry.domain, entry.actor, entry.what, entry.subject, entry.reason
+
+
+def audit_of(row: Sequence[Any]) -> AuditRecord:
+    """The entry in a row of `audit`, without `seq`."""
+    at, domain, actor, what, subject, reason = row
+    return AuditRecord(at=from_microseconds(at), domain=domain, actor=actor, what=what, subject=subject, reason=reason)
 
 
 def consent_of(row: Sequence[Any]) -> ConsentChange:

@@ -43,14 +43,17 @@ def insert_all(table: Table, rows: int) -> str:
 
 @cache
 def insert_new(table: Table) -> str:
-    """Insert one row, unless its id is there already."""
-    return f"{insert_all(table, 1)} ON CONFLICT ({_identity(table).name}) DO NOTHING"
+    """Insert one row, unless its id is there already; where rows have no id, always."""
+    identity = _identity(table)
+    return insert_all(table, 1) + ("" if identity is None else f" ON CONFLICT ({identity.name}) DO NOTHING")
 
 
 @cache
 def select_digest(table: Table) -> str:
     """The digest of one decision or outcome, by its id."""
-    return str(select(table.c.digest).where(_identity(table) == bindparam("id")).compile(dialect=_DIALECT))
+    identity = _identity(table)
+    assert identity is not None
+    return str(select(table.c.digest).where(identity == bindparam("id")).compile(dialect=_DIALECT))
 
 
 @cache
@@ -59,5 +62,5 @@ def digest_place(table: Table) -> int:
     return [column.name for column in table.columns if column.name != "seq"].index("digest")
 
 
-def _identity(table: Table) -> "Column[str]":
-    return next(column for column in table.columns if column.unique)
+def _identity(table: Table) -> "Column[str] | None":
+    return next((column for column in table.columns if column.unique), None)

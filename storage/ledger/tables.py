@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0001"  # newest file in migrations/versions; a test holds them together
+REVISION = "0002"  # newest file in migrations/versions; a test holds them together
 
 metadata = MetaData()
 
@@ -99,5 +99,19 @@ pointers = Table(
     Column("at", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Index("pointers_by_name", "name", "seq"),
+    sqlite_autoincrement=True,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("domain", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("what", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("audit_by_kind", "domain", "what"),
     sqlite_autoincrement=True,
 )

@@ -1,4 +1,4 @@
-"""Decisions and outcomes become durable, many in one commit.
+"""Decisions, outcomes and the audit become durable, many in one commit.
 
 One thread takes all that waits, writes it in one transaction and only then lets the callers go
 on. So a commit's cost (one `fsync`) is shared by everyone who came while the one before it ran,
@@ -17,10 +17,10 @@ from sqlalchemy import Table
 from sqlalchemy.pool import PoolProxiedConnection
 
 from decisioning.errors import DecisionConflict, StoreError
-from decisioning.record import DecisionRecord, OutcomeRecord
+from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord
 from storage.ledger.checkpoint import Checkpointer
 from storage.ledger.database import BUSY_TIMEOUT, first_line, open_ledger
-from storage.ledger.rows import Row, decision_row, decoded, outcome_of, outcome_row
+from storage.ledger.rows import Row, audit_row, decision_row, decoded, outcome_of, outcome_row
 from storage.ledger.statements import (
     SELECT_DECISION,
     SELECT_OUTCOMES,
@@ -29,7 +29,7 @@ from storage.ledger.statements import (
     insert_new,
     select_digest,
 )
-from storage.ledger.tables import decisions, outcomes
+from storage.ledger.tables import audit, decisions, outcomes
 from storage.settings import Settings
 
 Status = Literal["accepted", "duplicate", "conflict"]
@@ -97,6 +97,14 @@ class Ledger:
         if not records:
             return []
         return await self._submit(outcomes, [outcome_row(record, digest) for record, digest in records])
+
+    async def append_audit(self, entry: AuditRecord) -> None:
+        """Return once the entry is durable; told twice, it is kept twice.
+
+        Raises:
+            StoreError: It could not be kept.
+        """
+        await self._submit(audit, [audit_row(entry)])
 
     async def get(self, decision_id: str) -> tuple[DecisionRecord, str] | None:
         """A decision and its request's digest.
@@ -223,7 +231,7 @@ def _write_together(connection: sqlite3.Connection, batch: list[_Write]) -> None
     """Write every row as a new one; if that fails, none of them."""
     statements = [
         (insert_all(table, len(rows)), [value for row in rows for value in row])
-        for table in (decisions, outcomes)
+        for table in (decisions, outcomes, audit)
         for rows in _chunks([row for write in batch if write.table is table for row in write.rows])
     ]
     if len(statements) == 1:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from decisioning.profile import Consent, ConsentChange
-from decisioning.record import Candidate, DecisionRecord, Drop, ModelVersion, OutcomeRecord, PolicyVersion, ShownSlot
+from decisioning.reasons import Drop
+from decisioning.record import Candidate, DecisionRecord, ModelVersion, OutcomeRecord, PolicyVersion, ShownSlot
 from decisioning.request import DecisionRequest
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)

@@ -2,16 +2,21 @@
 
 import asyncio
 import sqlite3
+import threading
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
+import redis
 
-from decisioning.catalog import ContactPolicy
-from decisioning.profile import Consent, Contact, HotProfile
-from decisioning.reservation import AlreadyClaimed
+from decisioning.content import ContactPolicy
+from decisioning.profile import Consent, Subject
+from decisioning.record import AuditRecord, DecisionRecord, told
+from decisioning.reservation import Reserved
 from storage.consents import record_consents
 from storage.hot_state.rebuild import needs_rebuild, open_hot_state, rebuild
 from storage.hot_state.schema import SCHEMA_VERSION, connect
@@ -19,156 +24,276 @@ from storage.hot_state.sqlite import SqliteHotState
 from storage.ledger.consents import append_consents
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
+from tests.storage.hot_stores import REDIS_URL, Store, charged, mails, place, reservation, settings_for
+from tests.storage.hot_stores import told as told_of
 from tests.storage.kept import NOW, consent, decision, outcome, slot
-from tests.storage.test_hot_state import reservation
 
-CUSTOMERS = [f"c-{number}" for number in range(8)]
+CUSTOMERS = [Subject(f"c-{number}", [None, "acme", "initech"][number % 3]) for number in range(9)]
 ACTIONS = [("card", "cards"), ("loan", "loans"), ("no_action", "none"), ("fund", "savings")]
-TYPES = ["impression", "click", "sent", "not_sent", "bounce", "unsubscribe", "open", "purchase", "complaint"]
+TYPES = ["impression", "click", "sent", "not_sent", "bounce", "unsubscribe", "open", "purchase", "complaint", "reject"]
+BUDGETS = (mails(25.0, period=timedelta(days=20)), mails(900.0, id="money", counts="money", starts=NOW))
+COSTS = {"card": ("mails", 1.0), "loan": ("money", 1.7)}
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.services)])
+def chosen(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Settings]:
+    with settings_for(request.param, settings) as found:
+        yield found
+
+
+def lose(settings: Settings) -> None:
+    """Hot state is gone."""
+    if settings.hot_state == "sqlite":
+        settings.hot_path.unlink()
+        return
+    client = redis.Redis.from_url(REDIS_URL)
+    for key in client.scan_iter(match=f"{settings.redis_prefix}:*"):
+        client.delete(key)
+
+
+def opened(settings: Settings, now: datetime = NOW) -> Store:
+    """As a service opens it."""
+    open_hot_state(settings, now=now).close()
+    return Store(settings)
 
 
 def pick(rng: np.random.Generator, *options: str) -> str:
     return options[rng.integers(len(options))]
 
 
-async def random_traffic(settings: Settings, hot: SqliteHotState, ledger: Ledger, rng: np.random.Generator) -> datetime:
-    """40 days of decisions, outcomes (late, repeated, hard bounces) and changes of consent; returns the end."""
-    made: list[tuple[str, str, str]] = []
+def random_traffic(settings: Settings, store: Store, ledger: Ledger, rng: np.random.Generator) -> datetime:
+    """40 days of decisions, outcomes (late, repeated, hard bounces), changes of consent and pauses; returns the end."""
+    made: list[DecisionRecord] = []
     caps = (ContactPolicy("cap", limit=4, within=timedelta(days=7)),)
     now = NOW
     for number in range(400):
         now += timedelta(minutes=float(rng.integers(1, 288)))
-        customer_id, channel = pick(rng, *CUSTOMERS), pick(rng, "web", "email")
+        subject, channel = CUSTOMERS[rng.integers(len(CUSTOMERS))], pick(rng, "web", "email")
+        places = tuple(
+            place(action_id, group=group, channel=channel, budget=budget, cost=cost)
+            for action_id, group in ACTIONS
+            for budget, cost in [COSTS.get(action_id, (None, 0.0))]
+        )
         request = reservation(
             f"d-{number}",
-            customer_id=customer_id,
+            subject=subject,
             now=now,
-            channel=channel,
-            candidates=tuple(Contact(action_id, group, channel, now) for action_id, group in ACTIONS),
+            places=places,
             order=tuple(rng.permutation(len(ACTIONS)).tolist()),
             slots=int(rng.integers(1, 4)),
             policies=caps,
+            budgets={budget.id: budget for budget in BUDGETS},
             confirmed=bool(rng.random() < 0.2),
         )
-        filled = await hot.reserve(request)
-        assert not isinstance(filled, AlreadyClaimed)
+        reserved = store.reserve(request)
+        assert isinstance(reserved, Reserved)
+        contacts = [request.places[filled.chosen].contact for filled in reserved.filled]
         slots = tuple(
-            slot(ACTIONS[f.chosen][0], slot=place, group=ACTIONS[f.chosen][1], confirmed=request.confirmed)
-            for place, f in enumerate(filled, start=1)
+            slot(c.action_id, slot=n, group=c.group, goal=c.goal, confirmed=request.confirmed, budget=c.budget,
+                 cost=c.cost, products=(f"{c.action_id}_product",))
+            for n, c in enumerate(contacts, start=1)
+        )  # fmt: skip
+        record = decision(
+            f"d-{number}",
+            customer_id=subject.customer_id,
+            account_id=subject.account_id,
+            channel=channel,
+            decided_at=now,
+            slots=slots,
         )
-        record = decision(f"d-{number}", customer_id=customer_id, channel=channel, decided_at=now, slots=slots)
-        await ledger.append_decision(record, digest="a")
-        made += [(record.decision_id, customer_id, channel) for _ in slots]
+        asyncio.run(ledger.append_decision(record, digest="a"))
+        made.append(record)
         for _ in range(rng.integers(3)):
-            decision_id, whose, where = made[-1 - int(rng.integers(min(len(made), 20)))] if made else ("", "", "")
-            told = outcome(
+            about = made[-1 - int(rng.integers(min(len(made), 20)))]
+            happened = outcome(
                 f"o-{rng.integers(500)}",
-                decision_id=decision_id,
+                decision_id=about.decision_id,
                 action_id=None if rng.random() < 0.1 else pick(rng, "card", "loan", "fund"),
                 type=pick(rng, *TYPES),
-                detail=pick(rng, "hard", "soft", "machine"),
+                detail=pick(rng, "hard", "soft", "machine", "other"),
                 occurred_at=now - timedelta(hours=float(rng.integers(48))),
             )
-            [status] = await ledger.append_outcomes([(told, repr(told))])
+            [status] = asyncio.run(ledger.append_outcomes([(happened, repr(happened))]))
             if status != "conflict":
-                await hot.apply(whose, told, where)
+                store.run(
+                    store.hot.apply(
+                        told(
+                            happened,
+                            subject=about.subject,
+                            channel=about.channel,
+                            decision_id=about.decision_id,
+                            slots=about.slots,
+                        )
+                    )
+                )
         if rng.random() < 0.1:
             at = now - timedelta(days=float(rng.integers(3)))
-            change = consent(customer_id, channel=channel, granted=bool(rng.random() < 0.7), at=at)
-            record_consents(settings, hot, [change])
+            granted = bool(rng.random() < 0.7)
+            record_consents(
+                settings, store.hot, [consent(subject.customer_id, channel=channel, granted=granted, at=at)]
+            )
+        if rng.random() < 0.05:
+            paused, action = bool(rng.random() < 0.6), pick(rng, "card", "de/loan")
+            pause(ledger, action, paused=paused)
+            store.pause(action, paused=paused)
     return now
 
 
-def everything(hot: SqliteHotState, end: datetime) -> dict[tuple[str, int], HotProfile]:
+def pause(ledger: Ledger, action: str, *, paused: bool, domain: str = "simulated") -> None:
+    what = "action.pause" if paused else "action.resume"
+    entry = AuditRecord(at=NOW, domain=domain, actor="ann", what=what, subject=action, reason="test")
+    asyncio.run(ledger.append_audit(entry))
+
+
+def everything(store: Store, end: datetime) -> dict[tuple[str, int], dict[str, Any]]:
     """What can be seen of every customer, at several instants."""
+    found = {}
+    for subject in CUSTOMERS:
+        for days in (0, 3, 12):
+            profile = store.read(subject, after=end - NOW + timedelta(days=days), budgets=BUDGETS)
+            seen = {name: getattr(profile, name) for name in profile.__struct_fields__ if name != "version"}
+            seen["budgets"] = [(entry.budget, round(entry.left, 6)) for entry in profile.budgets]
+            found[subject.customer_id, days] = seen
+    return found
 
-    async def read() -> dict[tuple[str, int], HotProfile]:
-        return {
-            (customer_id, days): await hot.read(customer_id, now=end + timedelta(days=days))
-            for customer_id in CUSTOMERS
-            for days in (0, 3, 12)
-        }
 
-    return asyncio.run(read())
-
-
-def test_after_random_traffic_the_rebuilt_state_equals_the_live_one(settings: Settings) -> None:
-    hot, ledger = SqliteHotState(settings), Ledger(settings)
-    end = asyncio.run(random_traffic(settings, hot, ledger, np.random.default_rng(7)))
+def test_after_random_traffic_the_rebuilt_state_equals_the_live_one(chosen: Settings) -> None:
+    store, ledger = opened(chosen), Ledger(chosen)
+    end = random_traffic(chosen, store, ledger, np.random.default_rng(7))
     ledger.close()
-    live = everything(hot, end)
-    assert sum(len(profile.contacts) for profile in live.values()) > 30
-    assert any(profile.consents for profile in live.values())
-    assert 0 < sum(len(profile.suppressed) for profile in live.values()) < 2 * len(live)
+    store.close()  # gives back what it leased
+    store = Store(chosen)
+    live = everything(store, end)
+    for name in ("contacts", "account_contacts", "consents", "suppressed", "purchases", "events", "paused"):
+        assert any(profile[name] for profile in live.values()), name
+    assert any(0 < entry[1] < 25 for profile in live.values() for entry in profile["budgets"])
 
     said: list[str] = []
-    rebuild(settings, now=end, progress=said.append)
-    assert everything(hot, end) == live, "refilled in place, under an open connection"
+    rebuild(chosen, now=end, progress=said.append)
+    store.close()
+    store = Store(chosen)
+    assert everything(store, end) == live, "refilled in place"
     assert said[-1].startswith("hot state rebuilt from ")
 
-    hot.close()
-    settings.hot_path.unlink()
-    assert needs_rebuild(settings)
-    anew = open_hot_state(settings, now=end)
+    store.close()
+    lose(chosen)
+    assert needs_rebuild(chosen)
+    anew = opened(chosen, end)
     assert everything(anew, end) == live, "made anew"
     anew.close()
 
 
-def test_nothing_is_to_be_rebuilt_at_the_first_start(settings: Settings) -> None:
-    assert not needs_rebuild(settings)
+def test_nothing_is_to_be_rebuilt_at_the_first_start(chosen: Settings) -> None:
+    assert not needs_rebuild(chosen)
 
 
-def test_consents_alone_are_worth_a_rebuild(settings: Settings) -> None:
-    hot = SqliteHotState(settings)
-    record_consents(settings, hot, [consent()])
-    assert not needs_rebuild(settings)
-    hot.close()
-    settings.hot_path.unlink()
+def test_consents_alone_are_worth_a_rebuild(chosen: Settings) -> None:
+    store = opened(chosen)
+    record_consents(chosen, store.hot, [consent()])
+    assert not needs_rebuild(chosen)
+    store.close()
+    lose(chosen)
 
-    assert needs_rebuild(settings)
-    assert asyncio.run(open_hot_state(settings, now=NOW).read("c-1", now=NOW)).consents
+    assert needs_rebuild(chosen)
+    store = opened(chosen)
+    assert store.read().consents
+    store.close()
 
 
-def test_every_domain_comes_back_by_itself(settings: Settings, ledger: Ledger) -> None:
-    other = replace(settings, domain="hillstrom")
-    append_consents(settings, [consent()])
+def test_every_domain_comes_back_by_itself(chosen: Settings, ledger: Ledger) -> None:
+    other = replace(chosen, domain="hillstrom")
+    append_consents(chosen, [consent()])
     append_consents(other, [consent(purpose="personalisation"), consent(channel="sms", granted=False)])
+    pause(ledger, "card", paused=True, domain="hillstrom")
     asyncio.run(ledger.append_decision(decision("d-1"), digest="a"))
     asyncio.run(ledger.append_decision(decision("d-2", domain="hillstrom", channel="sms"), digest="a"))
     gone = outcome(decision_id="d-2", type="complaint", occurred_at=NOW, action_id=None)
     asyncio.run(ledger.append_outcomes([(gone, "a")]))
 
-    rebuild(settings, now=NOW + timedelta(minutes=2))
+    rebuild(chosen, now=NOW + timedelta(minutes=2))
 
-    soon = NOW + timedelta(minutes=3)
-    ours, theirs = (asyncio.run(SqliteHotState(each).read("c-1", now=soon)) for each in (settings, other))
+    profiles = []
+    for each in (chosen, other):
+        store = opened(each, NOW + timedelta(minutes=2))
+        profiles.append(store.read(after=timedelta(minutes=3)))
+        store.close()
+    ours, theirs = profiles
     assert (ours.consents, ours.suppressed, len(ours.contacts)) == ((Consent("marketing", "email"),), (), 1)
     assert (theirs.consents, theirs.suppressed) == ((Consent("personalisation", "email"),), ("sms",))
     assert [contact.channel for contact in theirs.contacts] == ["sms"]
+    assert (ours.paused, theirs.paused) == ((), ("card",))
 
 
 @pytest.mark.parametrize("down_for", [timedelta(minutes=1), timedelta(days=2)])
-def test_a_withdrawal_that_hot_state_never_heard_of_counts_from_the_next_start(
-    down_for: timedelta, settings: Settings, ledger: Ledger
+def test_a_word_that_hot_state_never_heard_of_counts_from_the_next_start(
+    down_for: timedelta, chosen: Settings, ledger: Ledger
 ) -> None:
-    hot = SqliteHotState(settings)
-    record_consents(settings, hot, [consent(at=NOW - timedelta(days=1))])
-    hot.close()
+    store = opened(chosen)
+    record_consents(chosen, store.hot, [consent(at=NOW - timedelta(days=1))])
+    store.close()
     asyncio.run(ledger.append_decision(decision(channel="email"), digest="a"))
     long_ago = outcome("o-0", type="open", received_at=NOW - timedelta(days=9))
     asyncio.run(ledger.append_outcomes([(long_ago, "a"), (outcome(type="unsubscribe", action_id=None), "a")]))
+    pause(ledger, "card", paused=True)
 
-    profile = asyncio.run(open_hot_state(settings, now=NOW + down_for).read("c-1", now=NOW))
+    store = opened(chosen, NOW + down_for)
+    profile = store.read()
+    store.close()
 
-    assert (profile.consents, profile.suppressed) == ((), ("email",))
+    assert (profile.consents, profile.suppressed, profile.paused) == ((), ("email",), ("card",))
 
 
-def test_a_start_leaves_the_outcomes_of_other_domains_to_them(settings: Settings, ledger: Ledger) -> None:
-    SqliteHotState(settings).close()
+def test_a_start_leaves_the_outcomes_of_other_domains_to_them(chosen: Settings, ledger: Ledger) -> None:
+    opened(chosen).close()
     asyncio.run(ledger.append_decision(decision(channel="email", domain="hillstrom"), digest="a"))
     asyncio.run(ledger.append_outcomes([(outcome(type="unsubscribe"), "a")]))
 
-    assert asyncio.run(open_hot_state(settings, now=NOW).read("c-1", now=NOW)).suppressed == ()
+    store = opened(chosen)
+    assert store.read().suppressed == ()
+    store.close()
+
+
+def test_an_answer_that_repeats_another_makes_no_contact_when_rebuilt(chosen: Settings, ledger: Ledger) -> None:
+    asyncio.run(ledger.append_decision(decision("d-1"), digest="a"))
+    again = decision("d-2", decided_at=NOW + timedelta(minutes=1), slots=(slot(repeats="d-1"),))
+    asyncio.run(ledger.append_decision(again, digest="a"))
+    asyncio.run(ledger.append_outcomes([(outcome(decision_id="d-2", type="accept"), "a")]))
+
+    store = opened(chosen, NOW + timedelta(days=1))
+    [contact] = store.read(after=timedelta(days=1)).contacts
+    store.close()
+
+    assert (contact.decision_id, contact.accepted_at) == ("d-1", NOW)
+
+
+def test_what_was_spent_longer_ago_than_contacts_count_is_still_spent(chosen: Settings, ledger: Ledger) -> None:
+    budget = mails(5.0, period=timedelta(days=365))
+    paid = slot(budget="mails", cost=1.0, confirmed=True)
+    asyncio.run(ledger.append_decision(decision("d-1", slots=(paid,)), digest="a"))
+
+    end = timedelta(days=100)
+    store = opened(chosen, NOW + end)
+    profile = store.read(after=end, budgets=(budget,))
+    store.close()
+
+    assert (profile.contacts, profile.budgets[0].left) == ((), 4.0)
+
+
+def test_replicas_that_start_at_once_rebuild_once(chosen: Settings) -> None:
+    append_consents(chosen, [consent()])
+    said: list[str] = []
+    starters = [
+        threading.Thread(target=lambda: open_hot_state(chosen, now=NOW, progress=said.append).close()) for _ in range(4)
+    ]
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join()
+
+    store = Store(chosen)
+    assert store.read().consents == (Consent("marketing", "email"),)
+    assert chosen.hot_state == "sqlite" or len(said) == 1
+    store.close()
 
 
 def test_a_damaged_hot_state_is_replaced(settings: Settings, ledger: Ledger) -> None:
@@ -179,7 +304,7 @@ def test_a_damaged_hot_state_is_replaced(settings: Settings, ledger: Ledger) -> 
 
     hot = open_hot_state(settings, now=NOW + timedelta(minutes=1))
 
-    assert len(asyncio.run(hot.read("c-1", now=NOW + timedelta(minutes=1))).contacts) == 1
+    assert len(asyncio.run(hot.read(Subject("c-1"), now=NOW + timedelta(minutes=1))).contacts) == 1
 
 
 def test_hot_state_of_an_older_schema_is_made_anew(settings: Settings) -> None:
@@ -191,7 +316,7 @@ def test_hot_state_of_an_older_schema_is_made_anew(settings: Settings) -> None:
 
     hot = open_hot_state(settings, now=NOW)
 
-    assert asyncio.run(hot.read("c-1", now=NOW)).consents == (Consent("marketing", "email"),)
+    assert asyncio.run(hot.read(Subject("c-1"), now=NOW)).consents == (Consent("marketing", "email"),)
 
 
 def test_hot_state_from_before_the_machine_last_started_is_not_trusted(settings: Settings) -> None:
@@ -207,32 +332,57 @@ def test_hot_state_from_before_the_machine_last_started_is_not_trusted(settings:
 
 
 def test_nobody_waits_while_the_ledger_is_read_and_what_they_do_meanwhile_stays(
-    settings: Settings, ledger: Ledger
+    chosen: Settings, ledger: Ledger
 ) -> None:
-    hot = SqliteHotState(settings)
+    store = opened(chosen)
     at = NOW - timedelta(hours=1)
     asyncio.run(ledger.append_decision(decision(channel="email", decided_at=at), digest="a"))
+    meanwhile = outcome(type="unsubscribe", action_id="card")
 
-    def meanwhile(_message: str) -> None:
-        told = outcome(type="unsubscribe")
-        asyncio.run(ledger.append_outcomes([(told, "a")]))
-        asyncio.run(hot.apply("c-1", told, "email"))
-        asyncio.run(hot.reserve(reservation("d-2", confirmed=True)))
+    def act(_message: str) -> None:
+        asyncio.run(ledger.append_outcomes([(meanwhile, "a")]))
+        store.run(store.hot.apply(told_of(type="unsubscribe", action_id="card")))
+        store.reserve(reservation("d-2", confirmed=True))
+        pause(ledger, "card", paused=True)
+        store.pause("card", paused=True)
 
-    rebuild(settings, now=NOW, progress=meanwhile)
+    before = store.read()
+    rebuild(chosen, now=NOW, progress=act)
 
-    profile = asyncio.run(hot.read("c-1", now=NOW))
+    profile = store.read()
     assert [contact.at for contact in profile.contacts] == [at, NOW]
-    assert profile.suppressed == ("email",)
-    assert not settings.hot_path.with_name("hot.db.new").exists()
+    assert (profile.suppressed, profile.paused) == (("email",), ("card",))
+    assert profile.version != before.version
+    assert not chosen.hot_path.with_name("hot.db.new").exists()
+    store.close()
 
 
-def test_a_place_whose_decision_is_still_on_its_way_survives_the_rebuild(settings: Settings) -> None:
-    hot = SqliteHotState(settings)
-    asyncio.run(hot.reserve(reservation()))
+def test_a_place_whose_decision_is_still_on_its_way_survives_the_rebuild(chosen: Settings) -> None:
+    store = opened(chosen)
+    store.reserve(reservation(subject=Subject("c-1", "acme")))
+    colleague = Subject("c-2", "acme")
 
-    rebuild(settings, now=NOW + timedelta(seconds=30))
-    assert len(asyncio.run(hot.read("c-1", now=NOW + timedelta(seconds=30))).contacts) == 1
+    rebuild(chosen, now=NOW + timedelta(seconds=30))
+    assert len(store.read(after=timedelta(seconds=30)).contacts) == 1
+    assert len(store.read(colleague, after=timedelta(seconds=30)).account_contacts) == 1
 
-    rebuild(settings, now=NOW + timedelta(minutes=2))
-    assert asyncio.run(hot.read("c-1", now=NOW + timedelta(minutes=2))).contacts == ()
+    rebuild(chosen, now=NOW + timedelta(minutes=2))
+    assert store.read(after=timedelta(minutes=2)).contacts == ()
+    assert store.read(colleague, after=timedelta(minutes=2)).account_contacts == ()
+    store.close()
+
+
+def test_a_rebuild_forgets_what_the_ledger_does_not_know(chosen: Settings, ledger: Ledger) -> None:
+    store = opened(chosen)
+    store.set_consents([consent("stranger"), consent()])
+    store.reserve(charged(mails(2.0), subject=Subject("stranger")))
+    asyncio.run(ledger.append_decision(decision("d-2"), digest="a"))
+
+    rebuild(chosen, now=NOW + timedelta(minutes=2))
+    store.close()
+    store = Store(chosen)
+
+    assert store.read(Subject("stranger"), after=timedelta(minutes=2)).consents == ()
+    assert store.read(after=timedelta(minutes=2)).consents == ()
+    assert store.read(after=timedelta(minutes=2), budgets=(mails(2.0),)).budgets[0].left == 2.0
+    store.close()

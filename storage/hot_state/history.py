@@ -1,0 +1,92 @@
+"""What the ledger says of hot state: contacts, charges, outcomes and pauses, in an order to apply them."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from decisioning.content import CONTACT_MEMORY
+from decisioning.profile import Contact, Subject
+from decisioning.record import ShownSlot
+from storage.hot_state.charges import CHARGE_MEMORY
+from storage.hot_state.effects import CHANGES, effect_of
+from storage.ledger.reader import AddressedOutcome, LedgerReader
+
+# What was reserved this short ago may belong to a decision that is on its way to the ledger.
+UNDER_WAY = timedelta(minutes=1)
+PAUSES = ("action.pause", "action.resume")
+_CHARGED = b'"budget":"'  # in a record whose JSON has a slot with a budget
+
+
+class KeptContact(NamedTuple):
+    """A contact that a decision made."""
+
+    domain: str
+    subject: Subject
+    slot: int
+    contact: Contact
+    confirmed: bool
+
+
+class _Shown(msgspec.Struct):
+    """What of a decision makes contacts."""
+
+    decision_id: str
+    decided_at: datetime
+    expires_at: datetime
+    domain: str
+    customer_id: str
+    placement: str
+    channel: str
+    slots: tuple[ShownSlot, ...]
+    account_id: str | None = None
+    contact_at: datetime | None = None
+
+
+def kept_contacts(reader: LedgerReader, *, now: datetime) -> Iterator[KeptContact]:
+    """The contacts that still count, of every domain; and older ones, for what they were charged."""
+    recent = now - CONTACT_MEMORY
+    for decision in reader.all_decisions(_Shown, since=now - CHARGE_MEMORY, until=recent, containing=_CHARGED):
+        yield from _contacts(decision)
+    for decision in reader.all_decisions(_Shown, since=recent):
+        yield from _contacts(decision)
+
+
+def _contacts(decision: _Shown) -> Iterator[KeptContact]:
+    subject = Subject(decision.customer_id, decision.account_id)
+    for slot in decision.slots:
+        if slot.repeats is None:
+            contact = Contact(
+                action_id=slot.action_id,
+                group=slot.group,
+                channel=decision.channel,
+                at=decision.contact_at or decision.decided_at,
+                goal=slot.goal,
+                placement=decision.placement,
+                decision_id=decision.decision_id,
+                until=decision.expires_at,
+                budget=slot.budget,
+                cost=slot.cost,
+            )
+            yield KeptContact(decision.domain, subject, slot.slot, contact, slot.confirmed)
+
+
+def kept_outcomes(
+    reader: LedgerReader, *, now: datetime, domain: str | None = None, received_since: datetime | None = None
+) -> Iterator[AddressedOutcome]:
+    """Outcomes that change a contact which still counts, or say something of the customer for good."""
+    for addressed in reader.addressed_outcomes(CHANGES, domain=domain, received_since=received_since):
+        if addressed.decided_at > now - CHARGE_MEMORY or effect_of(addressed.told).lasts:
+            yield addressed
+
+
+def kept_pauses(reader: LedgerReader, *, domain: str | None = None) -> dict[tuple[str, str], bool]:
+    """Whether each action (of each domain) that was ever paused is paused: the last word counts."""
+    return {(entry.domain, entry.subject): entry.what == "action.pause" for entry in reader.audits(domain, what=PAUSES)}
+
+
+def is_worth_a_rebuild(reader: LedgerReader, domain: str | None = None) -> bool:
+    """Whether the ledger holds anything that hot state is made of."""
+    counts = reader.counts(domain)
+    return counts.decisions > 0 or counts.consents > 0 or bool(kept_pauses(reader, domain=domain))

@@ -1,0 +1,416 @@
+"""Hot state in Redis: for replicas on several machines.
+
+The rules are judged in Python, by `reservation.take`, and what comes of it is written by a script
+if nobody has changed the customer or the account meanwhile; else it says how they are now and it is
+judged again. So one call is one round trip, except where decisions for one customer collide, where a
+lease of a budget is used up (`redis_budgets`), and where an outcome settles a budget's charge.
+
+Two differences from SQLite. A claim is the customer's: the same decision id for another customer is
+refused by the ledger, not here. And a charge is noted as pending in a step of its own.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import hiredis
+import msgspec
+from redis import Redis, RedisError
+
+from decisioning.content import CONTACT_MEMORY, Budget
+from decisioning.errors import StoreError
+from decisioning.profile import BudgetLeft, ConsentChange, Contact, HotProfile, Subject
+from decisioning.record import Told
+from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
+from decisioning.slots import FilledSlot
+from storage.hot_state.charges import MILLIONTHS, millionths, of_everyone, with_room
+from storage.hot_state.effects import LIFTS, Effect, effect_of
+from storage.hot_state.redis_budgets import LEASED_FOR, Leases
+from storage.hot_state.redis_connection import Address, Command, Connection, ReplyLost, address_of
+from storage.hot_state.redis_scripts import ABANDON, ALL, APPLY, CONSENT, RESERVE
+from storage.hot_state.redis_values import (
+    ANSWERS,
+    CONTACT_SECONDS,
+    Charge,
+    Keys,
+    charge_in,
+    charge_of,
+    consent_field,
+    contact_field,
+    contact_value,
+    instant,
+    member_prefix,
+    profile_of,
+    suppression_field,
+)
+from storage.hot_state.reserving import CLAIM_KEPT, is_abandoned, reserved_with
+from storage.ledger.reader import LedgerReader
+from storage.settings import Settings
+
+# How often a reservation is judged anew because others were faster, before it is given up.
+ATTEMPTS = 64
+CONSENTS_TOGETHER = 500
+BULK_PATIENCE = timedelta(seconds=30)
+# What a server says that is no longer, or not yet, the one to talk to.
+_ANOTHER_SERVER = ("READONLY", "LOADING", "MASTERDOWN")
+_SOURCES = {script.sha: script.source for script in ALL}
+_CLAIM_SECONDS = int(CLAIM_KEPT.total_seconds())
+
+
+class _Claim(msgspec.Struct, frozen=True, array_like=True):
+    """Who claimed an id, and the contacts that came of it."""
+
+    digest: str
+    at: datetime
+    fields: tuple[str, ...]
+
+
+_encode_claim = msgspec.msgpack.Encoder().encode
+_decode_claim = msgspec.msgpack.Decoder(_Claim).decode
+
+
+def _clock() -> datetime:
+    return datetime.now(UTC)
+
+
+class RedisHotState:
+    """One domain's hot state; one of these per process, used from one event loop at a time."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = _clock) -> None:
+        """Nothing is connected yet; `rebuild.open_hot_state` fills it first.
+
+        `clock` only guards against a request whose own `now` is in the far future.
+
+        Raises:
+            SetupError: `redis_url` is no address of a Redis.
+        """
+        self._url = settings.redis_url
+        self._address: Address = address_of(settings.redis_url)
+        self._keys = Keys(settings.redis_prefix, settings.domain)
+        self._ledger = LedgerReader(settings)
+        self._clock = clock
+        self._connection: Connection | None = None
+        self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._leases = Leases(self._keys, clock=clock)
+        self._lease_watch: asyncio.AbstractEventLoop | None = None
+
+    async def read(self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = ()) -> HotProfile:
+        """All that is true of this customer, and what is left of those budgets that are everyone's.
+
+        Raises:
+            StoreError: Redis cannot be read.
+        """
+        keys = self._keys
+        commands: list[Command] = [("HGETALL", keys.customer(subject.customer_id)), ("SMEMBERS", keys.paused)]
+        if subject.account_id is not None:
+            commands.append(("HGETALL", keys.account(subject.account_id)))
+        counted = of_everyone(budgets) if budgets else []
+        asked = self._leases.to_ask(counted, now=now) if counted else []
+        replies = await self._call([*commands, *(command for _, command in asked)])
+        account = replies[2] if subject.account_id is not None else []
+        profile = profile_of(replies[0], account, subject, replies[1], now=now)
+        if not counted:
+            return profile
+        for (budget, _), reply in zip(asked, replies[len(commands) :], strict=True):
+            self._leases.answered(budget, reply, at=now)
+        self._watch_leases()
+        return msgspec.structs.replace(profile, budgets=tuple(self._leases.room(counted, now=now)))
+
+    async def reserve(self, request: ReservationRequest) -> Reserved | AlreadyClaimed:
+        """Claim the decision's id, see what is available at this instant, and take it.
+
+        A claim of the same body that left no record within 5 s is taken over, its contacts replaced.
+
+        Raises:
+            StoreError: Redis cannot be written, or others were faster time after time.
+        """
+        counted = of_everyone(request.budgets.values())
+        if not counted:
+            return await self._reserve(request, request.seen, counted)
+        held = await self._hold(request, counted)
+        room = [BudgetLeft(name, (amount and amount + request.slots / 2) / MILLIONTHS) for name, amount in held.items()]
+        seen = msgspec.structs.replace(request.seen, budgets=with_room(request.seen, room))
+        # Until it is sure what was written, all that is held counts as charged.
+        back = dict.fromkeys(held, 0)
+        try:
+            reserved = await self._reserve(request, seen, counted)
+            back = dict(held)
+            if isinstance(reserved, Reserved):
+                for _, contact in _made(request, reserved.filled):
+                    if contact.budget in back:
+                        back[contact.budget] -= millionths(contact.cost)
+        except ReplyLost:
+            raise
+        except StoreError:
+            back = dict(held)
+            raise
+        finally:
+            for budget in counted:
+                self._send(self._leases.give_back(budget, max(0, back[budget.id]), at=request.at))
+            self._watch_leases()
+        if isinstance(reserved, AlreadyClaimed):
+            return reserved
+        known = with_room(request.seen, self._leases.room(counted, now=request.at))
+        return reserved._replace(profile=msgspec.structs.replace(reserved.profile, budgets=known))
+
+    async def apply(self, told: Told) -> None:
+        """Let an outcome change contacts, consent, purchases and events; again changes nothing.
+
+        Raises:
+            StoreError: Redis cannot be written; tell it again.
+        """
+        effect = effect_of(told)
+        if effect.state is None and not effect.lasts:
+            return
+        [changed] = await self._call([apply_command(self._keys, told, effect)])
+        settled = [
+            self._leases.settled(charge, what)
+            for charge, what in settlements(told.subject.customer_id, effect, changed)
+        ]
+        if settled:
+            await self._call(settled)
+
+    async def pause(self, action: str, *, paused: bool) -> None:
+        """Stop an action from the next decision on, or let it go on.
+
+        Raises:
+            StoreError: Redis cannot be written.
+        """
+        await self._call([("SADD" if paused else "SREM", self._keys.paused, action)])
+
+    def set_consents(self, changes: Iterable[ConsentChange]) -> None:
+        """Let the last word count, by the time at which it was said.
+
+        In many short parts, so that answers need not wait; for bulk work, not for the event loop.
+        Again changes nothing.
+
+        Raises:
+            StoreError: Redis cannot be written; do it again, since some changes may be missing.
+        """
+        rest = iter(changes)
+        with bulk_client(self._url, self._address) as client:
+            client.script_load(CONSENT.source)
+            while chunk := list(islice(rest, CONSENTS_TOGETHER)):
+                run_together(client, [consent_command(self._keys, change) for change in chunk])
+
+    def close(self) -> None:
+        """Give back all leases and hang up; the next call connects again."""
+        back = self._leases.all_ended()
+        if back:
+            # Where Redis is gone, the leases stay with the budgets until their next period.
+            with suppress(StoreError), bulk_client(self._url, self._address) as client:
+                run_together(client, back)
+        connection, self._connection = self._connection, None
+        if connection is not None and not connection.loop.is_closed():
+            connection.close()
+        self._ledger.close()
+
+    async def _reserve(
+        self, request: ReservationRequest, seen: HotProfile, counted: Sequence[Budget]
+    ) -> Reserved | AlreadyClaimed:
+        """Judge and write, until nobody was faster."""
+        keys, subject, profile = self._keys, request.subject, seen
+        customer = keys.customer(subject.customer_id)
+        touched = [customer, keys.claim(subject.customer_id, request.decision_id)]
+        if subject.account_id is not None:
+            touched.append(keys.account(subject.account_id))
+        called = member_prefix(subject.customer_id)
+        oldest = instant(min(request.now, self._clock()) - CONTACT_MEMORY)
+        shared = {budget.id for budget in counted}
+        for _ in range(ATTEMPTS):
+            filled = take(request, profile)
+            made = _made(request, filled)
+            claim = _encode_claim(
+                _Claim(request.digest, request.now, tuple(contact_field(c.decision_id, c.action_id) for _, c in made))
+            )
+            written: list[str | bytes] = []
+            for slot, contact in made:
+                kind = "b" if contact.budget in shared else "-"
+                written.append(contact_field(contact.decision_id, contact.action_id))
+                written.append(
+                    contact_value(contact, slot, subject.account_id, confirmed=request.confirmed, charged=kind)
+                )
+            known = (profile.version, claim, _CLAIM_SECONDS, CONTACT_SECONDS, called, oldest)
+            [reply] = await self._call([("EVALSHA", RESERVE.sha, len(touched), *touched, *known, *written)])
+            if isinstance(reply, int):
+                if not request.confirmed and shared:
+                    self._note_pending(subject.customer_id, made, shared)
+                if made:
+                    profile = reserved_with(profile, [contact for _, contact in made], version=reply)
+                return Reserved(filled, profile)
+            if isinstance(reply, bytes):
+                claimed = _decode_claim(reply)
+                abandoned = claimed.digest == request.digest and is_abandoned(claimed.at, now=request.now)
+                if not abandoned or self._ledger.contains(request.decision_id):
+                    return AlreadyClaimed(claimed.digest, claimed.at)
+                await self._abandon(touched, called, reply, claimed, subject.customer_id)
+                continue
+            fresh = profile_of(reply[0], reply[1], subject, (), now=request.now)
+            profile = msgspec.structs.replace(fresh, budgets=seen.budgets, paused=seen.paused)
+        raise StoreError(
+            f"customer '{subject.customer_id}' was changed by others {ATTEMPTS} times while a decision was reserved"
+        )
+
+    async def _abandon(self, touched: Sequence[str], called: str, raw: bytes, claim: _Claim, customer_id: str) -> None:
+        """Let go of what a caller left that died, unless somebody else was faster."""
+        [values] = await self._call([("EVALSHA", ABANDON.sha, len(touched), *touched, raw, called, *claim.fields)])
+        settled = []
+        for value in values:
+            charge = charge_in(value, customer_id)
+            if charge is not None:
+                settled.append(self._leases.settled(charge, "drop" if value[:1] == b"r" else "undo"))
+        if settled:
+            await self._call(settled)
+
+    async def _hold(self, request: ReservationRequest, counted: Sequence[Budget]) -> dict[str, int]:
+        """What this decision may charge at most, taken out of the leases, as far as there is so much."""
+        held: dict[str, int] = {}
+        wanted: dict[str, int] = {}
+        asked: list[tuple[Budget, Command]] = []
+        for budget in counted:
+            charges = sorted(
+                millionths(place.contact.cost)
+                for place in request.places
+                if place.repeats is None and place.contact.budget == budget.id
+            )
+            wanted[budget.id] = sum(charges[-request.slots :])
+            held[budget.id], question = self._leases.hold(
+                budget, max(charges, default=0), wanted[budget.id], now=request.now, at=request.at
+            )
+            if question is not None:
+                asked.append((budget, question))
+        if asked:
+            try:
+                replies = await self._call([question for _, question in asked])
+            except BaseException:
+                for budget in counted:
+                    self._leases.give_back(budget, held[budget.id], at=request.at)
+                raise
+            for (budget, _), reply in zip(asked, replies, strict=True):
+                self._leases.answered(budget, reply, at=request.at)
+                rest = wanted[budget.id] - held[budget.id]
+                held[budget.id] += self._leases.hold(budget, 0, rest, now=request.now, at=request.at)[0]
+        return held
+
+    def _note_pending(self, customer_id: str, made: Iterable[tuple[int, Contact]], shared: Collection[str]) -> None:
+        notes = []
+        for _, contact in made:
+            charge = charge_of(contact, customer_id, kind="b") if contact.budget in shared else None
+            if charge is not None and contact.until is not None:
+                notes.append(self._leases.pending(charge, contact.until))
+        self._send(notes)
+
+    async def _call(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies; a script that Redis does not have yet is sent in full.
+
+        Raises:
+            StoreError: Redis did not do it. `ReplyLost`: perhaps it did.
+        """
+        connection = self._connection
+        if connection is None or not connection.is_open or connection.loop is not asyncio.get_running_loop():
+            connection = await self._connect()
+        replies = await connection.call(commands)
+        for place, reply in enumerate(replies):
+            if isinstance(reply, hiredis.ReplyError):
+                if not str(reply).startswith("NOSCRIPT"):
+                    if str(reply).startswith(_ANOTHER_SERVER):
+                        connection.close()
+                    raise StoreError(f"hot state in Redis at {self._address.shown} refuses: {reply}")
+                command = commands[place]
+                [replies[place]] = await self._call([("EVAL", _SOURCES[str(command[1])], *command[2:])])
+        return replies
+
+    def _send(self, commands: Sequence[Command]) -> None:
+        """Without waiting; what gets lost stays charged to a budget until its next period."""
+        if commands and self._connection is not None and self._connection.is_open:
+            self._connection.send(commands)
+
+    async def _connect(self) -> Connection:
+        loop = asyncio.get_running_loop()
+        if self._opening is None or self._opening[0] is not loop:
+            self._opening = (loop, asyncio.Lock())
+        async with self._opening[1]:
+            connection = self._connection
+            if connection is None or not connection.is_open or connection.loop is not loop:
+                connection = self._connection = await Connection.open(self._address)
+        return connection
+
+    def _watch_leases(self) -> None:
+        """See to it that unused leases end even where nobody calls any more."""
+        loop = asyncio.get_running_loop()
+        if self._lease_watch is not loop and self._leases.any_open:
+            self._lease_watch = loop
+            loop.call_later(LEASED_FOR.total_seconds(), self._end_leases)
+
+    def _end_leases(self) -> None:
+        self._lease_watch = None
+        self._send(self._leases.ended())
+        self._watch_leases()
+
+
+def _made(request: ReservationRequest, filled: Sequence[FilledSlot]) -> list[tuple[int, Contact]]:
+    """The contacts that these slots make, with their slots."""
+    places = request.places
+    return [
+        (slot, places[taken.chosen].contact)
+        for slot, taken in enumerate(filled, start=1)
+        if places[taken.chosen].repeats is None
+    ]
+
+
+def apply_command(keys: Keys, told: Told, effect: Effect) -> Command:
+    """What lets Redis apply an outcome."""
+    customer_id = told.subject.customer_id
+    withdrawn = (suppression_field(told.channel), consent_field(LIFTS, told.channel)) if effect.suppresses else ("", "")
+    contacts = [contact_field(decision_id, action_id) for decision_id, action_id in told.contacts]
+    latest = [f"p{product}" for product in effect.products] + [f"e{event}" for event in effect.events]
+    return (
+        "EVALSHA", APPLY.sha, 1, keys.customer(customer_id),
+        {"confirmed": "c", "released": "x", None: ""}[effect.state],
+        0 if effect.answered is None else ANSWERS[effect.answered],
+        instant(told.outcome.occurred_at), keys.accounts, "}", member_prefix(customer_id), *withdrawn,
+        len(contacts), *contacts, *latest,
+    )  # fmt: skip
+
+
+def settlements(customer_id: str, effect: Effect, changed: Sequence[bytes]) -> Iterator[tuple[Charge, str]]:
+    """Each charge whose contact the outcome confirmed or released, and what becomes of it."""
+    for state, value in zip(changed[1::3], changed[2::3], strict=True):
+        charge = charge_in(value, customer_id)
+        if charge is not None:
+            yield charge, "keep" if effect.state == "confirmed" else "drop" if state == b"r" else "undo"
+
+
+def consent_command(keys: Keys, change: ConsentChange) -> Command:
+    """What lets Redis take a customer's word."""
+    if change.purpose is None or change.channel is None:
+        raise StoreError(f"a consent of customer '{change.customer_id}' names no purpose or channel")
+    word = (consent_field(change.purpose, change.channel), int(change.granted), instant(change.at))
+    return "EVALSHA", CONSENT.sha, 1, keys.customer(change.customer_id), *word
+
+
+@contextmanager
+def bulk_client(url: str, address: Address) -> Iterator[Redis]:
+    """A client that waits, for work outside the event loop.
+
+    Raises:
+        StoreError: Redis cannot be used.
+    """
+    client = Redis.from_url(url, socket_timeout=BULK_PATIENCE.total_seconds())
+    try:
+        yield client
+    except RedisError as error:
+        raise StoreError(f"hot state in Redis at {address.shown} cannot be used: {error}") from error
+    finally:
+        client.close()
+
+
+def run_together(client: Redis, commands: Iterable[Command]) -> list[Any]:
+    """The replies to many commands, sent in one go."""
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+    return pipeline.execute()

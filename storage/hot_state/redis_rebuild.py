@@ -1,0 +1,252 @@
+"""Redis's hot state anew from the ledger: aside first, then each customer in one step.
+
+Beside each key `{...}` the new one is made under `new:{...}` and takes its place: at no instant does
+a customer have less than before. Services may run meanwhile. What they lease of budgets just then is
+counted anew from the ledger, so a budget may be overspent by what they hold: rebuild a running
+service when little is going on.
+"""
+
+import secrets
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import TypeVar
+
+from redis import Redis
+
+from decisioning.errors import StoreError
+from storage.hot_state.effects import effect_of
+from storage.hot_state.history import (
+    UNDER_WAY,
+    is_worth_a_rebuild,
+    kept_contacts,
+    kept_outcomes,
+    kept_pauses,
+)
+from storage.hot_state.redis import apply_command, bulk_client, consent_command, run_together, settlements
+from storage.hot_state.redis_connection import Command, address_of
+from storage.hot_state.redis_scripts import ALL, REPLACE, SETTLE
+from storage.hot_state.redis_values import (
+    CONTACT_SECONDS,
+    SCHEMA,
+    Charge,
+    Keys,
+    charge_of,
+    contact_field,
+    contact_value,
+    instant,
+    member_prefix,
+)
+from storage.instants import to_microseconds
+from storage.ledger.reader import LedgerReader
+from storage.settings import Settings
+
+Progress = Callable[[str], None]
+Item = TypeVar("Item")
+TOGETHER = 500
+# Who completes it says at least this often that it is still alive.
+ALIVE_FOR = timedelta(seconds=60)
+OTHERS_MAY_TAKE = timedelta(minutes=30)
+_QUARTER = 15 * 60 * 1_000_000
+
+
+def needs_rebuild(settings: Settings) -> bool:
+    """Whether Redis lacks what the ledger has: it is empty, or of another schema.
+
+    Raises:
+        StoreError: Redis cannot be used.
+    """
+    keys = Keys(settings.redis_prefix, settings.domain)
+    with bulk_client(settings.redis_url, address_of(settings.redis_url)) as client:
+        if client.get(keys.rebuilt) == SCHEMA.encode():
+            return False
+        reader = LedgerReader(settings)
+        try:
+            if is_worth_a_rebuild(reader, settings.domain):
+                return True
+        finally:
+            reader.close()
+        client.set(keys.rebuilt, SCHEMA)
+        return False
+
+
+def rebuild(settings: Settings, reader: LedgerReader, *, now: datetime, progress: Progress, anyway: bool) -> None:
+    """Make the domain's hot state anew; one replica at a time, and unless `anyway` only if it still must be."""
+    keys, aside = (Keys(settings.redis_prefix, domain) for domain in (settings.domain, f"{settings.domain}:new"))
+    with bulk_client(settings.redis_url, address_of(settings.redis_url)) as client, _alone(client, keys) as alive:
+        if not anyway and client.get(keys.rebuilt) == SCHEMA.encode():
+            return  # another replica was faster
+        for script in ALL:
+            client.script_load(script.source)
+        for chunk in _chunks(client.scan_iter(match=f"{aside.root}*", count=TOGETHER)):
+            client.delete(*chunk)  # what somebody left who died
+        _Rebuild(client, keys, aside, alive).run(settings, reader, now, progress)
+        client.set(keys.rebuilt, SCHEMA)
+
+
+def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received_since: datetime) -> None:
+    """Make sure of the domain's newest outcomes and of its pauses."""
+    keys = Keys(settings.redis_prefix, settings.domain)
+    with bulk_client(settings.redis_url, address_of(settings.redis_url)) as client:
+        for script in ALL:
+            client.script_load(script.source)
+        _apply_live(client, keys, settings, reader, now, received_since)
+        commands: list[Command] = [
+            ("SADD" if paused else "SREM", keys.paused, action)
+            for (_, action), paused in kept_pauses(reader, domain=settings.domain).items()
+        ]
+        run_together(client, commands)
+
+
+def _apply_live(
+    client: Redis, keys: Keys, settings: Settings, reader: LedgerReader, now: datetime, received_since: datetime
+) -> None:
+    rest = kept_outcomes(reader, now=now, domain=settings.domain, received_since=received_since)
+    while chunk := [addressed.told for addressed in islice(rest, TOGETHER)]:
+        effects = [effect_of(told) for told in chunk]
+        replies = run_together(
+            client, [apply_command(keys, told, effect) for told, effect in zip(chunk, effects, strict=True)]
+        )
+        settled: list[Command] = [
+            ("EVALSHA", SETTLE.sha, 3, *keys.budget(c.budget), what, c.name, c.at, c.amount, c.kind)
+            for told, effect, reply in zip(chunk, effects, replies, strict=True)
+            for c, what in settlements(told.subject.customer_id, effect, reply)
+        ]
+        run_together(client, settled)
+
+
+class _Rebuild:
+    """One run: what is made aside, and what budgets have spent, which is counted here."""
+
+    def __init__(self, client: Redis, keys: Keys, aside: Keys, alive: Callable[[], None]) -> None:
+        self._client = client
+        self._keys = keys
+        self._aside = aside
+        self._alive = alive
+        self._run_id = secrets.token_hex(8)
+        self._spent: dict[str, Counter[int]] = defaultdict(Counter)
+        self._pending: dict[str, dict[str, tuple[Charge, int]]] = defaultdict(dict)
+
+    def run(self, settings: Settings, reader: LedgerReader, now: datetime, progress: Progress) -> None:
+        self._write(consent_command(self._aside, change) for change in reader.consents(settings.domain))
+        contacts = self._put_contacts(settings, reader, now, progress)
+        outcomes = self._apply_outcomes(settings, reader, now)
+        progress(f"hot state rebuilt from {contacts} contacts and {outcomes} outcomes")
+        self._take_over(now)
+        self._put_budgets(now)
+        transaction = self._client.pipeline()
+        transaction.delete(self._keys.paused)
+        for (_, action), paused in kept_pauses(reader, domain=settings.domain).items():
+            if paused:
+                transaction.sadd(self._keys.paused, action)
+        transaction.execute()
+        _apply_live(self._client, self._keys, settings, reader, now, now - UNDER_WAY)
+
+    def _put_contacts(self, settings: Settings, reader: LedgerReader, now: datetime, progress: Progress) -> int:
+        own = (kept for kept in kept_contacts(reader, now=now) if kept.domain == settings.domain)
+        written = 0
+        while chunk := list(islice(own, TOGETHER)):
+            commands: list[Command] = []
+            for kept in chunk:
+                contact, (customer_id, account_id) = kept.contact, kept.subject
+                charge = charge_of(contact, customer_id, kind="h")
+                field = contact_field(contact.decision_id, contact.action_id)
+                value = contact_value(
+                    contact, kept.slot, account_id, confirmed=kept.confirmed, charged="h" if charge else "-"
+                )
+                commands.append(("HSET", self._aside.customer(customer_id), field, value))
+                if account_id is not None:
+                    member = member_prefix(customer_id) + field
+                    commands.append(("HSET", self._aside.account(account_id), member, value))
+                if charge is not None:
+                    self._spent[charge.budget][charge.at // _QUARTER * _QUARTER] += charge.amount
+                    if not kept.confirmed and contact.until is not None:
+                        until = to_microseconds(contact.until)
+                        self._pending[charge.budget][charge.name] = charge, until
+            self._write(iter(commands))
+            written += len(chunk)
+            if written % 10_000 < TOGETHER <= written:
+                progress(f"{written} contacts")
+        return written
+
+    def _apply_outcomes(self, settings: Settings, reader: LedgerReader, now: datetime) -> int:
+        rest, applied = kept_outcomes(reader, now=now, domain=settings.domain), 0
+        while chunk := [addressed.told for addressed in islice(rest, TOGETHER)]:
+            effects = [effect_of(told) for told in chunk]
+            commands = [apply_command(self._aside, told, effect) for told, effect in zip(chunk, effects, strict=True)]
+            for told, effect, changed in zip(chunk, effects, run_together(self._client, commands), strict=True):
+                for charge, what in settlements(told.subject.customer_id, effect, changed):
+                    self._pending[charge.budget].pop(charge.name, None)
+                    if what != "keep":
+                        self._give_back(charge)
+            self._alive()
+            applied += len(chunk)
+        return applied
+
+    def _give_back(self, charge: Charge) -> None:
+        self._spent[charge.budget][charge.at // _QUARTER * _QUARTER] -= charge.amount
+
+    def _take_over(self, now: datetime) -> None:
+        """Put everything that was made aside in its place; live keys without it keep what is under way."""
+        since = instant(now - UNDER_WAY)
+        for root in (self._keys.root, self._aside.root):
+            found = self._client.scan_iter(match=f"{root}{{*", count=TOGETHER)
+            hashes = (name for name in (key.decode()[len(root) :] for key in found) if _is_hash(name))
+            rest = (since, self._run_id, CONTACT_SECONDS)
+            self._write(
+                ("EVALSHA", REPLACE.sha, 2, self._keys.root + name, self._aside.root + name, *rest) for name in hashes
+            )
+
+    def _put_budgets(self, now: datetime) -> None:
+        at = to_microseconds(now)
+        for key in self._client.scan_iter(match=f"{self._keys.root}{{b:*", count=TOGETHER):
+            self._client.delete(key)
+        for budget in self._spent:
+            ran_out = [charge for charge, until in self._pending[budget].values() if until <= at]
+            for charge in ran_out:
+                self._give_back(charge)
+                del self._pending[budget][charge.name]
+            _, pending, history = self._keys.budget(budget)
+            spent = {str(quarter): amount for quarter, amount in self._spent[budget].items() if amount}
+            if spent:
+                self._client.hset(history, mapping=spent)
+            waiting = {charge.name: until for charge, until in self._pending[budget].values()}
+            if waiting:
+                self._client.zadd(pending, waiting)
+
+    def _write(self, commands: Iterator[Command]) -> None:
+        for chunk in _chunks(commands):
+            run_together(self._client, chunk)
+            self._alive()
+
+
+def _is_hash(name: str) -> bool:
+    """Whether a key, without its root, is a customer's or an account's hash, and not a claim beside it."""
+    return name[:3] in ("{c:", "{a:") and name.index("}") == len(name) - 1
+
+
+def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
+    while chunk := list(islice(items, TOGETHER)):
+        yield chunk
+
+
+@contextmanager
+def _alone(client: Redis, keys: Keys) -> Iterator[Callable[[], None]]:
+    """Alone among replicas; yields what must be called now and then to stay so."""
+    token, deadline = secrets.token_hex(16), time.monotonic() + OTHERS_MAY_TAKE.total_seconds()
+    while not client.set(keys.rebuilding, token, nx=True, ex=ALIVE_FOR):
+        if time.monotonic() > deadline:
+            raise StoreError(f"another replica is rebuilding hot state and does not end; see the key {keys.rebuilding}")
+        time.sleep(0.2)
+
+    def alive() -> None:
+        client.expire(keys.rebuilding, ALIVE_FOR)
+
+    try:
+        yield alive
+    finally:
+        if client.get(keys.rebuilding) == token.encode():
+            client.delete(keys.rebuilding)

@@ -1,0 +1,273 @@
+"""What Redis does in one step, in Lua. The rules of the business are not here but in `reservation.take`.
+
+Times are text of 17 digits, microseconds since 1970, so that the later one is the greater text; 17
+zeros are no time. `redis_values` says what a contact looks like as text.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+
+_LATER = """
+local function keep_latest(key, field, at)
+    local known = redis.call('HGET', key, field)
+    if known and known >= at then return 0 end
+    redis.call('HSET', key, field, at)
+    return 1
+end
+"""
+
+# A consent is `granted`, `at`, `granted_at`. The last word counts, whenever it arrives; of two at
+# the same instant, the one that withdraws.
+_CONSENT = """
+local function change_consent(key, field, granted, at)
+    local known = redis.call('HGET', key, field) or ''
+    local was, since, given = string.sub(known, 1, 1), string.sub(known, 2, 18), string.sub(known, 19, 35)
+    local word, when = granted, at
+    if known ~= '' and (since > at or (since == at and was == '0')) then word, when = was, since end
+    if granted == '1' and at > given then given = at end
+    if given == '' then given = string.rep('0', 17) end
+    local now = word .. when .. given
+    if now == known then return 0 end
+    redis.call('HSET', key, field, now)
+    if word == was and given == string.sub(known, 19, 35) then return 0 end
+    return 1
+end
+"""
+
+# What a customer is, rather than met, has no end; contacts alone end with the key.
+_LASTS = """
+local function lasts(key)
+    redis.call('HSET', key, 'd', '')
+    redis.call('PERSIST', key)
+end
+"""
+
+# KEYS: spent by period, pending charges by when they run out, history by quarter of an hour. The
+# history is what the ledger said at the last rebuild: a period that is first asked for afterwards is
+# counted from it. So a charge that is in it (`h`) is taken out of it as well.
+_SPEND = """
+local function charge(at, amount, in_history)
+    local quarter = string.format('%.0f', math.floor(tonumber(at) / 900000000) * 900000000)
+    if in_history then redis.call('HINCRBY', KEYS[3], quarter, string.format('%.0f', amount)) end
+    local spent = redis.call('HGETALL', KEYS[1])
+    for place = 1, #spent, 2 do
+        local begin, ending = string.match(spent[place], '(.*)/(.*)')
+        if tonumber(begin) <= tonumber(at) and tonumber(at) < tonumber(ending) then
+            redis.call('HINCRBY', KEYS[1], spent[place], string.format('%.0f', amount))
+        end
+    end
+end
+"""
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script and the name that Redis knows it by."""
+
+    source: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", hashlib.sha1(self.source.encode()).hexdigest())  # noqa: S324 (Redis's choice)
+
+
+# Every sixteenth time a long hash is freed of contacts that count no more.
+_FORGET = """
+local function forget(key, version, oldest)
+    if version % 16 ~= 0 or redis.call('HLEN', key) < 24 then return end
+    local known = redis.call('HGETALL', key)
+    for place = 1, #known, 2 do
+        local value = known[place + 1]
+        if #value >= 77 and string.sub(value, 2, 18) <= oldest then redis.call('HDEL', key, known[place]) end
+    end
+end
+"""
+
+# KEYS: customer, claim, account (or none). ARGV: version seen, claim, seconds to keep the claim,
+# seconds to keep contacts, what the customer's contacts are called in the account, the time up to
+# which contacts are too old, and then a field and a value for each new contact. Gives the new
+# version; the claim that stands, as text; or, where the version is another, customer and account.
+RESERVE = Script(
+    _FORGET
+    + """
+local claim = redis.call('GET', KEYS[2])
+if claim then return claim end
+local own = tonumber(redis.call('HGET', KEYS[1], 'v') or 0)
+local version = own
+if KEYS[3] then version = version + tonumber(redis.call('HGET', KEYS[3], 'v') or 0) end
+if version ~= tonumber(ARGV[1]) then
+    return {redis.call('HGETALL', KEYS[1]), KEYS[3] and redis.call('HGETALL', KEYS[3]) or {}}
+end
+redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
+if #ARGV < 7 then return version end
+redis.call('HSET', KEYS[1], unpack(ARGV, 7))
+redis.call('HINCRBY', KEYS[1], 'v', 1)
+forget(KEYS[1], own, ARGV[6])
+if redis.call('HEXISTS', KEYS[1], 'd') == 0 then redis.call('EXPIRE', KEYS[1], ARGV[4]) end
+if not KEYS[3] then return version + 1 end
+for place = 7, #ARGV, 2 do redis.call('HSET', KEYS[3], ARGV[5] .. ARGV[place], ARGV[place + 1]) end
+redis.call('HINCRBY', KEYS[3], 'v', 1)
+forget(KEYS[3], version - own, ARGV[6])
+redis.call('EXPIRE', KEYS[3], ARGV[4])
+return version + 2
+"""
+)
+
+# KEYS: customer, claim, account (or none). ARGV: the claim that was found abandoned, what the
+# customer's contacts are called in the account, and the fields of its contacts. Lets go of all;
+# gives what they were.
+ABANDON = Script("""
+local gone = {}
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return gone end
+redis.call('DEL', KEYS[2])
+for place = 3, #ARGV do
+    gone[#gone + 1] = redis.call('HGET', KEYS[1], ARGV[place]) or nil
+    redis.call('HDEL', KEYS[1], ARGV[place])
+    if KEYS[3] then redis.call('HDEL', KEYS[3], ARGV[2] .. ARGV[place]) end
+end
+if #ARGV > 2 then
+    redis.call('HINCRBY', KEYS[1], 'v', 1)
+    if KEYS[3] then redis.call('HINCRBY', KEYS[3], 'v', 1) end
+end
+return gone
+""")
+
+# KEYS: customer. ARGV: new state (`c`, `x` or none), where the time of the answer stands in a contact
+# (0: nowhere), time of the outcome, what an account's key begins and ends with, what the customer's
+# contacts are called in the account, suppressed channel and the consent that this withdraws (or
+# none), number of contacts, their fields, and the fields whose latest time counts. Gives field,
+# former state and value of every contact whose state changed and that was charged to a budget.
+APPLY = Script(
+    _LATER
+    + _CONSENT
+    + _LASTS
+    + """
+local changed, charged = 0, {}
+local first = 10 + tonumber(ARGV[9])
+for place = 10, first - 1 do
+    local name = ARGV[place]
+    local value = redis.call('HGET', KEYS[1], name)
+    if value then
+        local state, answer = string.sub(value, 1, 1), tonumber(ARGV[2])
+        local now, after = value, state
+        if ARGV[1] == 'x' or (ARGV[1] == 'c' and state == 'r') then after = ARGV[1] end
+        if answer > 0 and string.sub(now, answer, answer + 16) < ARGV[3] then
+            now = string.sub(now, 1, answer - 1) .. ARGV[3] .. string.sub(now, answer + 17)
+        end
+        now = after .. string.sub(now, 2)
+        if now ~= value then
+            changed = 1
+            redis.call('HSET', KEYS[1], name, now)
+            local length = tonumber(string.sub(value, 74, 77))
+            if length > 0 then
+                local account = ARGV[4] .. string.sub(value, 78, 77 + length) .. ARGV[5]
+                if redis.call('HEXISTS', account, ARGV[6] .. name) == 1 then
+                    redis.call('HSET', account, ARGV[6] .. name, now)
+                    redis.call('HINCRBY', account, 'v', 1)
+                end
+            end
+        end
+        if after ~= state and string.sub(value, 73, 73) ~= '-' then
+            charged[#charged + 1] = name
+            charged[#charged + 1] = state
+            charged[#charged + 1] = value
+        end
+    end
+end
+if ARGV[7] ~= '' then
+    changed = math.max(changed, keep_latest(KEYS[1], ARGV[7], ARGV[3]))
+    changed = math.max(changed, change_consent(KEYS[1], ARGV[8], '0', ARGV[3]))
+end
+for place = first, #ARGV do changed = math.max(changed, keep_latest(KEYS[1], ARGV[place], ARGV[3])) end
+if ARGV[7] ~= '' or first <= #ARGV then lasts(KEYS[1]) end
+if changed == 1 then redis.call('HINCRBY', KEYS[1], 'v', 1) end
+return charged
+"""
+)
+
+# KEYS: customer. ARGV: field, word and time of each change.
+CONSENT = Script(
+    _CONSENT
+    + _LASTS
+    + """
+local changed = 0
+for place = 1, #ARGV, 3 do
+    changed = math.max(changed, change_consent(KEYS[1], ARGV[place], ARGV[place + 1], ARGV[place + 2]))
+end
+lasts(KEYS[1])
+if changed == 1 then redis.call('HINCRBY', KEYS[1], 'v', 1) end
+return changed
+"""
+)
+
+# KEYS: a budget's. ARGV: begin and end of the period, what of its amount is released by now, how much
+# is wanted, the largest single charge, until when pending charges have run out, share of what is left
+# that is leased at once, and how many charges a lease must be good for to be worth it. Gives what is
+# leased, what is spent with it, and whether it is only what was wanted.
+LEASE = Script(
+    _SPEND
+    + """
+local period = ARGV[1] .. '/' .. ARGV[2]
+if redis.call('HEXISTS', KEYS[1], period) == 0 then
+    local before, history = 0, redis.call('HGETALL', KEYS[3])
+    for place = 1, #history, 2 do
+        local at = tonumber(history[place])
+        if tonumber(ARGV[1]) <= at and at < tonumber(ARGV[2]) then before = before + tonumber(history[place + 1]) end
+    end
+    for _, old in ipairs(redis.call('HKEYS', KEYS[1])) do
+        local ending = tonumber(string.match(old, '/(.*)'))
+        if ending < 2 * tonumber(ARGV[1]) - tonumber(ARGV[2]) then redis.call('HDEL', KEYS[1], old) end
+    end
+    redis.call('HSET', KEYS[1], period, string.format('%.0f', before))
+end
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[6], 'LIMIT', 0, 1000)) do
+    local kind, at, amount = string.match(member, '^(%a):(%-?%d+):(%d+):')
+    redis.call('ZREM', KEYS[2], member)
+    charge(at, -tonumber(amount), kind == 'h')
+end
+local spent = tonumber(redis.call('HGET', KEYS[1], period))
+local free, wanted, unit = tonumber(ARGV[3]) - spent, tonumber(ARGV[4]), tonumber(ARGV[5])
+local block, single = math.floor(free / tonumber(ARGV[7])), 0
+local lease = wanted + block
+if unit == 0 or block < unit * tonumber(ARGV[8]) then lease, single = math.max(0, math.min(wanted, free)), 1 end
+if lease > 0 then redis.call('HINCRBY', KEYS[1], period, string.format('%.0f', lease)) end
+return {lease, spent + lease, single}
+"""
+)
+
+# KEYS: a budget's. ARGV: what becomes of a charge that was pending or kept, its name, time, amount,
+# and whether it is in the history. `keep` charges again what had run out; `drop` gives back what was
+# still pending; `undo` gives back what was kept. In whatever order they come, the sum is the same.
+SETTLE = Script(
+    _SPEND
+    + """
+local pending = redis.call('ZREM', KEYS[2], ARGV[2]) == 1
+local amount, in_history = tonumber(ARGV[4]), ARGV[5] == 'h'
+if ARGV[1] == 'keep' and not pending then charge(ARGV[3], amount, in_history) end
+if ARGV[1] == 'undo' or (ARGV[1] == 'drop' and pending) then charge(ARGV[3], -amount, in_history) end
+return pending and 1 or 0
+"""
+)
+
+# KEYS: a customer or account as it is, and as it was made anew. ARGV: what of its contacts the
+# ledger may not know yet (made after this time), the rebuild's name, seconds to keep contacts. Once a
+# rebuild, since keys may be listed twice.
+REPLACE = Script("""
+if redis.call('HGET', KEYS[1], 'g') == ARGV[2] then return 0 end
+local known = redis.call('HGETALL', KEYS[1])
+for place = 1, #known, 2 do
+    local name, value = known[place], known[place + 1]
+    if #value >= 77 and string.sub(value, 2, 18) > ARGV[1] then
+        redis.call('HSETNX', KEYS[2], name, value)
+    end
+end
+local version = tonumber(redis.call('HGET', KEYS[1], 'v') or 0) + 1
+redis.call('DEL', KEYS[1])
+if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[2], 'v', version, 'g', ARGV[2])
+redis.call('RENAME', KEYS[2], KEYS[1])
+if redis.call('HEXISTS', KEYS[1], 'd') == 0 then redis.call('EXPIRE', KEYS[1], ARGV[3]) end
+return version
+""")
+
+ALL = (RESERVE, ABANDON, APPLY, CONSENT, LEASE, SETTLE, REPLACE)

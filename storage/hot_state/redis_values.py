@@ -1,0 +1,230 @@
+"""What hot state looks like in Redis.
+
+| key, after prefix and domain | holds |
+|---|---|
+| `{c:CUSTOMER}` | a hash: contacts, consents, suppressions, purchases, events, and `v`, their version |
+| `{c:CUSTOMER}:claim:DECISION` | who claimed the id, for a day; the ledger answers after that |
+| `{a:ACCOUNT}` | a hash: its members' contacts once more, and `v`, their version |
+| `{b:BUDGET}`, `:pending`, `:history` | what is spent; charges that run out; what the ledger knew |
+| `paused`, `rebuilt`, `rebuilding` | paused actions; the schema that is complete; who is completing it |
+
+Beside `v` a hash may have `d`, where it must not end with its contacts, and `g`, the last rebuild.
+What is in braces decides on which node of a cluster a key is. A customer's own things are under the
+customer, so no change of account loses a consent, a suppression or a cap. A decision for a customer
+who has an account touches the customer and the account at once: that needs a single Redis (one
+address, whatever replicas stand behind it). A Redis Cluster cannot serve customers with accounts.
+
+A contact is text of fixed width for scripts, then the account's name, then msgpack for Python:
+state (`r`eserved, `c`onfirmed, `x` released), time, slot, when clicked, accepted, rejected, whether a
+budget of everyone's was charged (`b`; `h` where the charge is in the budget's history; `-`).
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple, cast
+
+import msgspec
+
+from decisioning.content import CONTACT_MEMORY, Purpose
+from decisioning.profile import Consent, Contact, Event, HotProfile, Purchase, Subject
+from storage.hot_state.charges import millionths
+from storage.hot_state.effects import LIFTS, Answered
+from storage.instants import from_microseconds, to_microseconds
+
+SCHEMA = "1"
+# A day longer than contacts count: whoever reads just then finds them.
+CONTACT_SECONDS = int(CONTACT_MEMORY.total_seconds()) + 86_400
+NEVER = b"0" * 17
+_UNANSWERED = NEVER * 3
+# Where a contact's parts begin, counted from 0.
+_AT, _SLOT, _CLICKED, _ACCEPTED, _REJECTED, _CHARGED, _ACCOUNT = 1, 18, 21, 38, 55, 72, 73
+_BODY = 77
+# The same for scripts, which count from 1.
+ANSWERS: dict[Answered, int] = {
+    "clicked_at": _CLICKED + 1,
+    "accepted_at": _ACCEPTED + 1,
+    "rejected_at": _REJECTED + 1,
+}
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Contact).decode
+
+
+class Keys:
+    """The names of one domain's keys."""
+
+    def __init__(self, prefix: str, domain: str) -> None:
+        self.root = f"{prefix}:{domain}:"
+        self.accounts = f"{self.root}{{a:"
+        self.paused = f"{self.root}paused"
+        self.rebuilt = f"{self.root}rebuilt"
+        self.rebuilding = f"{self.root}rebuilding"
+
+    def customer(self, customer_id: str) -> str:
+        """The customer's hash."""
+        return f"{self.root}{{c:{_tag(customer_id)}}}"
+
+    def claim(self, customer_id: str, decision_id: str) -> str:
+        """Who claimed the id for this customer."""
+        return f"{self.customer(customer_id)}:claim:{decision_id}"
+
+    def account(self, account_id: str) -> str:
+        """The account's hash."""
+        return f"{self.accounts}{_tag(account_id)}}}"
+
+    def budget(self, budget: str) -> tuple[str, str, str]:
+        """What is spent, what is pending, what the ledger knew."""
+        key = f"{self.root}{{b:{_tag(budget)}}}"
+        return key, f"{key}:pending", f"{key}:history"
+
+
+def _tag(name: str) -> str:
+    """The name without a brace that would end it."""
+    return name.replace("%", "%25").replace("}", "%7D") if "%" in name or "}" in name else name
+
+
+def instant(at: datetime) -> str:
+    """A time as text that is greater the later it is; times before 1970 are all the same.
+
+    >>> from datetime import UTC
+    >>> instant(datetime(2026, 1, 1, tzinfo=UTC))
+    '01767225600000000'
+    """
+    return f"{max(0, to_microseconds(at)):017d}"
+
+
+def contact_field(decision_id: str, action_id: str) -> str:
+    """What a contact is called in its customer's hash."""
+    return f"c{decision_id}\0{action_id}"
+
+
+def member_prefix(customer_id: str) -> str:
+    """What the customer's contacts begin with in the account's hash; no customer's is another's begin."""
+    return f"{len(customer_id)}:{customer_id}\0"
+
+
+def contact_value(contact: Contact, slot: int, account_id: str | None, *, confirmed: bool, charged: str = "-") -> bytes:
+    """A contact as it is kept; `charged` as above."""
+    account = b"" if account_id is None else _tag(account_id).encode()
+    head = f"{'c' if confirmed else 'r'}{instant(contact.at)}{slot:03d}"
+    return b"%b%b%b%04d%b%b" % (head.encode(), _UNANSWERED, charged.encode(), len(account), account, _encode(contact))
+
+
+def consent_field(purpose: str, channel: str) -> str:
+    """What a consent is called."""
+    return f"s{purpose}\0{channel}"
+
+
+def suppression_field(channel: str) -> str:
+    """What a suppression is called."""
+    return f"x{channel}"
+
+
+class Charge(NamedTuple):
+    """What a contact was charged to a budget of everyone's."""
+
+    budget: str
+    name: str
+    at: int
+    amount: int
+    kind: str
+
+
+def charge_of(contact: Contact, customer_id: str, *, kind: str) -> Charge | None:
+    """The contact's charge; `kind` is `h` where it is in the budget's history, else `b`."""
+    if contact.budget is None:
+        return None
+    at, amount = to_microseconds(contact.at), millionths(contact.cost)
+    name = f"{kind}:{at}:{amount}:{member_prefix(customer_id)}{contact.decision_id}\0{contact.action_id}"
+    return Charge(contact.budget, name, at, amount, kind)
+
+
+def charge_in(value: bytes, customer_id: str) -> Charge | None:
+    """The charge of a contact as it is kept."""
+    length = int(value[_ACCOUNT:_BODY])
+    kind = chr(value[_CHARGED])
+    return None if kind == "-" else charge_of(_decode(value[_BODY + length :]), customer_id, kind=kind)
+
+
+def profile_of(
+    customer: list[bytes], account: list[bytes], subject: Subject, paused: Iterable[bytes], *, now: datetime
+) -> HotProfile:
+    """What the customer's and the account's hash say, each a list of fields and values in turn."""
+    begin = instant(now - CONTACT_MEMORY).encode()
+    own: list[tuple[bytes, bytes]] = []
+    consents: list[Consent] = []
+    suppressed: list[tuple[bytes, bytes]] = []
+    lifted: dict[bytes, bytes] = {}
+    purchases: list[Purchase] = []
+    events: list[Event] = []
+    version = 0
+    fields = iter(customer)
+    for name, value in zip(fields, fields, strict=True):
+        kind = name[0]
+        if kind == _C:
+            if value[0] != _X and value[_AT:_SLOT] > begin:
+                own.append((name, value))
+        elif kind == _S:
+            purpose, channel = name[1:].split(b"\0", 1)
+            if value[0] == _ONE:
+                consents.append(Consent(cast(Purpose, purpose.decode()), channel.decode()))
+            if purpose == _LIFTS:
+                lifted[channel] = value[18:]
+        elif kind == _SUPPRESSED:
+            suppressed.append((name[1:], value))
+        elif kind == _P:
+            purchases.append(Purchase(name[1:].decode(), from_microseconds(int(value))))
+        elif kind == _E:
+            events.append(Event(name[1:].decode(), from_microseconds(int(value))))
+        elif name == b"v":
+            version += int(value)
+    others: list[tuple[bytes, bytes]] = []
+    if account:
+        mine = member_prefix(subject.customer_id).encode()
+        fields = iter(account)
+        for name, value in zip(fields, fields, strict=True):
+            if name == b"v":
+                version += int(value)
+            elif len(value) >= _BODY and value[0] != _X and value[_AT:_SLOT] > begin and not name.startswith(mine):
+                others.append((name, value))
+    return HotProfile(
+        consents=tuple(sorted(consents, key=lambda consent: (consent.purpose, consent.channel))),
+        contacts=_contacts(own, now),
+        suppressed=tuple(sorted(c.decode() for c, at in suppressed if lifted.get(c, NEVER) <= at)),
+        account_contacts=_contacts(others, now),
+        purchases=tuple(sorted(purchases, key=lambda purchase: purchase.product)),
+        events=tuple(sorted(events, key=lambda event: event.name)),
+        paused=tuple(sorted(action.decode() for action in paused)),
+        version=version,
+    )
+
+
+_C, _S, _SUPPRESSED, _P, _E, _X, _ONE, _CONFIRMED = b"csxpex1c"
+_LIFTS = LIFTS.encode()
+
+
+def _contacts(kept: list[tuple[bytes, bytes]], now: datetime) -> tuple[Contact, ...]:
+    """Oldest first; those of one instant by decision and slot."""
+    found: list[tuple[bytes, str, bytes, Contact]] = []
+    for _, value in kept:
+        body = value[_BODY:] if value[_ACCOUNT:_BODY] == b"0000" else value[_BODY + int(value[_ACCOUNT:_BODY]) :]
+        contact = _decode(body)
+        if value[0] != _CONFIRMED and contact.until is not None and contact.until <= now:
+            continue
+        if value[_CLICKED:_CHARGED] != _UNANSWERED:
+            contact = msgspec.structs.replace(
+                contact,
+                clicked_at=_time(value[_CLICKED:_ACCEPTED]),
+                accepted_at=_time(value[_ACCEPTED:_REJECTED]),
+                rejected_at=_time(value[_REJECTED:_CHARGED]),
+            )
+        found.append((value[_AT:_SLOT], contact.decision_id, value[_SLOT:_CLICKED], contact))
+    found.sort(key=_order)
+    return tuple(contact for *_, contact in found)
+
+
+def _order(entry: tuple[bytes, str, bytes, Contact]) -> tuple[bytes, str, bytes]:
+    return entry[:3]
+
+
+def _time(text: bytes) -> datetime | None:
+    return None if text == NEVER else from_microseconds(int(text))
