@@ -130,7 +130,7 @@ class RuleTypes:
         for kind, word in _WORDS:
             sentence = re.sub(rf"(?<![\w.']){re.escape(kind)}(?![\w'])", word, sentence)
         mixed = "(number, whole number)" in sentence or "(whole number, number)" in sentence
-        hint = "; features are fractions, write 3.0, not 3" if mixed else ""
+        hint = "; features are fractions, write 3.0, not 3, and double(...) around what is whole" if mixed else ""
         return f"does not fit: {sentence} (at character {complaint.at}){hint}"
 
 

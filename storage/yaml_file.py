@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 # Aliases of aliases can stand for billions of values; a catalogue of 500 actions has about 20,000.
-MAX_VALUES = 200_000
+MAX_VALUES = 100_000
 MAX_DEPTH = 40
 MAX_BYTES = 4_000_000
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times as fast

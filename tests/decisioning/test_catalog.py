@@ -4,7 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from decisioning.catalog import NO_ACTION, Action, Channel, Content, Placement, Treatment
+from decisioning.content import NO_ACTION, Action, Channel, Content, Placement, Treatment
 from decisioning.errors import CatalogError
 from tests.builders import NOW, action, catalog, experiment, placement, weekly_cap
 

@@ -1,0 +1,320 @@
+"""Every mistake that a type cannot say: its path, and what is allowed."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from decisioning.catalog import Catalog
+from decisioning.catalog_checks import mistakes
+from decisioning.content import (
+    NO_ACTION,
+    Action,
+    Approver,
+    Audience,
+    Budget,
+    CoolDown,
+    FeatureTypes,
+    Holdout,
+    Journey,
+    Naming,
+    QuietHours,
+    Stage,
+    Transition,
+    Treatment,
+    Variant,
+)
+from decisioning.errors import CatalogError
+from tests.builders import NOW, action, catalog, content, experiment, placement, weekly_cap
+
+DAY = timedelta(days=1)
+NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001
+
+
+def budget(**overrides: Any) -> Budget:
+    return Budget(**({"id": "money", "amount": 100.0, "period": DAY, "starts": NOW} | overrides))
+
+
+def journey(*transitions: Transition, stages: tuple[Stage, ...] = ()) -> Journey:
+    return Journey(
+        id="j", stages=stages or (Stage(id="new", name="New"), Stage(id="old", name="Old")), transitions=transitions
+    )
+
+
+def step(**overrides: Any) -> Transition:
+    return Transition(**({"source": "new", "target": "old", "on": "purchase"} | overrides))
+
+
+def test_valid_content_has_no_mistakes() -> None:
+    whole = content(
+        action("card", budget="money", stages=("new",), follow_up="loan", owner="anna", approved_by="ben"),
+        action("loan", approved_by="ben"),
+        budgets=(budget(),),
+        journeys=(journey(step(), step(on="accept:card")),),
+        audiences=(Audience(id="a", rule="true", exclusions=("b",)), Audience(id="b", rule="true")),
+        approvers=(Approver(person="ben"),),
+        locked=("actions.*.eligibility", "actions.card", "contact_policies", "actions.card.treatments.card_web"),
+        quiet_hours=(QuietHours(id="q", begin="21:00", end="08:00", channels=("email",)),),
+        cool_downs=(CoolDown(id="c", after="reject", lasting=DAY, per="group", only="cards"),),
+    )
+    assert mistakes(whole) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path", "said"),
+    [
+        ({"status": "live", "group": "boats"}, "group", "'boats' is not defined, must be one of cards, loans, other"),
+        ({"goal": "rest"}, "goal", "'rest' is not defined, must be one of sell"),
+        ({"id": "Card"}, "id", "does not follow the naming rule [a-z][a-z0-9_]*"),
+        ({"valid_from": NOW, "valid_until": NOW}, "valid_until", "is not after valid_from"),
+        ({"valid_until": NAIVE}, "valid_until", "has no time zone, write it like 2026-11-21T18:00:00Z"),
+        ({"again_after": DAY}, "again_after", "says when a product may be offered again, but `promotes` names none"),
+        ({"again_after": -DAY, "promotes": ("p",)}, "again_after", "is -1 day, 0:00:00, must be longer than 0"),
+        ({"stages": ("new",)}, "stages", "'new' is not defined, must be one of (none)"),
+        ({"budget": "money"}, "budget", "'money' is not defined, must be one of (none)"),
+        ({"follow_up": "gone"}, "follow_up", "'gone' is not defined, must be one of card"),
+        ({"follow_up": "card"}, "follow_up", "is the action itself"),
+        ({"rank_by": "uplift"}, "rank_by", "uplift is over showing nothing: the catalogue needs an action no_action"),
+        ({"currency": "CHF"}, "currency", "rates lacks CHF: what one unit is worth in EUR"),
+        ({"attributes": {"group": "x"}}, "attributes.group", "the name is taken, choose another"),
+        ({"treatments": (Treatment("t", "fax"),)}, "treatments[t].channel", "'fax' is not defined, must be one of"),
+        ({"treatments": (Treatment("t", "web"), Treatment("t", "email"))}, "treatments[t]", "the id is used twice"),
+        ({"treatments": (Treatment("a", "web"), Treatment("b", "web"))}, "treatments", "two are for channel web"),
+        (
+            {"treatments": tuple(Treatment(i, "web", placements=("home_hero",)) for i in "ab")},
+            "treatments",
+            "two are for placement home_hero; there must be one",
+        ),
+        (
+            {"treatments": (Treatment("t", "web", placements=("newsletter",)),)},
+            "treatments[t].placements",
+            "newsletter is not on channel web",
+        ),
+        ({"treatments": (Treatment("t", "web", placements=("x",)),)}, "treatments[t].placements", "'x' is not defined"),
+    ],
+)
+def test_a_wrong_action_is_told(wrong: dict[str, Any], path: str, said: str) -> None:
+    [found] = mistakes(content(action(**({"action_id": wrong.get("id", "card")} | wrong))))
+    assert found.startswith(f"actions[{wrong.get('id', 'card')}].{path}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"time_zone": "Mars"}, "time_zone: 'Mars' is not a time zone, write it like Europe/Berlin"),
+        ({"time_zone": "../etc/passwd"}, "time_zone: '../etc/passwd' is not a time zone"),
+        ({"market_currency": "CHF"}, "currency: is CHF, and rates does not say what one unit of it is worth in EUR"),
+        ({"continuity": timedelta(days=31)}, "continuity: is 31 days, 0:00:00, must be at least 0 and at most 30 days"),
+        ({"locked": ("action.*",)}, "locked: 'action.*' is no path that a market can override"),
+        (
+            {"locked": ("actions.boat.value",)},
+            "locked: 'actions.boat.value' names no entry of actions, must be one of *",
+        ),
+        ({"locked": ("actions.*.vaule",)}, "locked: 'actions.*.vaule' names no field of actions, must be one of id"),
+        ({"naming": Naming(actions="[")}, "naming.actions: '[' is not a regular expression"),
+        (
+            {"naming": Naming(experiments="exp_.*"), "experiments": (experiment(),)},
+            "experiments[hero_copy].id: does not",
+        ),
+        ({"placements": (placement(channel="fax"),)}, "placements[home_hero].channel: 'fax' is not defined"),
+        ({"placements": (placement(time_out=31 * DAY),)}, "placements[home_hero].time_out: is 31 days"),
+        (
+            {"placements": (placement(attribution_window=0 * DAY),)},
+            "placements[home_hero].attribution_window: is 0:00:00",
+        ),
+        (
+            {"placements": (placement(reward={"purchse": 1.0}),)},
+            "placements[home_hero].reward: 'purchse' is not defined",
+        ),
+        ({"budgets": (budget(id="Money"),)}, "budgets[Money].id: does not follow the naming rule"),
+        ({"budgets": (budget(period=0 * DAY),)}, "budgets[money].period: is 0:00:00, must be longer than 0"),
+        ({"budgets": (budget(period=31 * DAY, of="account"),)}, "budgets[money].period: is 31 days, 0:00:00, must be"),
+        ({"budgets": (budget(starts=NAIVE),)}, "budgets[money].starts: has no time zone"),
+        ({"budgets": (budget(), budget())}, "budgets[money]: the id is used twice"),
+        ({"contact_policies": (weekly_cap(within=31 * DAY),)}, "contact_policies[weekly].within: is 31 days, 0:00:00"),
+        (
+            {"contact_policies": (weekly_cap(per="goal", only="x"),)},
+            "contact_policies[weekly].only: 'x' is not defined",
+        ),
+        (
+            {"contact_policies": (weekly_cap(only="x"),)},
+            "contact_policies[weekly].only: 'x' is not defined, must be one of (none)",
+        ),
+        ({"cool_downs": (CoolDown(id="c", after="reject", lasting=31 * DAY),)}, "cool_downs[c].lasting: is 31 days"),
+        ({"cool_downs": (CoolDown(id="c", after="ignore", lasting=DAY, only="x"),)}, "cool_downs[c].only: 'x' is not"),
+        ({"quiet_hours": (QuietHours(id="q", begin="21:00", end="21:00"),)}, "quiet_hours[q].end: is 21:00, as begin"),
+        (
+            {"quiet_hours": (QuietHours(id="q", begin="21:00", end="08:00", channels=("x",)),)},
+            "quiet_hours[q].channels: 'x'",
+        ),
+        (
+            {"journeys": (journey(step(source="gone")),)},
+            "journeys[j].transitions[0].source: 'gone' is not defined, must be",
+        ),
+        ({"journeys": (journey(step(target="gone")),)}, "journeys[j].transitions[0].target: 'gone' is not defined"),
+        (
+            {"journeys": (journey(step(on="buys")),)},
+            "journeys[j].transitions[0].on: 'buys' is not defined, must be one of",
+        ),
+        ({"journeys": (journey(step(on="accept:gone")),)}, "journeys[j].transitions[0].on: 'gone' is not defined"),
+        (
+            {"journeys": (journey(stages=(Stage(id="s", name="S", weights={"gone": 1.0}),)),)},
+            "journeys[j].stages[s].weights: 'gone' is not defined",
+        ),
+        (
+            {"journeys": (journey(stages=(Stage(id="s", name="S"), Stage(id="s", name="T"))),)},
+            "journeys.stages[s]: the id is used twice",
+        ),
+        (
+            {"audiences": (Audience(id="a", rule="true", exclusions=("b",)),)},
+            "audiences[a].exclusions: 'b' is not defined",
+        ),
+        ({"audiences": (Audience(id="a", rule="true", exclusions=("a",)),)}, "audiences[a].exclusions: leads back to"),
+        (
+            {"audiences": (Audience(id="a", rule="true", minimum_size={"x": 1}),)},
+            "audiences[a].minimum_size: 'x' is not",
+        ),
+        ({"audiences": (Audience(id="A-1", rule="true"),)}, "audiences[A-1].id: does not follow the naming rule"),
+        ({"experiments": (experiment(placements=("x",)),)}, "experiments[hero_copy].placements: 'x' is not defined"),
+        (
+            {"experiments": (experiment(variants=(Variant("a", 1.0), Variant("a", 1.0))),)},
+            "experiments[hero_copy].variants[a]: the id is used twice",
+        ),
+        (
+            {"experiments": (experiment(variants=(Variant("a", 1e308), Variant("b", 1.0))),)},
+            "experiments[hero_copy].variants[b].weight: is less than 1 in 10,000 of all",
+        ),
+        (
+            {"experiments": (experiment(), experiment(id="x", salt="hero_copy"))},
+            "experiments.salt[hero_copy]: the id is",
+        ),
+        (
+            {"experiments": (experiment(),), "holdout": Holdout(salt="hero_copy")},
+            "experiments[hero_copy].salt: is the holdout's too",
+        ),
+        ({"approvers": (Approver(person="p", groups=("x",)),)}, "approvers[0].groups: 'x' is not defined"),
+        ({"approvers": (Approver(person="p", channels=("x",)),)}, "approvers[0].channels: 'x' is not defined"),
+        ({"approvers": (Approver(person="p", budgets=("x",)),)}, "approvers[0].budgets: 'x' is not defined"),
+    ],
+)
+def test_wrong_content_is_told(wrong: dict[str, Any], said: str) -> None:
+    drafts = (action("card", status="draft"), action("loan", status="draft", group="loans"))
+    [found, *_] = mistakes(content(*drafts, **wrong))
+    assert found.startswith(said)
+
+
+def test_a_circle_of_exclusions_is_told_of_all_in_it() -> None:
+    circle = tuple(Audience(id=name, rule="true", exclusions=(to,)) for name, to in ("ab", "bc", "ca"))
+    assert [said.split(".")[0] for said in mistakes(content(audiences=circle))] == [f"audiences[{i}]" for i in "abc"]
+
+
+def test_a_role_in_the_buying_group_needs_its_feature() -> None:
+    wanted = action(buying_roles=("finance",))
+    assert mistakes(content(wanted, features=FeatureTypes())) == [
+        "actions[card].buying_roles: needs a customer feature buying_role, and there is none"
+    ]
+    assert not mistakes(content(wanted, features=FeatureTypes(customer={"buying_role": "text"})))
+
+
+@pytest.mark.parametrize(
+    ("approver", "wrong", "said"),
+    [
+        ({}, {}, "is missing, and status is live; must be one of ben"),
+        ({}, {"approved_by": "anna"}, "is anna, who owns it; nobody approves what is their own; must be one of ben"),
+        ({}, {"approved_by": "cleo"}, "is cleo, who may not approve this; must be one of ben"),
+        ({"groups": ("loans",)}, {"approved_by": "ben"}, "is ben, who may not approve this; must be one of (nobody"),
+        ({"markets": ("de",)}, {"approved_by": "ben"}, "is ben, who may not approve this; must be one of (nobody"),
+        ({"channels": ("web",)}, {"approved_by": "ben"}, "is ben, who may not approve this; must be one of (nobody"),
+        ({"budgets": ()}, {"approved_by": "ben", "budget": "money"}, None),
+        ({"channels": ("web", "email"), "groups": ("cards",), "markets": ("global",)}, {"approved_by": "ben"}, None),
+        ({}, {"status": "draft"}, None),
+        ({}, {"status": "retired"}, None),
+        ({}, {"status": "approved"}, "is missing, and status is approved; must be one of ben"),
+    ],
+)
+def test_only_who_is_entitled_approves(approver: dict[str, Any], wrong: dict[str, Any], said: str | None) -> None:
+    found = mistakes(
+        content(action(owner="anna", **wrong), budgets=(budget(),), approvers=(Approver(person="ben", **approver),))
+    )
+    assert len(found) == (said is not None)
+    assert said is None or found[0].startswith(f"actions[card].approved_by: {said}")
+
+
+def test_an_approver_of_one_budget_approves_no_other() -> None:
+    budgets = (budget(), budget(id="other"))
+    approvers = (Approver(person="ben", budgets=("other",)),)
+    [found] = mistakes(
+        content(action(owner="anna", approved_by="ben", budget="money"), budgets=budgets, approvers=approvers)
+    )
+    assert "who may not approve this" in found
+
+
+def test_showing_nothing_has_no_treatment() -> None:
+    [found] = mistakes(content(action(NO_ACTION, group="other", treatments=(Treatment("t", "web"),))))
+    assert found == "actions[no_action].treatments: no_action shows nothing, so it has no treatments"
+
+
+def refused(*actions: Action, **overrides: Any) -> list[str]:
+    with pytest.raises(CatalogError) as raised:
+        catalog(*actions, **overrides)
+    return raised.value.mistakes
+
+
+@pytest.mark.parametrize(
+    ("audience", "said"),
+    [
+        ("true) || (true", "is not a CEL expression"),
+        ("in_audience('b')", "asks for another audience; use `exclusions`"),
+        ("action.margin > 1.0", "this rule is not about an action"),
+        ("customer.x >", "is not a CEL expression"),
+        ("1", "gives a whole number, must give true or false"),
+    ],
+)
+def test_a_wrong_audience_is_told_once_and_not_by_every_rule_that_asks_for_it(audience: str, said: str) -> None:
+    audiences = (Audience(id="a", rule=audience), Audience(id="b", rule="true"))
+    [found] = refused(
+        action(eligibility="in_audience('a')"), action("loan", eligibility="!in_audience('a')"), audiences=audiences
+    )
+    assert found.startswith("audiences[a].rule: ")
+    assert said in found
+
+
+def test_a_comment_in_an_audience_takes_nothing_with_it() -> None:
+    audiences = (
+        Audience(id="a", rule="customer.age > 3.0 // adults", exclusions=("b",)),
+        Audience(id="b", rule="customer.vip"),
+    )
+    made: Catalog = catalog(audiences=audiences)
+    assert made.audiences["a"].source == "(customer.age > 3.0) && !((customer.vip))"
+
+
+def test_an_exclusion_leaves_out_only_who_is_really_in_it() -> None:
+    audiences = (
+        Audience(id="a", rule="customer.a", exclusions=("b",)),
+        Audience(id="b", rule="customer.b", exclusions=("c",)),
+        Audience(id="c", rule="customer.c"),
+    )
+    assert catalog(audiences=audiences).audiences["a"].source == "(customer.a) && !((customer.b) && !((customer.c)))"
+
+
+def test_an_unknown_audience_says_which_there_are() -> None:
+    [found] = refused(action(eligibility="in_audience('x')"), audiences=(Audience(id="a", rule="true"),))
+    assert found == "actions[card].eligibility: there is no audience 'x', must be one of a"
+
+
+def test_a_rule_of_a_stage_is_told_with_its_journey() -> None:
+    wrong = journey(stages=(Stage(id="s", name="S", entry="x >"),))
+    [found] = refused(journeys=(wrong,))
+    assert found.startswith("journeys[j].stages[s].entry: 'x >' is not a CEL expression")
+
+
+def test_rules_that_are_too_long_together_are_told() -> None:
+    audiences = (Audience(id="a", rule=" || ".join(f"customer.x{n} > 1.0" for n in range(80))),)
+    asks = " || ".join(["in_audience('a')"] * 6)
+    [found] = refused(action(eligibility=asks, suitability=f"!({asks})"), audiences=audiences)
+    assert found.startswith("actions[card]: eligibility, applicability and suitability together: the rule has")
+
+
+def test_times_far_from_each_other_are_compared() -> None:
+    far = action(valid_from=datetime(1, 1, 1, tzinfo=UTC), valid_until=datetime(9999, 12, 31, tzinfo=UTC))
+    assert mistakes(content(far)) == []
