@@ -15,6 +15,7 @@ import typer
 from decisioning.errors import NextmoveError
 from nextmove.catalog_commands import audience, catalog_app
 from nextmove.console import err, next_command, print_json, print_table, step
+from nextmove.decision_commands import explain, replay
 from nextmove.options import AsJson, Data, Dataset, now_utc, settings_of
 
 app = typer.Typer(
@@ -31,6 +32,8 @@ app.add_typer(catalog_app, name="catalog")
 app.add_typer(state_app, name="state")
 app.add_typer(bench_app, name="bench")
 app.command("audience")(audience)
+app.command("explain")(explain)
+app.command("replay")(replay)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")]
 Host = Annotated[str, typer.Option(help="Address to serve on; loopback only, as long as there are no keys.")]

@@ -93,6 +93,11 @@ class Tracking:
             raise
         self.client.set_terminated(run_id)
 
+    def address(self, run_id: str) -> str:
+        """Where the run's page is once `mlflow ui` runs over this store on its own port."""
+        board = self.client.get_run(run_id).info.experiment_id
+        return f"http://127.0.0.1:5000/#/experiments/{board}/runs/{run_id}"
+
     def log(
         self,
         run_id: str,

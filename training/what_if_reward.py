@@ -1,12 +1,13 @@
 """What the first slots of logged decisions would have earned under another catalogue: off-policy evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from decisioning.encoding import RowEncoder
 from decisioning.evaluation import (
     FEW_CUSTOMERS,
     SMALL_SAMPLE,
@@ -15,8 +16,9 @@ from decisioning.evaluation import (
     Terms,
     effective_sample_size,
 )
+from decisioning.record import DecisionRecord
 from decisioning.replay import case_of, facts_of, model_rows
-from training.redecide import Comparison, LeftOut, Masses, Shift
+from training.redecide import Comparison, LeftOut, Masses, Model, Shift
 from training.reward_model import predicted_by_others
 
 # Under so many rows a reward model learns little, and its three folds less.
@@ -104,15 +106,15 @@ def _expected(
 ) -> NDArray[np.float64] | None:
     """What a cross-fitted reward model expects of everything that the log could have shown, `(n, n_actions)`.
 
-    Its features are those of the newest decision's model; None where that cannot be loaded, or
-    there is too little to learn from.
+    Its features are those of the newest model that can be loaded; None where none can, or there is
+    too little to learn from.
     """
     if len(shifts) < FEWEST_FOR_DR:
         return None
-    try:
-        model, encoder = comparison.model_of(shifts[-1].record)
-    except LeftOut:
+    scored_by = next(filter(None, (_model(comparison, record) for record in _one_a_model(shifts))), None)
+    if scored_by is None:
         return None
+    model, encoder = scored_by
     encoded, own = [], []
     for row, shift in enumerate(shifts):
         catalog = comparison.catalog_of(shift.record)
@@ -133,6 +135,19 @@ def _expected(
         seed=seed,
     )
     return np.where(supported, found["reward"], 0.0)
+
+
+def _one_a_model(shifts: Sequence[Shift]) -> Iterator[DecisionRecord]:
+    """A decision of each model, the newest first."""
+    newest = {s.record.model.bundle_sha256: s.record for s in shifts if s.record.model is not None}
+    return reversed(list(newest.values()))
+
+
+def _model(comparison: Comparison, record: DecisionRecord) -> tuple[Model, RowEncoder] | None:
+    try:
+        return comparison.model_of(record)
+    except LeftOut:
+        return None
 
 
 def _cautions(weights: NDArray[np.float64], mass: NDArray[np.float64], customer: NDArray[np.int64]) -> list[str]:
