@@ -22,13 +22,13 @@ def catalog_schema() -> dict[str, Any]:
     schemas, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     described = _described(content.Content)
     properties = {}
-    for field, schema in zip(FIELDS.values(), schemas, strict=True):
-        schema = {"anyOf": [schema, {"type": "null"}]} if is_list(field.type) else schema
+    for field, kind in zip(FIELDS.values(), schemas, strict=True):
+        said = {"anyOf": [kind, {"type": "null"}]} if is_list(field.type) else kind
         description = described.get(field.name)
-        properties[field.name] = {**schema, "description": description} if description else schema
+        properties[field.name] = {**said, "description": description} if description else said
     for name, definition in definitions.items():
         _tidy(definition, _kind_of(name))
-    return {
+    schema = {
         "$schema": _SCHEMA,
         "title": "A file of a Nextmove catalogue",
         "type": "object",
@@ -36,6 +36,9 @@ def catalog_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": dict(sorted(definitions.items())),
     }
+    # As a reader of the committed file has it: lists, no tuples.
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(schema))
+    return plain
 
 
 def _kind_of(name: str) -> type | None:
