@@ -21,6 +21,7 @@ budget of everyone's was charged (`b`; `h` where the charge is in the budget's h
 
 from collections.abc import Iterable
 from datetime import datetime
+from operator import itemgetter
 from typing import NamedTuple, cast
 
 import msgspec
@@ -150,19 +151,18 @@ def profile_of(
 ) -> HotProfile:
     """What the customer's and the account's hash say, each a list of fields and values in turn."""
     begin = instant(now - CONTACT_MEMORY).encode()
-    own: list[tuple[bytes, bytes]] = []
+    own: list[bytes] = []
     consents: list[Consent] = []
     suppressed: list[tuple[bytes, bytes]] = []
     lifted: dict[bytes, bytes] = {}
     purchases: list[Purchase] = []
     events: list[Event] = []
     version = 0
-    fields = iter(customer)
-    for name, value in zip(fields, fields, strict=True):
+    for name, value in zip(customer[::2], customer[1::2], strict=True):
         kind = name[0]
         if kind == _C:
             if value[0] != _X and value[_AT:_SLOT] > begin:
-                own.append((name, value))
+                own.append(value)
         elif kind == _S:
             purpose, channel = name[1:].split(b"\0", 1)
             if value[0] == _ONE:
@@ -177,15 +177,14 @@ def profile_of(
             events.append(Event(name[1:].decode(), from_microseconds(int(value))))
         elif name == b"v":
             version += int(value)
-    others: list[tuple[bytes, bytes]] = []
+    others: list[bytes] = []
     if account:
         mine = member_prefix(subject.customer_id).encode()
-        fields = iter(account)
-        for name, value in zip(fields, fields, strict=True):
+        for name, value in zip(account[::2], account[1::2], strict=True):
             if name == b"v":
                 version += int(value)
             elif len(value) >= _BODY and value[0] != _X and value[_AT:_SLOT] > begin and not name.startswith(mine):
-                others.append((name, value))
+                others.append(value)
     return HotProfile(
         consents=tuple(sorted(consents, key=lambda consent: (consent.purpose, consent.channel))),
         contacts=_contacts(own, now),
@@ -202,12 +201,14 @@ _C, _S, _SUPPRESSED, _P, _E, _X, _ONE, _CONFIRMED = b"csxpex1c"
 _LIFTS = LIFTS.encode()
 
 
-def _contacts(kept: list[tuple[bytes, bytes]], now: datetime) -> tuple[Contact, ...]:
+def _contacts(kept: list[bytes], now: datetime) -> tuple[Contact, ...]:
     """Oldest first; those of one instant by decision and slot."""
+    if not kept:
+        return ()
     found: list[tuple[bytes, str, bytes, Contact]] = []
-    for _, value in kept:
-        body = value[_BODY:] if value[_ACCOUNT:_BODY] == b"0000" else value[_BODY + int(value[_ACCOUNT:_BODY]) :]
-        contact = _decode(body)
+    for value in kept:
+        account = value[_ACCOUNT:_BODY]
+        contact = _decode(value[_BODY:] if account == b"0000" else value[_BODY + int(account) :])
         if value[0] != _CONFIRMED and contact.until is not None and contact.until <= now:
             continue
         if value[_CLICKED:_CHARGED] != _UNANSWERED:
@@ -218,12 +219,8 @@ def _contacts(kept: list[tuple[bytes, bytes]], now: datetime) -> tuple[Contact, 
                 rejected_at=_time(value[_REJECTED:_CHARGED]),
             )
         found.append((value[_AT:_SLOT], contact.decision_id, value[_SLOT:_CLICKED], contact))
-    found.sort(key=_order)
-    return tuple(contact for *_, contact in found)
-
-
-def _order(entry: tuple[bytes, str, bytes, Contact]) -> tuple[bytes, str, bytes]:
-    return entry[:3]
+    found.sort(key=itemgetter(0, 1, 2))
+    return tuple([entry[3] for entry in found])
 
 
 def _time(text: bytes) -> datetime | None:

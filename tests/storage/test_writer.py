@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
+import msgspec
 import pytest
 from sqlalchemy import event
 from sqlalchemy.pool import Pool
 
 from decisioning.errors import DecisionConflict, StoreError
-from decisioning.record import DecisionRecord
+from decisioning.record import AuditRecord, DecisionRecord
 from storage.ledger.reader import LedgerReader
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
-from tests.storage.kept import decision, outcome
+from tests.storage.kept import NOW, decision, outcome
 from tests.storage.processes import Say, others
 
 
@@ -274,3 +275,13 @@ def test_what_was_acknowledged_survives_the_kill_of_its_writers(settings: Settin
     missing = {line.strip() for line in acknowledged} - set(kept(settings))
     assert len(acknowledged) >= 40
     assert not missing
+
+
+def test_what_a_person_did_is_kept_for_good_as_often_as_it_was_told(ledger: Ledger, settings: Settings) -> None:
+    entry = AuditRecord(at=NOW, domain="simulated", actor="ann", what="action.pause", subject="card", reason="recall")
+    for each in (entry, entry, msgspec.structs.replace(entry, domain="hillstrom", what="action.resume")):
+        asyncio.run(ledger.append_audit(each))
+
+    read = LedgerReader(settings)
+    assert list(read.audits("simulated")) == [entry, entry]
+    assert [found.domain for found in read.audits(what=("action.resume",))] == ["hillstrom"]
