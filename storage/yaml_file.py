@@ -125,7 +125,7 @@ def _child(node: Node, step: str) -> Node | None:
     if isinstance(node.value, list):
         for place, item in enumerate(node.value):
             if step in (str(place), item.identity):
-                return item  # type: ignore[no-any-return]
+                return item
     return None
 
 
