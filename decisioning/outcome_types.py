@@ -7,3 +7,7 @@ OutcomeType = Literal[
     "bounce", "complaint", "unsubscribe", "custom",
 ]  # fmt: skip
 OUTCOME_TYPES: tuple[str, ...] = get_args(OutcomeType)
+
+# What moves a customer through a journey: what customers do of their own accord, and what only the
+# caller can name. What we or a mail server do to a message (sent, delivered ...) moves nobody.
+EVENT_TYPES = ("click", "accept", "reject", "purchase", "unsubscribe", "complaint", "custom")
