@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ import pytest
 
 from decisioning.errors import DataError, SetupError, StoreError
 from decisioning.profile import ConsentChange
+from serving.adapters.feast_features import FeastFeatures
 from storage.feature_store import open_feature_store
 from storage.settings import Settings
 from training.features import feature_names, historical_features, offline_path
@@ -216,3 +218,14 @@ def test_a_lost_offline_file_is_written_again(settings: Settings) -> None:
     offline_path(settings, "hillstrom", "profile").unlink()
     assert not run(FakeDomain(), settings).reused
     assert offline_path(settings, "hillstrom", "profile").exists()
+
+
+def test_a_domain_without_accounts_serves_customers_alone(settings: Settings) -> None:
+    run(FakeDomain(), settings)
+    features = FeastFeatures(open_feature_store(settings), "hillstrom")
+    stored = asyncio.run(features.read("h-1"))
+    assert stored is not None
+    assert (stored.account_id, stored.account) == (None, {})
+    named = asyncio.run(features.read("h-1", account_id="a-1"))
+    assert named is not None
+    assert (named.account_id, named.account, named.values) == ("a-1", {}, stored.values)
