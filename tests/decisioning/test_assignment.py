@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from decisioning.assignment import BUCKETS, assign, bucket
-from decisioning.catalog import Variant
+from decisioning.content import Variant
 from tests.builders import experiment
 
 UNITS = [f"c-{number}" for number in range(20_000)]

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from decisioning.catalog import NO_ACTION
+from decisioning.content import NO_ACTION
 from decisioning.record import OutcomeRecord
 from decisioning.reward import CLOCK_TOLERANCE, PROVES_SHOWN, counted, reward, was_shown
 from tests.builders import NOW, placement

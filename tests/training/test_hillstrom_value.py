@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.catalog_files import read_catalog
+from storage.catalog_files import read_release
 from storage.settings import Settings
 from training.domains.hillstrom import Hillstrom
 from training.evaluation_report import EvaluationReport, evaluate
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not FILE.is_file(), reason=f"{FILE} is not there
 
 @pytest.fixture(scope="module")
 def found() -> tuple[TrainedModel, EvaluationReport]:
-    domain, catalog = Hillstrom(FILE), read_catalog(ROOT / "catalog" / "hillstrom")[1]
+    domain, catalog = Hillstrom(FILE), read_release(ROOT / "catalog" / "hillstrom")[1].blueprint
     log = domain.log()
     # One version of the features, older than the campaign: the point-in-time join is a plain one.
     features = domain.tables()["profile"].merge(log[["row_id", "customer_id"]], on="customer_id")

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decisioning.catalog import NO_ACTION, Action, Catalog
+from decisioning.catalog import Catalog
+from decisioning.content import NO_ACTION, Action
 from decisioning.profile import Contact
 from tests.builders import action, catalog, placement
 from training.examples import combined, log_examples
