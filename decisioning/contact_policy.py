@@ -1,7 +1,5 @@
 """Contact policies: when an action is suppressed because the customer was contacted enough, or said no."""
 
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
@@ -12,6 +10,7 @@ from decisioning.profile import Contact
 
 _GET = {"channel": attrgetter("channel"), "group": attrgetter("group"), "goal": attrgetter("goal"),
         "action": attrgetter("action_id")}  # fmt: skip
+_NONE = 1 << 30  # after every policy
 
 
 class ContactCounts:
@@ -30,7 +29,7 @@ class ContactCounts:
     True
     """
 
-    __slots__ = ("_counts", "_policies", "_reached")
+    __slots__ = ("_alike", "_blocked", "_policies")
 
     def __init__(
         self,
@@ -38,51 +37,72 @@ class ContactCounts:
         contacts: Iterable[Contact],
         *,
         now: datetime,
-        account_contacts: Iterable[Contact] = (),
+        account_contacts: Sequence[Contact] = (),
     ) -> None:
         self._policies = policies
-        own = _History(contacts, now)
-        everyone = _History([*own.contacts, *account_contacts], now) if account_contacts else own
-        # Policies that count alike share one count.
-        shared: dict[tuple[str, CountedPer, timedelta], Counter[str]] = {}
-        self._counts: list[Counter[str]] = []
+        own = [contact for contact in contacts if contact.is_counted]
+        everyone = [*own, *(contact for contact in account_contacts if contact.is_counted)]
+        # Policies that count alike share one count, and those with one window its contacts.
+        recent: dict[tuple[str, timedelta], list[Contact]] = {}
+        self._alike: dict[tuple[str, CountedPer, timedelta], dict[str, int]] = {}
         for policy in policies:
             alike = (policy.of, policy.per, policy.within)
-            if alike not in shared:
-                history = everyone if policy.of == "account" else own
-                shared[alike] = history.counts(policy.per, policy.within)
-            self._counts.append(shared[alike])
-        self._reached = self._find_reached()
+            if alike not in self._alike:
+                among = (policy.of, policy.within)
+                within = recent.get(among)
+                if within is None:
+                    of = everyone if policy.of == "account" else own
+                    within = recent[among] = [contact for contact in of if now - contact.at < policy.within]
+                self._alike[alike] = _counts(within, policy.per)
+        self._blocked = self._find_blocked()
 
     def suppressing(self, counted_by: Mapping[CountedPer, str]) -> ContactPolicy | None:
         """The first policy that forbids one more contact which counts as this, or None."""
-        for policy, counts in self._reached:
-            key = counted_by[policy.per]
-            if (policy.only is None or policy.only == key) and counts[key] >= policy.limit:
-                return policy
-        return None
+        first = _NONE
+        for per, (always, blocked) in self._blocked.items():
+            place = blocked.get(counted_by[per], _NONE)
+            first = min(first, place, always)
+        return self._policies[first] if first < _NONE else None
 
     @property
     def suppresses_any(self) -> bool:
         """Whether any policy is reached for anything."""
-        return bool(self._reached)
+        return bool(self._blocked)
 
     def add(self, counted_by: Mapping[CountedPer, str]) -> None:
         """One more contact, now."""
-        done: set[int] = set()  # counts are shared by policies that count alike
-        for policy, counts in zip(self._policies, self._counts, strict=True):
-            if id(counts) not in done:
-                done.add(id(counts))
-                counts[counted_by[policy.per]] += 1
-        self._reached = self._find_reached()
+        for (_, per, _), counts in self._alike.items():
+            key = counted_by[per]
+            counts[key] = counts.get(key, 0) + 1
+        self._blocked = self._find_blocked()
 
-    def _find_reached(self) -> list[tuple[ContactPolicy, Counter[str]]]:
-        return [
-            (policy, counts)
-            for policy, counts in zip(self._policies, self._counts, strict=True)
-            if policy.limit == 0
-            or (counts[policy.only] if policy.only is not None else max(counts.values(), default=0)) >= policy.limit
-        ]
+    def _find_blocked(self) -> dict[CountedPer, tuple[int, dict[str, int]]]:
+        """By what it is counted per: the first policy that forbids everything, and those that forbid a key."""
+        found: dict[CountedPer, tuple[int, dict[str, int]]] = {}
+        for place, policy in enumerate(self._policies):
+            counts, only, limit = self._alike[policy.of, policy.per, policy.within], policy.only, policy.limit
+            if only is not None:
+                reached = [only] if counts.get(only, 0) >= limit else []
+            else:
+                reached = [key for key, number in counts.items() if number >= limit]
+            if reached or (limit == 0 and only is None):
+                always, blocked = found.get(policy.per, (_NONE, {}))
+                for key in reached:
+                    blocked.setdefault(key, place)
+                found[policy.per] = min(always, place) if limit == 0 and only is None else always, blocked
+        return found
+
+
+def _counts(contacts: Sequence[Contact], per: CountedPer) -> dict[str, int]:
+    """How many of the contacts count as each key."""
+    get = _GET.get(per)
+    if get is None:
+        return {"": len(contacts)} if contacts else {}
+    counts: dict[str, int] = {}
+    for contact in contacts:
+        key = get(contact)
+        counts[key] = counts.get(key, 0) + 1
+    return counts
 
 
 class Suppression(NamedTuple):
@@ -129,24 +149,3 @@ def _ignored(met: Sequence[Contact], times: int) -> datetime | None:
     if len(last) < times or any(contact.clicked_at or contact.accepted_at for contact in last):
         return None
     return last[-1].at
-
-
-class _History:
-    """Contacts in the order of their time, and what each policy sees of them."""
-
-    __slots__ = ("_keys", "_times", "contacts", "now")
-
-    def __init__(self, contacts: Iterable[Contact], now: datetime) -> None:
-        self.contacts = sorted((contact for contact in contacts if contact.is_counted), key=attrgetter("at"))
-        self.now = now
-        self._times = [contact.at for contact in self.contacts]
-        self._keys: dict[CountedPer, list[str]] = {}
-
-    def counts(self, per: CountedPer, within: timedelta) -> Counter[str]:
-        begin = bisect_right(self._times, self.now - within)
-        if per == "any":
-            return Counter({"": len(self._times) - begin})
-        keys = self._keys.get(per)
-        if keys is None:
-            keys = self._keys[per] = [_GET[per](contact) for contact in self.contacts]
-        return Counter(keys[begin:])

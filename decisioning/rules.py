@@ -15,6 +15,7 @@ from typing import Any
 
 import cel
 
+from decisioning.direct_rules import LEFT_TO_CEL, direct, values_of
 from decisioning.rule_text import Piece, is_root, joined, literal, looks_like, pieces
 
 ROOTS = ("customer", "account", "context", "now")
@@ -51,7 +52,7 @@ class Rule:
         ValueError: The text does not parse, is too long, names an unknown root or loops.
     """
 
-    __slots__ = ("_program", "names", "shown", "source")
+    __slots__ = ("_direct", "_program", "names", "shown", "source")
 
     def __init__(self, source: str, *, shown: str | None = None) -> None:
         if len(source) > MAX_EXPANDED:
@@ -67,6 +68,7 @@ class Rule:
         if unknown:
             allowed = ", ".join((*ROOTS, "action", "in_audience('...')"))
             raise ValueError(f"'{written}' names {', '.join(unknown)}; a rule may use {allowed}")
+        self._direct = direct(source)
         self.source = source
         self.shown = written
         self.names = frozenset(_names(words, written))
@@ -102,6 +104,11 @@ class Rule:
         return float(result)
 
     def _evaluate(self, scope: "RuleScope") -> Any:
+        if self._direct is not None:
+            try:
+                return self._direct(*scope.values)
+            except LEFT_TO_CEL:
+                pass
         try:
             return self._program.execute(scope.context)
         except KeyError as error:
@@ -111,9 +118,12 @@ class Rule:
 
 
 class RuleScope:
-    """What rules see in one decision; each distinct rule is evaluated once in it."""
+    """What rules see in one decision; each distinct rule is evaluated once in it.
 
-    __slots__ = ("context", "results")
+    Most decisions do without CEL's own `context` (see `direct_rules`), so it is made when first asked for.
+    """
+
+    __slots__ = ("_context", "_known", "results", "values")
 
     def __init__(
         self,
@@ -123,15 +133,20 @@ class RuleScope:
         account: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        self.context = cel.Context(
-            variables={
-                "customer": dict(customer or {}),
-                "account": dict(account or {}),
-                "context": dict(context or {}),
-                "now": now,
-            }
-        )
+        self._known = customer or {}, account or {}, context or {}, now
+        self._context: cel.Context | None = None
+        self.values = values_of(customer or {}, account or {}, context or {})
         self.results: dict[str, Any] = {}
+
+    @property
+    def context(self) -> cel.Context:
+        """What CEL sees."""
+        if self._context is None:
+            customer, account, context, now = self._known
+            self._context = cel.Context(
+                variables={"customer": dict(customer), "account": dict(account), "context": dict(context), "now": now}
+            )
+        return self._context
 
 
 def expanded(source: str, *, action: Mapping[str, Any] | None, audience: Callable[[str], str]) -> str:

@@ -1,0 +1,357 @@
+"""Plain rules as Python functions: the CEL runtime costs most of a decision, and most rules do not need it.
+
+Comparisons of features and of what the caller sent with literals and with each other, arithmetic,
+`&&`, `||`, `!`, `in`, `has` and tests for null are understood here; everything else is left to CEL.
+So is every value that is not exactly of the kind that the rule compares: what CEL calls an error is
+never judged here. Where a direct rule gives an answer, CEL gives the same: a test holds the two together.
+"""
+
+import ast
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from decisioning.rule_text import Piece, pieces
+
+# Python's stack is deeper than any rule that a person wrote.
+MAX_DEPTH = 40
+# Larger whole numbers are not all fractions in binary: comparisons with fractions then differ.
+EXACT = 2**53
+
+Kind = Literal["number", "text", "truth", "list", "null", "value"]
+Direct = Callable[..., Any]
+
+_COMPARISONS: dict[str, type[ast.cmpop]] = {
+    "<": ast.Lt, "<=": ast.LtE, ">": ast.Gt, ">=": ast.GtE, "==": ast.Eq, "!=": ast.NotEq,
+}  # fmt: skip
+_ARITHMETIC: dict[str, type[ast.operator]] = {"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div}
+_ROOTS = {"customer": "", "account": "account.", "context": "context."}
+
+
+class NotDirect(Exception):
+    """CEL must say: of a rule, that it is not plain; of a value, that it is not of the rule's kind."""
+
+
+LEFT_TO_CEL = (KeyError, NotDirect, ZeroDivisionError)
+
+
+class Values(NamedTuple):
+    """What direct rules see, by kind and name: `age` of the customer, `account.sites`, `context.device`.
+
+    A value is under its kind only, and texts include what is null: comparing null with a text is no
+    error in CEL. What no kind has (a number that is not one, say) makes a rule ask CEL.
+    """
+
+    numbers: dict[str, float]
+    texts: dict[str, str | None]
+    truths: dict[str, bool]
+    lists: dict[str, tuple[Any, ...]]
+    present: Mapping[str, Any]
+
+
+def values_of(customer: Mapping[str, Any], account: Mapping[str, Any], context: Mapping[str, Any]) -> Values:
+    """The values by kind.
+
+    >>> values_of({"age": 41.0, "city": None}, {}, {"device": "mobile"}).texts
+    {'city': None, 'context.device': 'mobile'}
+    """
+    present: Mapping[str, Any] = customer
+    if account or context:
+        present = {
+            **customer,
+            **{f"account.{name}": value for name, value in account.items()},
+            **{f"context.{name}": value for name, value in context.items()},
+        }
+    numbers: dict[str, float] = {}
+    texts: dict[str, str | None] = {}
+    truths: dict[str, bool] = {}
+    lists: dict[str, tuple[Any, ...]] = {}
+    for name, value in present.items():
+        kind = value.__class__
+        if kind is float:
+            if value == value:  # not NaN
+                numbers[name] = value
+        elif kind is str or value is None:
+            texts[name] = value
+        elif kind is bool:
+            truths[name] = value
+        elif kind is int:
+            if -EXACT <= value <= EXACT:
+                numbers[name] = value
+        elif kind is tuple:
+            lists[name] = value
+    return Values(numbers, texts, truths, lists, present)
+
+
+def direct(source: str) -> Direct | None:
+    """The rule as a function of the parts of `Values`, or None where it is not plain.
+
+    The function raises one of `LEFT_TO_CEL` where CEL must say.
+
+    >>> direct("customer.age > 30.0 && context.device == 'tv'")(*values_of({"age": 41.0}, {}, {"device": "tv"}))
+    True
+    >>> direct("customer.city.startsWith('U')") is None
+    True
+    """
+    try:
+        reading = _Reading(pieces(source))
+        result = reading.whole()
+    except (NotDirect, ValueError):
+        return None
+    argument = ast.arguments(
+        posonlyargs=[ast.arg(name) for name in Values._fields], args=[], kwonlyargs=[], kw_defaults=[], defaults=[]
+    )
+    tree = ast.fix_missing_locations(ast.Expression(ast.Lambda(argument, result)))
+    # The tree is made of the nodes below and of literals alone: nothing of the rule's text is run.
+    known = {"__builtins__": {}, "_a_number": _a_number, "_a_fraction": _a_fraction}
+    made: Direct = eval(compile(tree, "<rule>", "eval"), known)  # noqa: S307
+    return made
+
+
+class _Term(NamedTuple):
+    """A part of a rule: a Python expression and what it gives; of a `value`, that hangs on what it is compared with."""
+
+    kind: Kind
+    tree: ast.expr
+    name: str = ""  # of a value
+
+
+class _Reading:
+    """A recursive descent over the words, in CEL's order of precedence."""
+
+    def __init__(self, words: Sequence[Piece]) -> None:
+        self._words = words
+        self._place = 0
+        self._depth = 0
+
+    def whole(self) -> ast.expr:
+        term = self._either()
+        if self._place < len(self._words):
+            raise NotDirect
+        if term.kind == "value":
+            is_truth = ast.Compare(ast.Constant(term.name), [ast.In()], [_variable("truths")])
+            return ast.IfExp(is_truth, _of("truths", term.name), _of("numbers", term.name))
+        if term.kind == "number":
+            return term.tree
+        return _truth(term)
+
+    def _either(self) -> _Term:
+        return self._chain("||", ast.Or(), self._both)
+
+    def _both(self) -> _Term:
+        return self._chain("&&", ast.And(), self._relation)
+
+    def _chain(self, sign: str, joint: ast.boolop, part: Callable[[], _Term]) -> _Term:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise NotDirect
+        terms = [part()]
+        while self._take(sign):
+            terms.append(part())
+        self._depth -= 1
+        if len(terms) == 1:
+            return terms[0]
+        return _Term("truth", ast.BoolOp(joint, [_truth(term) for term in terms]))
+
+    def _relation(self) -> _Term:
+        left = self._sum()
+        said = self._said()
+        if said in _COMPARISONS:
+            self._place += 1
+            return self._compared(left, said, self._sum())
+        if said == "in":
+            self._place += 1
+            return self._contained(left)
+        return left
+
+    def _compared(self, left: _Term, said: str, right: _Term) -> _Term:
+        operator = _COMPARISONS[said]()
+        kinds = {left.kind, right.kind}
+        if "null" in kinds and said in ("==", "!="):
+            value = left if right.kind == "null" else right
+            if value.kind != "value":
+                raise NotDirect
+            test = ast.Is() if said == "==" else ast.IsNot()
+            return _Term("truth", ast.Compare(_of("present", value.name), [test], [ast.Constant(None)]))
+        if kinds == {"value"}:
+            if said in ("==", "!="):
+                raise NotDirect  # of which kind they are is not known here
+            kinds = {"number"}
+        kinds.discard("value")
+        if len(kinds) != 1 or (said not in ("==", "!=") and kinds != {"number"}):
+            raise NotDirect
+        [kind] = kinds
+        trees = [_ordered(term) if kind == "number" else _as(kind, term) for term in (left, right)]
+        return _Term("truth", ast.Compare(trees[0], [operator], [trees[1]]))
+
+    def _contained(self, left: _Term) -> _Term:
+        if self._said() != "[":
+            within = self._sum()
+            if left.kind != "text" or within.kind != "value":
+                raise NotDirect
+            return _Term("truth", ast.Compare(left.tree, [ast.In()], [_of("lists", within.name)]))
+        self._place += 1
+        among = [self._text()]
+        while self._take(","):
+            among.append(self._text())
+        self._expect("]")
+        if left.kind != "value":
+            raise NotDirect
+        allowed = ast.Constant(frozenset(among))  # type: ignore[arg-type]
+        return _Term("truth", ast.Compare(_of("texts", left.name), [ast.In()], [allowed]))
+
+    def _sum(self) -> _Term:
+        return self._calculated(("+", "-"), lambda: self._calculated(("*", "/"), self._signed))
+
+    def _calculated(self, signs: tuple[str, ...], part: Callable[[], _Term]) -> _Term:
+        term = part()
+        while (said := self._said()) in signs:
+            self._place += 1
+            term = _Term("number", ast.BinOp(_fraction(term), _ARITHMETIC[said](), _fraction(part())))
+        return term
+
+    def _signed(self) -> _Term:
+        if self._take("!"):
+            return _Term("truth", ast.UnaryOp(ast.Not(), _truth(self._signed_again())))
+        if self._take("-"):
+            term = self._primary()
+            if term.kind != "number" or not isinstance(term.tree, ast.Constant):
+                raise NotDirect
+            return _Term("number", ast.UnaryOp(ast.USub(), term.tree))
+        return self._primary()
+
+    def _signed_again(self) -> _Term:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise NotDirect
+        term = self._signed()
+        self._depth -= 1
+        return term
+
+    def _primary(self) -> _Term:
+        piece = self._next()
+        if piece.said == "(":
+            term = self._either()
+            self._expect(")")
+            return term
+        if piece.kind == "text":
+            return _Term("text", ast.Constant(_unquoted(piece.said)))
+        if piece.kind in ("number", "whole"):
+            return _Term("number", ast.Constant(_number(piece)))
+        if piece.said in ("true", "false"):
+            return _Term("truth", ast.Constant(piece.said == "true"))
+        if piece.said == "null":
+            return _Term("null", ast.Constant(None))
+        if piece.said == "has" and self._take("("):
+            name = self._named(self._next())
+            self._expect(")")
+            return _Term("truth", ast.Compare(ast.Constant(name), [ast.In()], [_variable("present")]))
+        name = self._named(piece)
+        return _Term("value", ast.Constant(name), name)
+
+    def _named(self, root: Piece) -> str:
+        """The name under which `Values` have what is meant."""
+        if root.kind != "name" or root.said not in _ROOTS:
+            raise NotDirect
+        self._expect(".")
+        name = self._next()
+        if name.kind != "name" or self._said() in (".", "[", "(", "{", "?"):
+            raise NotDirect
+        return _ROOTS[root.said] + name.said
+
+    def _text(self) -> str:
+        piece = self._next()
+        if piece.kind != "text":
+            raise NotDirect
+        return _unquoted(piece.said)
+
+    def _said(self) -> str:
+        """The next sign or name; nothing at the end, nor of a literal."""
+        piece = self._words[self._place] if self._place < len(self._words) else None
+        return piece.said if piece is not None and piece.kind in ("sign", "name") else ""
+
+    def _next(self) -> Piece:
+        if self._place >= len(self._words):
+            raise NotDirect
+        self._place += 1
+        return self._words[self._place - 1]
+
+    def _take(self, said: str) -> bool:
+        found = self._said() == said
+        self._place += found
+        return found
+
+    def _expect(self, said: str) -> None:
+        if not self._take(said):
+            raise NotDirect
+
+
+def _as(kind: Kind, term: _Term) -> ast.expr:
+    if term.kind == "value":
+        return _of({"number": "numbers", "text": "texts", "truth": "truths"}[kind], term.name)
+    if term.kind != kind:
+        raise NotDirect
+    return term.tree
+
+
+def _truth(term: _Term) -> ast.expr:
+    return _as("truth", term)
+
+
+def _ordered(term: _Term) -> ast.expr:
+    """A number that can be compared: CEL refuses to compare what is not one (infinity less infinity)."""
+    tree = _as("number", term)
+    return _called("_a_number", tree) if isinstance(tree, ast.BinOp) else tree
+
+
+def _fraction(term: _Term) -> ast.expr:
+    """A number to calculate with: CEL does not mix whole numbers and fractions."""
+    tree = _as("number", term)
+    literal = tree.operand if isinstance(tree, ast.UnaryOp) else tree
+    if isinstance(literal, ast.Constant) and not isinstance(literal.value, float):
+        raise NotDirect
+    return _called("_a_fraction", tree) if term.kind == "value" else tree
+
+
+def _of(kind: str, name: str) -> ast.expr:
+    return ast.Subscript(_variable(kind), ast.Constant(name), ast.Load())
+
+
+def _variable(name: str) -> ast.expr:
+    return ast.Name(name, ast.Load())
+
+
+def _called(function: str, tree: ast.expr) -> ast.expr:
+    return ast.Call(_variable(function), [tree], [])
+
+
+def _a_number(value: float) -> float:
+    if value != value:  # NaN
+        raise NotDirect
+    return value
+
+
+def _a_fraction(value: float) -> float:
+    if value.__class__ is not float:
+        raise NotDirect
+    return value
+
+
+def _unquoted(said: str) -> str:
+    if "\\" in said:
+        raise NotDirect
+    return said[1:-1]
+
+
+def _number(piece: Piece) -> float:
+    if piece.kind == "whole":
+        whole = int(piece.said)
+        if whole > EXACT:
+            raise NotDirect
+        return whole
+    if not set(piece.said) <= set("0123456789.eE+-"):
+        raise NotDirect  # hexadecimal, or without a sign
+    value = float(piece.said)
+    if not math.isfinite(value):
+        raise NotDirect
+    return value
