@@ -19,7 +19,7 @@ from decisioning.exploration import EpsilonGreedy, Greedy
 from decisioning.record import DecisionRecord, OutcomeRecord
 from serving.engine import Engine
 from storage.settings import Settings
-from tests.builders import CONSENTED, NOW, action, placement, release, request
+from tests.builders import CONSENTED, NOW, action, contact, placement, release, request, weekly_cap
 from tests.fakes import FakeFeatures, FakeHotState, FakeLedger, FakeScorer
 from tests.random_shops import KEY, back, random_decisions
 from training.redecide import NOTHING, Comparison
@@ -227,6 +227,19 @@ def test_uplift_is_taken_over_the_logged_baseline() -> None:
     model = Model()
     report = compare(logged(old, 10), new, old, model=model)
     assert (report.changed, model.asked) == (0.0, 0)
+
+
+def test_what_was_lost_at_the_reservation_stays_lost() -> None:
+    served = shop(contact_policies=(weekly_cap(per="action"),))
+    hot = FakeHotState(CONSENTED)
+    hot.taken_by_others = (contact("card", ago=timedelta(0)),)
+    engine = Engine(
+        release=served, features=FakeFeatures(), hot_state=hot, ledger=FakeLedger(),
+        scorer=FakeScorer(PROPENSITIES), draw_key=KEY,
+    )  # fmt: skip
+    record = asyncio.run(engine.decide(request(decision_id="d"), now=NOW))
+    assert [(drop.action_id, drop.reason) for drop in record.dropped] == [("card", "TAKEN_MEANWHILE")]
+    assert compare([record], served).changed == pytest.approx(0.0)
 
 
 def test_only_the_audience_that_the_rule_is_about_changes() -> None:
