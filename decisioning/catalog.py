@@ -37,6 +37,7 @@ class Proposal(NamedTuple):
         weights: Rules and the context weights that they switch on.
         value: In the catalogue's currency, or `value_rule` gives it, to be multiplied by `rate`.
         counted_by: What a contact with it counts as, for every `per` of a contact policy.
+        gated: Whether purchases, journey stages or buying roles can rule it out.
     """
 
     action: Action
@@ -48,17 +49,20 @@ class Proposal(NamedTuple):
     value_rule: Rule | None
     rate: float
     counted_by: Mapping[CountedPer, str]
+    gated: bool
 
 
 class Offered(NamedTuple):
     """What a placement can get at all: proposals, and everything else with why not.
 
-    `previewed` are those that are approved but not live yet.
+    `previewed` are those that are approved but not live yet. `dated` is whether any proposal has a
+    time before or after which it is none.
     """
 
     live: tuple[Proposal, ...]
     previewed: tuple[Proposal, ...]
     dropped: tuple[Drop, ...]
+    dated: bool
 
 
 class Catalog:
@@ -117,6 +121,8 @@ class Catalog:
             for root, name in self.named_features
             if content.features is not None and getattr(content.features, root).get(name) == "texts"
         )
+        self.named_of_customer = tuple(sorted(name for root, name in self.named_features if root == "customer"))
+        self.named_of_account = tuple(sorted(name for root, name in self.named_features if root == "account"))
         self._proposals = {
             action.id: Proposal(
                 action=action,
@@ -128,6 +134,7 @@ class Catalog:
                 value_rule=values[action.id][1],
                 rate=values[action.id][2],
                 counted_by={},
+                gated=bool(action.promotes or action.stages or action.buying_roles),
             )
             for action in content.actions
         }
@@ -168,7 +175,8 @@ class Catalog:
                 dropped.append(Drop(action.id, "candidates", "NO_TREATMENT", f"no treatment for {placement.id}"))
             else:
                 (live if action.status == "live" else previewed).append(proposal)
-        return Offered(tuple(live), tuple(previewed), tuple(dropped))
+        dated = any(p.action.valid_from or p.action.valid_until for p in (*live, *previewed))
+        return Offered(tuple(live), tuple(previewed), tuple(dropped), dated)
 
 
 def localised(treatment: Treatment, *, locale: str) -> dict[str, Any]:

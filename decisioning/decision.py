@@ -217,10 +217,10 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
 
 def rule_scope(case: Case, facts: Facts) -> RuleScope:
     """What rules see in this decision."""
-    named = case.catalog.named_features
-    customer = {name: facts.features.get(name) for root, name in named if root == "customer"}
-    account = {name: facts.account.get(name) for root, name in named if root == "account"}
-    for root, name in case.catalog.named_lists:
+    catalog, known, known_of_account = case.catalog, facts.features, facts.account
+    customer = {name: known.get(name) for name in catalog.named_of_customer}
+    account = {name: known_of_account.get(name) for name in catalog.named_of_account}
+    for root, name in catalog.named_lists:
         values = customer if root == "customer" else account
         if values[name] is None:
             values[name] = ()

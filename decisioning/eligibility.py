@@ -53,10 +53,12 @@ def candidates(
     not. `elsewhere` is what other placements of the same request show already.
     """
     offered = catalog.offered(placement)
+    previewed = offered.previewed if request.mode == "preview" else ()
+    if not (paused or elsewhere or request.exclude or offered.dated or offered.previewed or request.actions):
+        return Kept(offered.live, offered.dropped)
     kept: list[Proposal] = []
     dropped = list(offered.dropped)
     wanted = None if request.actions is None else frozenset(request.actions)
-    previewed = offered.previewed if request.mode == "preview" else ()
     for proposal in (*offered.live, *previewed):
         action = proposal.action
         if paused and (action.id in paused or f"{catalog.content.market}/{action.id}" in paused):
@@ -123,18 +125,22 @@ def engaged(
     role = facts.features.get(BUYING_ROLE_FEATURE)
     kept: list[Eligible] = []
     dropped: list[Drop] = []
+    repeats, known, every = continuity.repeats, facts.hot is not None, bool(continuity.followed_up)
     for proposal in proposals:
         try:
-            refusal = _unknown(proposal) if facts.hot is None else None
-            refusal = refusal or _refusal(proposal, scope, continuity, stages, role, bought, now)
+            refusal = None
+            if proposal.gated or every:
+                refusal = None if known else _unknown(proposal)
+                refusal = refusal or _gate(proposal, continuity, stages, role, bought, now)
+            if refusal is None and proposal.engaged is not None:
+                refusal = _refusal(proposal, scope)
             if refusal is None:
                 weight = stage_weight(catalog, stages, proposal.action) if stages else 1.0
                 for rule, factor in proposal.weights:
                     if rule.holds(scope):
                         weight *= factor
-                kept.append(
-                    Eligible(proposal, weight, value_of(proposal, scope), continuity.repeats.get(proposal.action.id))
-                )
+                value = proposal.value if proposal.value_rule is None else value_of(proposal, scope)
+                kept.append(Eligible(proposal, weight, value, repeats.get(proposal.action.id) if repeats else None))
                 continue
         except RuleFailure as failure:
             refusal = "RULE_ERROR", str(failure)
@@ -150,15 +156,15 @@ def _unknown(proposal: Proposal) -> tuple[str, str] | None:
     return ("STAGE", f"for {', '.join(action.stages)}; hot state cannot be read") if action.stages else None
 
 
-def _refusal(
+def _gate(
     proposal: Proposal,
-    scope: RuleScope,
     continuity: Continuity,
     stages: tuple[str, ...],
     role: object,
     bought: Mapping[str, datetime],
     now: datetime,
 ) -> tuple[str, str] | None:
+    """Why the customer's purchases, answers, journey stage or buying role rule the action out."""
     action = proposal.action
     for product in action.promotes:
         at = bought.get(product)
@@ -171,19 +177,23 @@ def _refusal(
         return "STAGE", f"for {', '.join(action.stages)}; the customer is in {', '.join(stages) or 'none'}"
     if action.buying_roles and role not in action.buying_roles:
         return "BUYING_ROLE", f"for {', '.join(action.buying_roles)}; the customer is {role or 'none'}"
-    # One evaluation says for most actions that all is well; which part is not is asked only where it is not.
-    if proposal.engaged is not None and not _holds(proposal, scope):
-        for part, rule in proposal.engagement:
-            if not rule.holds(scope):
-                return part.upper(), rule.shown
     return None
 
 
-def _holds(proposal: Proposal, scope: RuleScope) -> bool:
+def _refusal(proposal: Proposal, scope: RuleScope) -> tuple[str, str] | None:
+    """The first part of the engagement policy that does not hold, with its rule.
+
+    One evaluation says for most actions that all is well; which part is not is asked only where it is not.
+    """
     try:
-        return proposal.engaged is None or proposal.engaged.holds(scope)
+        if proposal.engaged is None or proposal.engaged.holds(scope):
+            return None
     except RuleFailure:
-        return False  # the part that errs says so
+        pass  # the part that errs says so
+    for part, rule in proposal.engagement:
+        if not rule.holds(scope):
+            return part.upper(), rule.shown
+    return None
 
 
 def value_of(proposal: Proposal, scope: RuleScope) -> float:

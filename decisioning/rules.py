@@ -82,7 +82,7 @@ class Rule:
         result = scope.results.get(self.source)
         if result is None:
             result = scope.results[self.source] = self._evaluate(scope)
-        if isinstance(result, bool):
+        if result is True or result is False:
             return result
         if isinstance(result, RuleFailure):
             raise result
