@@ -64,23 +64,29 @@ UNION ALL
 SELECT 'event', name, NULL, at FROM events WHERE domain = ?1 AND customer_id = ?2
 UNION ALL
 SELECT 'paused', action, NULL, 0 FROM paused WHERE domain = ?1
-ORDER BY 1, 2, 3
 """
+# Two look-ups: one search for both would read every row of the domain.
 _VERSION = """
-SELECT coalesce(sum(version), 0) FROM versions
-WHERE domain = ?1 AND (whose, id) IN (VALUES ('customer', ?2), ('account', ?3))
+SELECT coalesce((SELECT version FROM versions WHERE domain = ?1 AND whose = 'customer' AND id = ?2), 0)
+    + coalesce((SELECT version FROM versions WHERE domain = ?1 AND whose = 'account' AND id = ?3), 0)
 """
-_COUNTED = "SELECT spent FROM spending WHERE (domain, budget, period_begin, period_end) = (?1, ?2, ?3, ?4)"
 _COUNT = """
 SELECT coalesce(sum(charge), 0) FROM contacts
 WHERE domain = ?1 AND budget = ?2 AND at >= ?3 AND at < ?4 AND charged
 """
 _START_COUNTING = f"INSERT OR IGNORE INTO spending SELECT ?1, ?2, ?3, ?4, ({_COUNT})"
-# Charged, but its time ran out and nobody has swept it yet.
-_RAN_OUT = """
-SELECT coalesce(sum(charge), 0) FROM contacts
-WHERE domain = ?1 AND budget = ?2 AND charged AND state = 'reserved' AND until <= ?5 AND at >= ?3 AND at < ?4
+# Less what is charged, but whose time ran out and nobody has swept yet.
+_SPENT = """
+SELECT spent - (
+    SELECT coalesce(sum(charge), 0) FROM contacts INDEXED BY charges_by_end
+    WHERE domain = ?1 AND budget = ?2 AND charged AND state = 'reserved' AND until <= ?5 AND at >= ?3 AND at < ?4
+)
+FROM {counted}
 """
+_SPENT_AS_COUNTED = _SPENT.format(
+    counted="spending WHERE (domain, budget, period_begin, period_end) = (?1, ?2, ?3, ?4)"
+)
+_SPENT_UNCOUNTED = _SPENT.format(counted=f"({_COUNT.replace('sum(charge), 0)', 'sum(charge), 0) AS spent')})")
 _SWEEP = """
 UPDATE contacts SET charged = FALSE
 WHERE domain = ?1 AND budget = ?2 AND charged AND state = 'reserved' AND until <= ?3
@@ -254,8 +260,8 @@ class SqliteHotState:
         whose = self._domain, subject.customer_id
         window = to_microseconds(now - CONTACT_MEMORY), to_microseconds(now)
         found: dict[str, list[tuple[str, str, int]]] = {}
-        for kind, *row in connection.execute(_REST, (*whose, LIFTS)):
-            found.setdefault(kind, []).append((row[0], row[1], row[2]))
+        for kind, name, of, at in sorted(connection.execute(_REST, (*whose, LIFTS))):
+            found.setdefault(kind, []).append((name, of, at))
         of_others: tuple[Contact, ...] = ()
         if subject.account_id is not None:
             of_others = _contacts(connection.execute(_OF_OTHERS, (*whose, *window, subject.account_id)))
@@ -292,10 +298,10 @@ class SqliteHotState:
         period = period_at(budget, period_of)
         if period is None:
             return 0
-        which = (self._domain, budget.id, *period)
-        (counted,) = connection.execute(_COUNTED, which).fetchone() or connection.execute(_COUNT, which).fetchone()
-        (ran_out,) = connection.execute(_RAN_OUT, (*which, to_microseconds(now))).fetchone()
-        return int(counted - ran_out)
+        which = (self._domain, budget.id, *period, to_microseconds(now))
+        found = connection.execute(_SPENT_AS_COUNTED, which).fetchone()
+        (spent,) = found or connection.execute(_SPENT_UNCOUNTED, which).fetchone()
+        return int(spent)
 
     def _purge(self, connection: sqlite3.Connection, request: ReservationRequest) -> None:
         """Forget a few rows that count no more: this customer's, and the oldest of all."""
