@@ -19,4 +19,4 @@ def scaled(priorities: NDArray[np.float64], scale: float) -> NDArray[np.float64]
     >>> scaled(np.array([1.0, 5.0, 30.0]), scale=10.0).tolist()
     [0.1, 0.5, 1.0]
     """
-    return np.clip(priorities / scale, 0.0, 1.0)
+    return np.minimum(np.maximum(priorities / scale, 0.0), 1.0)

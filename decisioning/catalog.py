@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
+import msgspec
+
+from decisioning.caps import Caps
 from decisioning.catalog_checks import mistakes
 from decisioning.content import (
     BLUEPRINT,
@@ -84,6 +87,7 @@ class Catalog:
         self.placements = {placement.id: placement for placement in content.placements}
         self.actions = {action.id: action for action in content.actions}
         self.budgets = {budget.id: budget for budget in content.budgets}
+        self.caps = Caps(content.contact_policies)
         found = mistakes(content)
         compiler = _Compiler(content, found, rules or CompiledRules(content.features))
         engagement = {action.id: compiler.engagement(action) for action in content.actions}
@@ -196,6 +200,12 @@ def localised(treatment: Treatment, *, locale: str) -> dict[str, Any]:
 class Release:
     """The catalogues of all markets, released together.
 
+    Attributes:
+        version: `sha256:` and the hash of all contents.
+        markets: By id; the blueprint is one of them.
+        everywhere: The blueprint, with the entries that only markets have. What is learnt is learnt
+            of all markets together, so the model's input is made with it wherever it is asked.
+
     Raises:
         CatalogError: With every mistake in every market.
     """
@@ -216,6 +226,7 @@ class Release:
                 found += [said if market == BLUEPRINT else f"market {market}: {said}" for said in error.mistakes]
         if found:
             raise CatalogError(found)
+        self.everywhere = self._everywhere(shared)
 
     @property
     def blueprint(self) -> Catalog:
@@ -239,6 +250,23 @@ class Release:
             allowed = ", ".join(sorted(self.markets))
             raise RequestError(f"market is '{market}', must be one of {allowed} or left out", where="market")
         return self.markets[market]
+
+
+    def _everywhere(self, shared: "list[CompiledRules]") -> Catalog:
+        whole = self.blueprint.content
+        for catalog in self.markets.values():
+            content = catalog.content
+            more: dict[str, Any] = {
+                name: tuple(dict.fromkeys((*getattr(whole, name), *getattr(content, name))))
+                for name in ("groups", "goals")
+            }
+            for name in ("channels", "placements", "actions", "budgets", "journeys", "audiences"):
+                ids = {entry.id for entry in getattr(whole, name)}
+                more[name] = (*getattr(whole, name), *(e for e in getattr(content, name) if e.id not in ids))
+            whole = msgspec.structs.replace(whole, **more)
+        if whole == self.blueprint.content:
+            return self.blueprint
+        return Catalog(msgspec.structs.replace(whole, approvers=()), version=self.version, rules=shared[0])
 
 
 class CompiledRules:

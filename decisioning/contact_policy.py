@@ -1,11 +1,12 @@
 """Contact policies: when an action is suppressed because the customer was contacted enough, or said no."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
 
-from decisioning.content import ContactPolicy, CoolDown, CountedPer
+from decisioning.caps import Caps
+from decisioning.content import NO_ACTION, ContactPolicy, CoolDown, CountedPer
 from decisioning.profile import Contact
 
 _GET = {"channel": attrgetter("channel"), "group": attrgetter("group"), "goal": attrgetter("goal"),
@@ -29,7 +30,7 @@ class ContactCounts:
     True
     """
 
-    __slots__ = ("_alike", "_blocked", "_policies")
+    __slots__ = ("_blocked", "_caps", "_counts")
 
     def __init__(
         self,
@@ -39,30 +40,27 @@ class ContactCounts:
         now: datetime,
         account_contacts: Sequence[Contact] = (),
     ) -> None:
-        self._policies = policies
-        own = [contact for contact in contacts if contact.is_counted]
-        everyone = [*own, *(contact for contact in account_contacts if contact.is_counted)]
-        # Policies that count alike share one count, and those with one window its contacts.
-        recent: dict[tuple[str, timedelta], list[Contact]] = {}
-        self._alike: dict[tuple[str, CountedPer, timedelta], dict[str, int]] = {}
-        for policy in policies:
-            alike = (policy.of, policy.per, policy.within)
-            if alike not in self._alike:
-                among = (policy.of, policy.within)
-                within = recent.get(among)
-                if within is None:
-                    of = everyone if policy.of == "account" else own
-                    within = recent[among] = [contact for contact in of if now - contact.at < policy.within]
-                self._alike[alike] = _counts(within, policy.per)
+        self._caps = policies if isinstance(policies, Caps) else Caps(policies)
+        own = [(contact, now - contact.at) for contact in contacts if contact.action_id != NO_ACTION]
+        everyone = own
+        if account_contacts:
+            colleagues = [(contact, now - contact.at) for contact in account_contacts if contact.action_id != NO_ACTION]
+            everyone = own + colleagues
+        recent = [
+            [contact for contact, age in (everyone if of == "account" else own) if age < within]
+            for of, within in self._caps.recent
+        ]
+        self._counts = [_counts(recent[which], per) for which, per in self._caps.alike]
         self._blocked = self._find_blocked()
 
     def suppressing(self, counted_by: Mapping[CountedPer, str]) -> ContactPolicy | None:
         """The first policy that forbids one more contact which counts as this, or None."""
         first = _NONE
-        for per, (always, blocked) in self._blocked.items():
-            place = blocked.get(counted_by[per], _NONE)
-            first = min(first, place, always)
-        return self._policies[first] if first < _NONE else None
+        for per, (always, blocked) in self._blocked:
+            place = blocked.get(counted_by[per], always)
+            if place < first or always < first:
+                first = place if place < always else always
+        return self._caps[first] if first < _NONE else None
 
     @property
     def suppresses_any(self) -> bool:
@@ -71,26 +69,29 @@ class ContactCounts:
 
     def add(self, counted_by: Mapping[CountedPer, str]) -> None:
         """One more contact, now."""
-        for (_, per, _), counts in self._alike.items():
+        for (_, per), counts in zip(self._caps.alike, self._counts, strict=True):
             key = counted_by[per]
             counts[key] = counts.get(key, 0) + 1
         self._blocked = self._find_blocked()
 
-    def _find_blocked(self) -> dict[CountedPer, tuple[int, dict[str, int]]]:
+    def _find_blocked(self) -> tuple[tuple[CountedPer, tuple[int, dict[str, int]]], ...]:
         """By what it is counted per: the first policy that forbids everything, and those that forbid a key."""
         found: dict[CountedPer, tuple[int, dict[str, int]]] = {}
-        for place, policy in enumerate(self._policies):
-            counts, only, limit = self._alike[policy.of, policy.per, policy.within], policy.only, policy.limit
+        for place, policy in enumerate(self._caps):
+            counts, only, limit = self._counts[self._caps.counted[place]], policy.only, policy.limit
             if only is not None:
                 reached = [only] if counts.get(only, 0) >= limit else []
+            elif limit == 0:
+                always, blocked = found.get(policy.per, (_NONE, {}))
+                found[policy.per] = min(always, place), blocked
+                continue
             else:
                 reached = [key for key, number in counts.items() if number >= limit]
-            if reached or (limit == 0 and only is None):
-                always, blocked = found.get(policy.per, (_NONE, {}))
+            if reached:
+                _, blocked = found.setdefault(policy.per, (_NONE, {}))
                 for key in reached:
                     blocked.setdefault(key, place)
-                found[policy.per] = min(always, place) if limit == 0 and only is None else always, blocked
-        return found
+        return tuple(found.items())
 
 
 def _counts(contacts: Sequence[Contact], per: CountedPer) -> dict[str, int]:

@@ -17,7 +17,7 @@ from decisioning import eligibility
 from decisioning.arbitration import priority, scaled
 from decisioning.assignment import assignments, is_held_out
 from decisioning.budget import BudgetRoom, charge_of
-from decisioning.catalog import Catalog, Proposal, localised
+from decisioning.catalog import Catalog, localised
 from decisioning.contact_policy import ContactCounts, Suppression, cooling_down
 from decisioning.content import ContactPolicy, CountedPer, Placement, QuietHours
 from decisioning.continuity import Continuity, going_on
@@ -237,8 +237,9 @@ def _in_time_and_budget(case: Case, facts: Facts, engaged: Sequence[Eligible], d
         quiet = quiet_at(content.quiet_hours, case.placement, case.contact_at, zone)
     profile = hot or HotProfile()
     counts = ContactCounts(
-        content.contact_policies, profile.contacts, now=case.contact_at, account_contacts=profile.account_contacts
+        case.catalog.caps, profile.contacts, now=case.contact_at, account_contacts=profile.account_contacts
     )
+    capping = counts.suppresses_any
     silent = cooling_down(content.cool_downs, profile.contacts, now=case.contact_at) if content.cool_downs else {}
     room = BudgetRoom(case.catalog.budgets, profile, now=case.contact_at)
     for candidate in engaged:
@@ -251,8 +252,8 @@ def _in_time_and_budget(case: Case, facts: Facts, engaged: Sequence[Eligible], d
             refusal = "QUIET_HOURS", f"{quiet.id}: {quiet.begin} to {quiet.end} on the customer's clock"
         elif hot is None and (_capped(content.contact_policies, candidate) or content.cool_downs):
             refusal = "CONTACTS_UNKNOWN", "hot state cannot be read"
-        elif counts.suppresses_any and (policy := counts.suppressing(candidate.proposal.counted_by)):
-            refusal = "CAP_REACHED", f"{policy.id}: {policy.limit} within {policy.within}"
+        elif capping and (policy := counts.suppressing(candidate.proposal.counted_by)):
+            refusal = "CAP_REACHED", case.catalog.caps.said[policy.id]
         elif silent and (suppression := _silenced(silent, candidate.proposal.counted_by)):
             until = suppression.until.isoformat(timespec="minutes")
             refusal = "COOL_DOWN", f"{suppression.cool_down.id}: after {suppression.cool_down.after}, until {until}"
@@ -300,10 +301,11 @@ def plan(
     chances: list[float] = propensities.tolist()
     if baseline is not None and not isfinite(baseline):
         raise ArithmeticError(f"the baseline propensity is {baseline}, must be a finite number")
-    uplifts: list[float | None] = [
-        max(0.0, chance - baseline) if baseline is not None and eligible.proposal.action.rank_by == "uplift" else None
-        for chance, eligible in zip(chances, narrowed.eligible, strict=True)
-    ]
+    uplifts: list[float | None] = [None] * len(chances)
+    if baseline is not None:
+        for place, eligible in enumerate(narrowed.eligible):
+            if eligible.proposal.action.rank_by == "uplift":
+                uplifts[place] = max(0.0, chances[place] - baseline)
     priorities = [
         priority(chance if uplift is None else uplift, e.context_weight, e.value, e.proposal.action.lever)
         for chance, uplift, e in zip(chances, uplifts, narrowed.eligible, strict=True)
@@ -375,7 +377,7 @@ def _candidates(
 
 def reservation(case: Case, facts: Facts, planned: Plan, *, digest: str) -> ReservationRequest:
     """Phase 4, for hot state (or `reservation.take`): what is to be taken, and what may be."""
-    placement, content = case.placement, case.catalog.content
+    placement = case.placement
     subject = Subject(case.unit, facts.account_id)
 
     def still(profile: HotProfile) -> Collection[int]:
@@ -383,42 +385,41 @@ def reservation(case: Case, facts: Facts, planned: Plan, *, digest: str) -> Rese
         passing = {eligible.proposal.action.id for eligible in again.eligible}
         return [index for index, e in enumerate(planned.eligible) if e.proposal.action.id in passing]
 
-    budgets = {e.proposal.action.budget for e in planned.eligible if e.proposal.action.budget is not None}
+    known = case.catalog.budgets
+    budgets = {e.proposal.action.budget for e in planned.eligible if e.proposal.action.budget} if known else set()
     return ReservationRequest(
         decision_id=case.decision_id,
         digest=digest,
         subject=subject,
         now=case.now,
         at=case.contact_at,
-        places=tuple(
-            Place(_contact(case, eligible.proposal), eligible.proposal.counted_by, eligible.repeats)
-            for eligible in planned.eligible
-        ),
+        places=_places(case, planned.eligible),
         order=planned.order,
         slots=min(case.request.limit or placement.slots, placement.slots),
-        policies=content.contact_policies,
-        budgets={name: case.catalog.budgets[name] for name in sorted(budgets)},
+        policies=case.catalog.caps,
+        budgets={name: known[name] for name in sorted(budgets)},
         confirmed=placement.shown_by == "decision",
         seen=facts.hot or HotProfile(),
         still=still,
     )
 
 
-def _contact(case: Case, proposal: Proposal) -> Contact:
-    """What showing this action here counts as."""
-    action = proposal.action
-    return Contact(
-        action_id=action.id,
-        group=action.group,
-        channel=case.placement.channel,
-        at=case.contact_at,
-        goal=action.goal,
-        placement=case.placement.id,
-        decision_id=case.decision_id,
-        until=case.contact_at + case.placement.time_out,
-        budget=action.budget,
-        cost=charge_of(action, case.catalog.budgets),
-    )
+def _places(case: Case, eligible: Sequence[Eligible]) -> tuple[Place, ...]:
+    """What showing each action here counts as."""
+    placement, at, decision_id, budgets = case.placement, case.contact_at, case.decision_id, case.catalog.budgets
+    channel, placement_id, until = placement.channel, placement.id, at + placement.time_out
+    places = []
+    for one in eligible:
+        proposal = one.proposal
+        action = proposal.action
+        cost = 0.0 if action.budget is None else charge_of(action, budgets)
+        # By position, in the order of `Contact`: there may be hundreds of them.
+        contact = Contact(
+            action.id, action.group, channel, at, action.goal, placement_id, decision_id, until,
+            None, None, None, action.budget, cost,
+        )  # fmt: skip
+        places.append(Place(contact, proposal.counted_by, one.repeats))
+    return tuple(places)
 
 
 def finish(case: Case, planned: Plan, filled: Sequence[FilledSlot]) -> tuple[ShownSlot, ...]:

@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
+
 from decisioning.catalog import Catalog, Proposal
 from decisioning.content import Placement
 from decisioning.continuity import Continuity
@@ -19,7 +21,7 @@ from decisioning.rules import RuleFailure, RuleScope
 BUYING_ROLE_FEATURE = "buying_role"
 
 
-class Eligible(NamedTuple):
+class Eligible(msgspec.Struct, frozen=True, gc=False):
     """An action that may be shown, and how well the moment suits it.
 
     `value` is in the catalogue's currency. `repeats` is the decision whose contact this still is.

@@ -65,10 +65,11 @@ class SquareCB(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
     def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """See `Policy`; ties at the top share what the best gets, so that order decides nothing."""
-        best = values == values.max()
-        weights = 1.0 / (len(values) + self.gamma * (values.max() - values))
+        top = np.maximum.reduce(values)
+        best = values == top
+        weights = 1.0 / (len(values) + self.gamma * (top - values))
         weights[best] = 0.0
-        weights[best] = (1.0 - weights.sum()) / best.sum()
+        weights[best] = (1.0 - np.add.reduce(weights)) / np.count_nonzero(best)
         return weights
 
 

@@ -4,7 +4,7 @@ Others may be adding contacts or withdrawing consent at the same instant. So ava
 inside hot state's transaction, by `take`, and the answer says what was available.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -13,7 +13,7 @@ import msgspec
 
 from decisioning.budget import BudgetRoom
 from decisioning.contact_policy import ContactCounts
-from decisioning.content import Budget, ContactPolicy, CountedPer
+from decisioning.content import NO_ACTION, Budget, ContactPolicy, CountedPer
 from decisioning.profile import Contact, HotProfile, Subject
 from decisioning.slots import FilledSlot, fill_slots
 
@@ -82,20 +82,28 @@ def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, 
     first slot only, and ends the answer.
     """
     places = request.places
-    passing = range(len(places)) if profile.version == request.seen.version else sorted(request.still(profile))
+    passing: Sequence[int] = (
+        range(len(places)) if profile.version == request.seen.version else sorted(request.still(profile))
+    )
     room = BudgetRoom(request.budgets, profile, now=request.at)
     counts: ContactCounts | None = None
 
-    def fits(place: Place) -> bool:
-        return place.repeats is not None or room.fits(place.contact.budget, place.contact.cost)
+    def affordable(indexes: Iterable[int]) -> tuple[int, ...]:
+        if not any(place.contact.budget for place in places):
+            return tuple(indexes)
+        return tuple(
+            index
+            for index in indexes
+            if (place := places[index]).repeats is not None or room.fits(place.contact.budget, place.contact.cost)
+        )
 
-    def available_after(shown: tuple[int, ...]) -> list[int]:
-        nonlocal counts
+    def available_after(shown: tuple[int, ...]) -> tuple[int, ...]:
+        nonlocal counts, passing
         if not shown:
-            return [index for index in passing if fits(places[index])]
+            return affordable(passing)
         last = places[shown[-1]]
         if not last.contact.is_counted:
-            return []
+            return ()
         if counts is None:
             counts = ContactCounts(
                 request.policies, profile.contacts, now=request.at, account_contacts=profile.account_contacts
@@ -103,14 +111,12 @@ def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, 
         if last.repeats is None:
             counts.add(last.counted_by)
             room.take(last.contact.budget, last.contact.cost)
-        return [
-            index
-            for index in passing
-            if index not in shown
-            and (place := places[index]).contact.is_counted
-            and fits(place)
-            and (not counts.suppresses_any or place.repeats is not None or counts.suppressing(place.counted_by) is None)
-        ]
+        # What a slot could not get, later ones cannot either: there is only ever less left.
+        passing = [i for i in passing if i != shown[-1] and places[i].contact.action_id != NO_ACTION]
+        if counts.suppresses_any:
+            suppressing = counts.suppressing
+            passing = [i for i in passing if places[i].repeats is not None or suppressing(places[i].counted_by) is None]
+        return affordable(passing)
 
     return fill_slots(request.order, request.slots, available_after)
 

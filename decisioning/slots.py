@@ -9,6 +9,7 @@ reservation, makes importance weights biased.
 
 import hashlib
 from collections.abc import Callable, Sequence
+from math import fsum
 from typing import NamedTuple
 
 import numpy as np
@@ -40,11 +41,12 @@ def distribution(policy: Policy, values: NDArray[np.float64]) -> Distribution:
         ArithmeticError: The policy's probabilities do not form a distribution.
     """
     weights = policy.probabilities(values)
-    if not (np.all(weights >= 0.0) and abs(float(weights.sum()) - 1.0) < 1e-9):
+    least = float(np.minimum.reduce(weights))
+    if not (least >= 0.0 and abs(float(np.add.reduce(weights)) - 1.0) < 1e-9):
         raise ArithmeticError(f"{policy} gave {weights.tolist()}, must be at least 0 and sum to 1")
     tiers = np.zeros(len(values), dtype=np.int64)
-    without = weights == 0.0
-    if without.any():
+    if least == 0.0:
+        without = weights == 0.0
         _, rank = np.unique(-values[without], return_inverse=True)
         tiers[without] = 1 + rank
         weights = np.where(without, 1.0, weights)
@@ -116,7 +118,7 @@ def fill_slots(
     shown: tuple[int, ...] = ()
     for _ in range(slots):
         free = tuple(available_after(shown))
-        could = frozenset(free)
+        could = set(free)
         chosen = next((candidate for candidate in order if candidate in could), None)
         if chosen is None:
             break
@@ -132,9 +134,8 @@ def slot_probability(spread: Distribution, slot: FilledSlot) -> float:
     >>> round(slot_probability(spread, FilledSlot(chosen=1, available=(1, 2))), 3)
     0.75
     """
-    free = np.array(slot.available)
-    tiers = spread.tiers[free]
-    tier = tiers.min()
-    if spread.tiers[slot.chosen] != tier:
+    weights, tiers = spread.weights.tolist(), spread.tiers.tolist()
+    tier = min([tiers[index] for index in slot.available])
+    if tiers[slot.chosen] != tier:
         raise ArithmeticError(f"candidate {slot.chosen} was chosen while others of tier {tier} were ahead of it")
-    return float(spread.weights[slot.chosen] / spread.weights[free[tiers == tier]].sum())
+    return weights[slot.chosen] / fsum([weights[index] for index in slot.available if tiers[index] == tier])
