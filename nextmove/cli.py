@@ -88,7 +88,7 @@ def train(
 
     settings = settings_of(dataset, data)
     steps.open_home(settings)
-    catalog, domain = steps.released(settings).blueprint, steps.domain_of(settings)
+    catalog, domain = steps.released(settings).everywhere, steps.domain_of(settings)
     with step("train") as progress:
         trained = train_model(domain, settings, catalog=catalog, now=now_utc(), seed=seed, progress=progress)
         progress.result = f"version {trained.version}, run {trained.run_id}"
@@ -116,7 +116,7 @@ def evaluate(
 
     settings = settings_of(dataset, data)
     steps.open_home(settings)
-    catalog, domain = steps.released(settings).blueprint, steps.domain_of(settings)
+    catalog, domain = steps.released(settings).everywhere, steps.domain_of(settings)
     with step("evaluate") as progress:
         report = evaluate_run(domain, settings, catalog=catalog, now=now_utc(), run_id=run, progress=progress)
     if as_json:
@@ -146,7 +146,7 @@ def promote(
 
     settings = settings_of(dataset, data)
     steps.open_home(settings)
-    catalog, domain = steps.released(settings).blueprint, steps.domain_of(settings)
+    catalog, domain = steps.released(settings).everywhere, steps.domain_of(settings)
     with step("promote") as progress:
         promotion = promote_model(
             domain,

@@ -65,7 +65,7 @@ def _set_up(settings: Settings) -> Catalog:
     with step("catalogue") as progress:
         steps.open_home(settings)
         release, _ = steps.release_catalog(settings, now=now, reason="nextmove quickstart")
-        catalog = release.blueprint
+        catalog = release.everywhere
         progress.result = f"{len(catalog.actions)} actions"
     with step("ingest") as progress:
         domain = steps.domain_of(settings)

@@ -33,7 +33,7 @@ class Sandbox:
         migrate(self.settings)
         blobs = BlobStore(settings)
         release = live_release(blobs, settings)
-        self.catalog: Catalog = release.blueprint
+        self.catalog: Catalog = release.everywhere
         self.ledger = Ledger(self.settings)
         self.hot_state = SqliteHotState(self.settings)
         self.engine = Engine(

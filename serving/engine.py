@@ -19,7 +19,7 @@ from ulid import ULID
 
 from decisioning import decision as funnel
 from decisioning.catalog import Catalog, Release
-from decisioning.content import NO_ACTION, FeatureKind, FeatureTypes, Value
+from decisioning.content import NO_ACTION, Action, FeatureKind, FeatureTypes, Value
 from decisioning.decision import Case, Choice
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision
@@ -60,6 +60,7 @@ class _Versions(NamedTuple):
 
     catalog: Catalog
     model: "_Model | None"
+    learnt: Mapping[str, Action]  # actions as the model knows them, the same in every market
 
 
 class _Model(NamedTuple):
@@ -138,7 +139,7 @@ class Engine:
             record = await self._first_answer(one.decision_id, digest) if live and one.decision_id else None
             if record is None:
                 if not cases:
-                    versions = _Versions(self.release.of(request.market), self._model)
+                    versions = _Versions(self.release.of(request.market), self._model, self.release.everywhere.actions)
                     cases = self._cases(each, versions, now)
                     laps.lap("request")
                     facts = await self._read(request, versions, laps, now=now)
@@ -260,7 +261,7 @@ class Engine:
             return Choice(narrowed, funnel.plan_fallback(narrowed), reason)
         if not narrowed.has_choice:
             return Choice(narrowed, funnel.NOTHING, reason)
-        propensities, baseline = _scores(case, narrowed, model, facts, laps)
+        propensities, baseline = _scores(case, narrowed, model, versions.learnt, facts, laps)
         planned = funnel.plan(case, narrowed, propensities, baseline=baseline, key=self._key.secret)
         laps.lap("plan")
         return Choice(narrowed, planned, reason)
@@ -334,16 +335,21 @@ class Engine:
 
 
 def _scores(
-    case: Case, narrowed: funnel.Narrowed, model: "_Model", facts: Facts, laps: Laps
+    case: Case,
+    narrowed: funnel.Narrowed,
+    model: "_Model",
+    learnt: Mapping[str, Action],
+    facts: Facts,
+    laps: Laps,
 ) -> tuple[NDArray[np.float32], float | None]:
     """Propensities of the eligible, and of showing nothing where one of them ranks by uplift over it."""
-    actions = [eligible.proposal.action for eligible in narrowed.eligible]
-    by_uplift = any(action.rank_by == "uplift" for action in actions)
+    by_uplift = any(eligible.proposal.action.rank_by == "uplift" for eligible in narrowed.eligible)
+    actions = [learnt[eligible.proposal.action.id] for eligible in narrowed.eligible]
     where: dict[str, Value] = {"placement": case.placement.id, "channel": case.placement.channel, "slot": 1}
     shared = {**case.request.context, **facts.features, **where}
     rows = model.encoder.rows(
         shared,
-        [*actions, case.catalog.actions[NO_ACTION]] if by_uplift else actions,
+        [*actions, learnt[NO_ACTION]] if by_uplift else actions,
         ContactHistory(facts.contacts, now=case.now),
     )
     laps.lap("encode")

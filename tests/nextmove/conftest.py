@@ -22,7 +22,7 @@ def free_port() -> int:
 
 
 def train_and_promote(settings: Settings, domain: Simulated, *, seed: int) -> TrainedModel:
-    now, catalog = datetime.now(UTC), steps.released(settings).blueprint
+    now, catalog = datetime.now(UTC), steps.released(settings).everywhere
     examples = examples_of(domain, settings, catalog, now=now)
     trained = train(examples, settings, catalog=catalog, now=now, seed=seed)
     promote(examples, settings, catalog=catalog, now=now, run_id=trained.run_id, force="a small world proves nothing")

@@ -318,3 +318,15 @@ def test_without_hot_state_nothing_is_taken_for_not_bought_not_spent_or_not_stop
     assert shown(record) == ["debit"]
     reasons = {drop.action_id: drop.reason for drop in record.dropped}
     assert reasons == {"card": "PURCHASES_UNKNOWN", "loan": "BUDGET_UNKNOWN", "gold": "STAGE", "visa": "PAUSED"}
+
+
+def test_the_model_sees_an_action_the_same_in_every_market() -> None:
+    shop = Shop()
+    market = content(action("card", group="loans"), action("only_here"), market="ch")
+    shop.engine.release = type(shop.engine.release)(
+        {"global": content(action("card"), action("loan")), "ch": market}, version="sha256:two"
+    )
+    assert set(shop.engine.release.everywhere.actions) == {"card", "loan", "only_here"}
+    record = decide(shop, market="ch")
+    assert {candidate.action_id for candidate in record.candidates} == {"card", "only_here"}
+    assert shop.engine.release.everywhere.actions["card"].group == "cards"
