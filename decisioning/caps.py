@@ -12,13 +12,13 @@ class Caps(tuple[ContactPolicy, ...]):
     Attributes:
         recent: Whose contacts, within which window.
         alike: What is counted: of which of `recent`, by what.
-        counted: For each policy, which of `alike`.
+        asked: For each policy which of `alike` it counts, by what, of which only, and its limit.
         said: By the policy's id, what it allows, in words.
     """
 
     recent: tuple[tuple[str, timedelta], ...]
     alike: tuple[tuple[int, CountedPer], ...]
-    counted: tuple[int, ...]
+    asked: tuple[tuple[int, CountedPer, str | None, int], ...]
     said: Mapping[str, str]
 
     def __new__(cls, policies: Iterable[ContactPolicy] = ()) -> "Caps":
@@ -26,10 +26,11 @@ class Caps(tuple[ContactPolicy, ...]):
         made = super().__new__(cls, policies)
         recent: dict[tuple[str, timedelta], int] = {}
         alike: dict[tuple[int, CountedPer], int] = {}
-        made.counted = tuple(
-            alike.setdefault((recent.setdefault((cap.of, cap.within), len(recent)), cap.per), len(alike))
-            for cap in made
-        )
+        asked = []
+        for cap in made:
+            which = recent.setdefault((cap.of, cap.within), len(recent))
+            asked.append((alike.setdefault((which, cap.per), len(alike)), cap.per, cap.only, cap.limit))
+        made.asked = tuple(asked)
         made.recent, made.alike = tuple(recent), tuple(alike)
         made.said = {cap.id: f"{cap.id}: {cap.limit} within {cap.within}" for cap in made}
         return made

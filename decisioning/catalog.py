@@ -23,6 +23,7 @@ from decisioning.content import (
     Stage,
     Treatment,
 )
+from decisioning.direct_rules import Direct, together
 from decisioning.errors import CatalogError, RequestError
 from decisioning.reasons import Drop
 from decisioning.rule_types import RuleTypes
@@ -54,18 +55,25 @@ class Proposal(NamedTuple):
     counted_by: Mapping[CountedPer, str]
     gated: bool
 
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """What is asked of a customer to whom it may be shown."""
+        asked = (self.engaged, *(rule for rule, _ in self.weights), self.value_rule)
+        return tuple(rule for rule in asked if rule is not None)
+
 
 class Offered(NamedTuple):
     """What a placement can get at all: proposals, and everything else with why not.
 
     `previewed` are those that are approved but not live yet. `dated` is whether any proposal has a
-    time before or after which it is none.
+    time before or after which it is none. `rules` are all of those that are live, evaluated together.
     """
 
     live: tuple[Proposal, ...]
     previewed: tuple[Proposal, ...]
     dropped: tuple[Drop, ...]
     dated: bool
+    rules: Direct
 
 
 class Catalog:
@@ -180,7 +188,8 @@ class Catalog:
             else:
                 (live if action.status == "live" else previewed).append(proposal)
         dated = any(p.action.valid_from or p.action.valid_until for p in (*live, *previewed))
-        return Offered(tuple(live), tuple(previewed), tuple(dropped), dated)
+        rules = dict.fromkeys(rule.source for proposal in live for rule in proposal.rules)
+        return Offered(tuple(live), tuple(previewed), tuple(dropped), dated, together(rules))
 
 
 def localised(treatment: Treatment, *, locale: str) -> dict[str, Any]:
@@ -250,7 +259,6 @@ class Release:
             allowed = ", ".join(sorted(self.markets))
             raise RequestError(f"market is '{market}', must be one of {allowed} or left out", where="market")
         return self.markets[market]
-
 
     def _everywhere(self, shared: "list[CompiledRules]") -> Catalog:
         whole = self.blueprint.content

@@ -21,6 +21,7 @@ class ContactCounts:
     that is reached at all, however long the history is. A contact exactly one window old no longer
     counts; one that is planned for later counts already.
 
+    >>> from datetime import timedelta
     >>> once_a_day = ContactPolicy("once_a_day", limit=1, within=timedelta(days=1), per="group")
     >>> seen = [Contact("a", "cards", "web", datetime(2026, 1, 1, 9))]
     >>> counts = ContactCounts([once_a_day], seen, now=datetime(2026, 1, 1, 20))
@@ -72,25 +73,29 @@ class ContactCounts:
         for (_, per), counts in zip(self._caps.alike, self._counts, strict=True):
             key = counted_by[per]
             counts[key] = counts.get(key, 0) + 1
-        self._blocked = self._find_blocked()
+        blocked = dict(self._blocked)
+        for place, (which, per, only, limit) in enumerate(self._caps.asked):
+            key = counted_by[per]
+            if (only is None or only == key) and self._counts[which][key] >= limit:
+                keys = blocked.setdefault(per, (_NONE, {}))[1]
+                keys[key] = min(place, keys.get(key, _NONE))
+        self._blocked = tuple(blocked.items())
 
     def _find_blocked(self) -> tuple[tuple[CountedPer, tuple[int, dict[str, int]]], ...]:
         """By what it is counted per: the first policy that forbids everything, and those that forbid a key."""
         found: dict[CountedPer, tuple[int, dict[str, int]]] = {}
-        for place, policy in enumerate(self._caps):
-            counts, only, limit = self._counts[self._caps.counted[place]], policy.only, policy.limit
+        for place, (which, per, only, limit) in enumerate(self._caps.asked):
+            counts = self._counts[which]
             if only is not None:
-                reached = [only] if counts.get(only, 0) >= limit else []
+                if counts.get(only, 0) >= limit:
+                    found.setdefault(per, (_NONE, {}))[1].setdefault(only, place)
             elif limit == 0:
-                always, blocked = found.get(policy.per, (_NONE, {}))
-                found[policy.per] = min(always, place), blocked
-                continue
+                always, blocked = found.get(per, (_NONE, {}))
+                found[per] = min(always, place), blocked
             else:
-                reached = [key for key, number in counts.items() if number >= limit]
-            if reached:
-                _, blocked = found.setdefault(policy.per, (_NONE, {}))
-                for key in reached:
-                    blocked.setdefault(key, place)
+                for key, number in counts.items():
+                    if number >= limit:
+                        found.setdefault(per, (_NONE, {}))[1].setdefault(key, place)
         return tuple(found.items())
 
 
@@ -118,6 +123,7 @@ def cooling_down(
 ) -> dict[tuple[CountedPer, str], Suppression]:
     """What is silent now, by what it is counted by; `contacts` are oldest first.
 
+    >>> from datetime import timedelta
     >>> no_means_no = CoolDown(id="no", after="reject", lasting=timedelta(days=30))
     >>> said_no = Contact("card", "cards", "web", datetime(2026, 1, 1), rejected_at=datetime(2026, 1, 2))
     >>> list(cooling_down([no_means_no], [said_no], now=datetime(2026, 1, 31)))

@@ -205,6 +205,9 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
     )
     allowed = eligibility.consented(offered.proposals, catalog, placement, hot)
     scope = rule_scope(case, facts)
+    at_once = catalog.offered(placement)
+    if allowed.proposals is at_once.live:
+        at_once.rules(*scope.values, scope.results)
     stages = stages_of(catalog, hot.events if hot else (), scope) if content.journeys else ()
     continuity = going_on(
         facts.contacts, catalog.actions, placement.id, now=case.contact_at, lasting=content.continuity

@@ -8,7 +8,7 @@ never judged here. Where a direct rule gives an answer, CEL gives the same: a te
 
 import ast
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from decisioning.rule_text import Piece, pieces
@@ -93,18 +93,56 @@ def direct(source: str) -> Direct | None:
     >>> direct("customer.city.startsWith('U')") is None
     True
     """
+    result = _read(source)
+    if result is None:
+        return None
+    return _made([ast.Return(result)], [*Values._fields])
+
+
+def together(sources: Iterable[str]) -> Direct:
+    """All these rules in one function, which costs a fraction of a call for each.
+
+    After the parts of `Values` it takes a mapping, and puts into it, by its source, what each plain
+    rule gives; where CEL must say, nothing.
+
+    >>> results = {}
+    >>> together(["customer.age > 30.0", "customer.city == 'Ulm'"])(*values_of({"age": 41.0}, {}, {}), results)
+    >>> results
+    {'customer.age > 30.0': True}
+    """
+    body: list[ast.stmt] = []
+    for source in sources:
+        result = _read(source)
+        if result is not None:
+            kept = ast.Subscript(_variable("results"), ast.Constant(source), ast.Store())
+            left_to_cel = ast.ExceptHandler(_variable("_left_to_cel"), None, [ast.Pass()])
+            body.append(ast.Try([ast.Assign([kept], result)], [left_to_cel], [], []))
+    return _made([*body, ast.Return(ast.Constant(None))], [*Values._fields, "results"])
+
+
+def _read(source: str) -> ast.expr | None:
     try:
-        reading = _Reading(pieces(source))
-        result = reading.whole()
+        return _Reading(pieces(source)).whole()
     except (NotDirect, ValueError):
         return None
-    argument = ast.arguments(
-        posonlyargs=[ast.arg(name) for name in Values._fields], args=[], kwonlyargs=[], kw_defaults=[], defaults=[]
-    )
-    tree = ast.fix_missing_locations(ast.Expression(ast.Lambda(argument, result)))
-    # The tree is made of the nodes below and of literals alone: nothing of the rule's text is run.
-    known = {"__builtins__": {}, "_a_number": _a_number, "_a_fraction": _a_fraction}
-    made: Direct = eval(compile(tree, "<rule>", "eval"), known)  # noqa: S307
+
+
+def _made(body: list[ast.stmt], parameters: list[str]) -> Direct:
+    """A function of these statements.
+
+    They are made of the nodes that this module makes and of literals alone: nothing of a rule's
+    text is run.
+    """
+    arguments = ast.arguments([], [ast.arg(name) for name in parameters], None, [], [], None, [])
+    function = ast.FunctionDef("rule", arguments, body, [])
+    known: dict[str, Any] = {
+        "__builtins__": {},
+        "_a_number": _a_number,
+        "_a_fraction": _a_fraction,
+        "_left_to_cel": LEFT_TO_CEL,
+    }
+    exec(compile(ast.fix_missing_locations(ast.Module([function], [])), "<rules>", "exec"), known)  # noqa: S102
+    made: Direct = known["rule"]
     return made
 
 

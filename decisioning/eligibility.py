@@ -128,18 +128,21 @@ def engaged(
     kept: list[Eligible] = []
     dropped: list[Drop] = []
     repeats, known, every = continuity.repeats, facts.hot is not None, bool(continuity.followed_up)
+    results = scope.results
     for proposal in proposals:
         try:
             refusal = None
             if proposal.gated or every:
                 refusal = None if known else _unknown(proposal)
                 refusal = refusal or _gate(proposal, continuity, stages, role, bought, now)
-            if refusal is None and proposal.engaged is not None:
+            rule = proposal.engaged
+            if refusal is None and rule is not None and results.get(rule.source) is not True:
                 refusal = _refusal(proposal, scope)
             if refusal is None:
                 weight = stage_weight(catalog, stages, proposal.action) if stages else 1.0
-                for rule, factor in proposal.weights:
-                    if rule.holds(scope):
+                for when, factor in proposal.weights:
+                    holds = results.get(when.source)
+                    if holds is True or (holds is not False and when.holds(scope)):
                         weight *= factor
                 value = proposal.value if proposal.value_rule is None else value_of(proposal, scope)
                 kept.append(Eligible(proposal, weight, value, repeats.get(proposal.action.id) if repeats else None))

@@ -87,9 +87,10 @@ def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, 
     )
     room = BudgetRoom(request.budgets, profile, now=request.at)
     counts: ContactCounts | None = None
+    is_charged = any(place.contact.budget is not None for place in places)
 
     def affordable(indexes: Iterable[int]) -> tuple[int, ...]:
-        if not any(place.contact.budget for place in places):
+        if not is_charged:
             return tuple(indexes)
         return tuple(
             index

@@ -2,11 +2,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from decisioning.contact_policy import ContactCounts, cooling_down
 from decisioning.content import NO_ACTION, ContactPolicy, CoolDown
 from decisioning.profile import Contact
 from tests.builders import NOW, contact, weekly_cap
+from tests.decisioning import strategies as some
 
 WEEK, INSTANT = timedelta(days=7), timedelta(microseconds=1)
 CARD = {"any": "", "channel": "web", "group": "cards", "goal": "sell", "action": "card"}
@@ -153,3 +156,36 @@ def test_contacts_of_another_group_and_showing_nothing_do_not_break_the_row() ->
 def test_the_silence_after_being_ignored_begins_with_the_last_contact() -> None:
     assert silent(contact(ago=2 * WEEK), contact(ago=WEEK - INSTANT), **IGNORED) == [("group", "cards")]
     assert silent(contact(ago=2 * WEEK), contact(ago=WEEK), **IGNORED) == []
+
+
+def by_hand(policies: Any, own: Any, account: Any, added: Any, asked: Any) -> ContactPolicy | None:
+    """What the policies say, one by one, as their definition reads."""
+    for policy in policies:
+        met = [seen for seen in (*own, *(account if policy.of == "account" else ())) if seen.is_counted]
+        counted = [counted_as(seen) for seen in met if NOW - seen.at < policy.within] + added
+        key = asked[policy.per]
+        if policy.only in (None, key) and sum(other[policy.per] == key for other in counted) >= policy.limit:
+            return policy
+    return None
+
+
+def counted_as(seen: Contact) -> dict[str, str]:
+    return {"any": "", "channel": seen.channel, "group": seen.group, "goal": seen.goal, "action": seen.action_id}
+
+
+@settings(derandomize=True, deadline=None, max_examples=500)
+@given(
+    policies=st.lists(some.contact_policies(), max_size=6),
+    own=st.lists(some.contacts(), max_size=6),
+    account=st.lists(some.contacts(), max_size=3),
+    asked=st.lists(some.contacts().map(counted_as), min_size=1, max_size=4),
+)
+def test_counting_at_once_says_what_the_policies_say_one_by_one(
+    policies: Any, own: Any, account: Any, asked: Any
+) -> None:
+    counted = counts(*own, policies=tuple(policies), account=tuple(account))
+    for place, key in enumerate(asked):
+        assert [counted.suppressing(one) for one in asked] == [
+            by_hand(policies, own, account, asked[:place], one) for one in asked
+        ]
+        counted.add(key)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from decisioning.direct_rules import EXACT, LEFT_TO_CEL, MAX_DEPTH, direct, values_of
+from decisioning.direct_rules import EXACT, LEFT_TO_CEL, MAX_DEPTH, direct, together, values_of
 from decisioning.rules import Rule, RuleFailure, RuleScope
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -123,6 +123,21 @@ def test_plain_rules_are_direct(source: str, expected: Any) -> None:
     said, judged = both(source, held)
     assert same(said, expected)
     assert same(judged, expected)
+
+
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(sources=st.lists(rules, max_size=6), held=holdings)
+def test_rules_together_say_what_each_says_alone(sources: list[str], held: dict[str, Any]) -> None:
+    values = values_of(**scopes(held))
+    results: dict[str, Any] = {}
+    together(sources)(*values, results)
+    for source in sources:
+        plain = direct(source)
+        try:
+            said = ... if plain is None else plain(*values)
+        except LEFT_TO_CEL:
+            said = ...
+        assert same(said, results.get(source, ...))
 
 
 @pytest.mark.parametrize(
