@@ -11,7 +11,7 @@ import pytest
 from decisioning.rule_types import RuleTypes
 from decisioning.rules import expanded
 from storage.catalog_schema import catalog_schema
-from storage.yaml_file import YamlFile
+from storage.yaml_file import plain, read_yaml
 from training.features import declared_features
 
 GUIDE = (Path(__file__).resolve().parents[2] / "docs" / "catalogue.md").read_text(encoding="utf-8")
@@ -22,7 +22,7 @@ RULES = ("eligibility", "applicability", "suitability", "when", "entry", "exit",
 def values_of(block: str, folder: Path) -> dict[str, Any]:
     file = folder / "block.yaml"
     file.write_text(block, encoding="utf-8")
-    return YamlFile(file, name="block").values
+    return dict(plain(read_yaml(file, name="block")))
 
 
 def rules_in(value: Any) -> list[str]:
