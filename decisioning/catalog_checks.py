@@ -286,7 +286,7 @@ def _quiet_hours(f: _Findings) -> None:
     for quiet in f.content.quiet_hours:
         path = f"quiet_hours[{quiet.id}]"
         if quiet.begin == quiet.end:
-            f.add(f"{path}.end", f"is {quiet.end}, as begin; a whole day is 00:00 to 23:59")
+            f.add(f"{path}.end", f"is {quiet.end}, as begin; a whole day is 00:00 to 24:00")
         for channel in quiet.channels:
             f.refer(f"{path}.channels", channel, f.ids["channels"])
 

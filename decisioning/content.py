@@ -33,6 +33,7 @@ Status = Literal["draft", "approved", "live", "retired"]
 CountedPer = Literal["any", "channel", "group", "goal", "action"]
 FeatureKind = Literal["number", "text", "truth", "texts"]
 TimeOfDay = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+EndOfDay = Annotated[str, msgspec.Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
 
 
 class Channel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -207,7 +208,7 @@ class QuietHours(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     id: Id
     begin: TimeOfDay
-    end: TimeOfDay
+    end: EndOfDay
     days: tuple[Annotated[int, msgspec.Meta(ge=1, le=7)], ...] = ()
     channels: tuple[Id, ...] = ()
 

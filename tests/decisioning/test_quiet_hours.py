@@ -127,3 +127,9 @@ def test_a_push_is_judged_at_its_planned_time_on_the_customers_clock(
     narrowed = funnel.narrow(case(shop, placement="newsletter", planned_at=planned), facts)
     assert [eligible.proposal.action.id for eligible in narrowed.eligible] == (["card"] if kept else [])
     assert kept or narrowed.dropped[0].reason == "QUIET_HOURS"
+
+
+@pytest.mark.parametrize(("at", "quiet"), [("2026-03-01T23:59:59", True), ("2026-03-02T00:00:00", False)])
+def test_a_whole_day_is_quiet_to_its_last_second(at: str, quiet: bool) -> None:
+    sunday = night(begin="00:00", end="24:00", days=(7,))
+    assert is_quiet(datetime.fromisoformat(f"{at}+00:00"), quiet=sunday) is quiet
