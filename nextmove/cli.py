@@ -255,6 +255,21 @@ def bench_decide(
     run_decide(settings_of(dataset), placement=placement, decisions=decisions, rounds=rounds, as_json=as_json)
 
 
+@bench_app.command("funnel")
+def bench_funnel(
+    decisions: Annotated[int, typer.Option(min=50, help="Decisions a round; fewer where they are larger.")] = 500,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds, after one that warms up.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Microseconds of the pure funnel on generated catalogues, and how they grow; hot state in Redis beside it.
+
+    Example: nextmove bench funnel --rounds 3
+    """
+    from nextmove.bench_funnel import run_funnel
+
+    run_funnel(settings_of(None), rounds=rounds, decisions=decisions, as_json=as_json)
+
+
 def main(run: Callable[[], Any] = app) -> None:
     """The console script: an error of ours is one clear line and exit code 1."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")

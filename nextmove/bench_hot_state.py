@@ -1,0 +1,127 @@
+"""What hot state in Redis costs this process: a read and a reservation, several at a time on one event loop."""
+
+import asyncio
+import gc
+import os
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import redis
+
+from decisioning.content import ContactPolicy
+from decisioning.errors import StoreError
+from decisioning.profile import Contact, HotProfile, Subject
+from decisioning.reservation import Place, ReservationRequest, take
+from storage.hot_state.redis import RedisHotState
+from storage.settings import Settings
+
+CONCURRENT = 8
+CUSTOMERS, CONTACTS, CANDIDATES = 200, 8, 50
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+_POLICIES = tuple(
+    ContactPolicy(f"cap_{number}", limit=1_000, within=timedelta(days=1 + number), per="group") for number in range(20)
+)
+
+
+class HotStateCost(NamedTuple):
+    """Microseconds of CPU per pair of a read and a reservation; `take` is the part that judges the rules."""
+
+    pairs: int
+    concurrent: int
+    contacts: float
+    pair: float
+    take: float
+    wall: float
+
+    @property
+    def without_take(self) -> float:
+        """What the store alone costs."""
+        return self.pair - self.take
+
+
+def hot_state_cost(settings: Settings, *, pairs: int) -> HotStateCost | str:
+    """Measured under keys of its own, which are removed; a sentence where Redis cannot be used."""
+    own = replace(settings, hot_state="redis", redis_prefix=f"nmbench.{os.getpid()}", domain="bench")
+    try:
+        return asyncio.run(_measured(own, pairs))
+    except StoreError as error:
+        return str(error)
+    finally:
+        _removed(own)
+
+
+async def _measured(settings: Settings, pairs: int) -> HotStateCost:
+    hot_state = RedisHotState(settings, clock=lambda: NOW)
+    try:
+        await _pairs(hot_state, CUSTOMERS * CONTACTS, "before")
+        gc.collect()
+        gc.freeze()
+        wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+        contacts = await _pairs(hot_state, pairs, "during")
+        cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
+        seen = await hot_state.read(Subject("c-1"), now=NOW)
+        request = _request("take", Subject("c-1"), seen)
+        began = time.thread_time_ns()
+        for _ in range(1_000):
+            take(request, seen)
+        judged = (time.thread_time_ns() - began) / 1_000
+    finally:
+        hot_state.close()
+    return HotStateCost(
+        pairs=pairs,
+        concurrent=CONCURRENT,
+        contacts=round(contacts, 1),
+        pair=round(cpu / 1e3 / pairs, 1),
+        take=round(judged / 1e3, 1),
+        wall=round(wall / 1e3 / pairs, 1),
+    )
+
+
+async def _pairs(hot_state: RedisHotState, count: int, name: str) -> float:
+    """So many pairs, shared by the concurrent callers; the mean number of contacts that were read."""
+    numbers = iter(range(count))
+    read = 0
+
+    async def caller() -> None:
+        nonlocal read
+        for number in numbers:
+            subject = Subject(f"c-{number % CUSTOMERS}")
+            seen = await hot_state.read(subject, now=NOW)
+            read += len(seen.contacts)
+            await hot_state.reserve(_request(f"{name}-{number}", subject, seen))
+
+    await asyncio.gather(*(caller() for _ in range(CONCURRENT)))
+    return read / count
+
+
+def _request(decision_id: str, subject: Subject, seen: HotProfile) -> ReservationRequest:
+    until = NOW + timedelta(minutes=30)
+    return ReservationRequest(
+        decision_id=decision_id,
+        digest="bench",
+        subject=subject,
+        now=NOW,
+        at=NOW,
+        places=tuple(
+            Place(Contact(f"action_{n}", f"group_{n % 10}", "web", NOW, "sell", "hero", decision_id, until), {}, None)
+            for n in range(CANDIDATES)
+        ),
+        order=tuple(range(CANDIDATES)),
+        slots=1,
+        policies=_POLICIES,
+        budgets={},
+        confirmed=True,
+        seen=seen,
+        still=lambda _: range(CANDIDATES),
+    )
+
+
+def _removed(settings: Settings) -> None:
+    try:
+        with redis.Redis.from_url(settings.redis_url) as client:
+            for key in client.scan_iter(match=f"{settings.redis_prefix}:*"):
+                client.delete(key)
+    except redis.RedisError:
+        pass  # it could not be used at all
