@@ -1,11 +1,9 @@
 """Journeys as Mermaid state diagrams."""
 
+import re
 from collections.abc import Iterable
 
 from decisioning.content import Journey, Stage
-
-# Letters, digits and these are safe in a label; whatever else Mermaid might read is written as an entity.
-_SAFE = frozenset(" _-.,!?()[]/*+=|'")
 
 
 def journey_chart(journeys: Iterable[Journey]) -> str:
@@ -52,11 +50,12 @@ def _note(stage: Stage, name: str) -> list[str]:
 
 
 def _label(text: str) -> str:
-    """The text in one line, with what Mermaid gives a meaning to as entities.
+    """The text in one line, without what Mermaid would take for a quote's end, a tag or an entity.
 
-    >>> _label('spend > 3 && city == "ulm"')
-    'spend #62; 3 #38;#38; city == #34;ulm#34;'
+    Its own entities (`#34;`) are no way out: state diagrams show them as they stand.
+
+    >>> _label('spend > 3 && city == "ulm" && tier<b #34;')
+    "spend > 3 && city == 'ulm' && tier< b # 34;"
     """
-    line = " ".join(text.split())
-    said = "".join(each if each.isalnum() or each in _SAFE else f"#{ord(each)};" for each in line)
-    return said.replace("end note", "end#32;note").replace("--", "#45;#45;")
+    line = " ".join(text.split()).replace('"', "'")
+    return re.sub(r"<(?=[A-Za-z/!])", "< ", line).replace("#", "# ").replace("%%", "% %")

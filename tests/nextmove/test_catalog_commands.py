@@ -161,8 +161,8 @@ def test_journeys_are_drawn(desk: Desk) -> None:
     drawn = desk.run("catalog", "journey", "--journey", "life").out
     assert drawn.startswith("stateDiagram-v2\n")
     assert 'state "New#59; #34;fresh#34;" as stage1_1' in drawn
-    assert "stage1_1 --> stage1_2 : accept#58;loan" in drawn
-    assert "entry#58; customer.age == null" in drawn
+    assert "stage1_1 --> stage1_2 : accept:loan" in drawn
+    assert "entry: customer.age == null" in drawn
     assert "there is no journey 'x', must be one of life" in desk.run("catalog", "journey", "--journey", "x").err
 
 
@@ -171,7 +171,7 @@ def test_a_label_never_ends_a_note_or_begins_an_arrow() -> None:
     drawn = journey_chart(
         [Journey(id="j", stages=(odd,), transitions=(Transition(source="end", target="end", on="click"),))]
     )
-    assert drawn.count("end note") == 1
+    assert [line.strip() for line in drawn.splitlines()].count("end note") == 1
     assert drawn.count("-->") == 2
     assert "%%" not in drawn
     assert drawn.count("{") == drawn.count("}") == 1
