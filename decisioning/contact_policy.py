@@ -54,6 +54,14 @@ class ContactCounts:
         self._counts = [_counts(recent[which], per) for which, per in self._caps.alike]
         self._blocked = self._find_blocked()
 
+    def copy(self) -> "ContactCounts":
+        """The same counts, to add to."""
+        copied = ContactCounts.__new__(ContactCounts)
+        copied._caps = self._caps
+        copied._counts = [counts.copy() for counts in self._counts]
+        copied._blocked = tuple((per, (always, keys.copy())) for per, (always, keys) in self._blocked)
+        return copied
+
     def suppressing(self, counted_by: Mapping[CountedPer, str]) -> ContactPolicy | None:
         """The first policy that forbids one more contact which counts as this, or None."""
         first = _NONE

@@ -82,6 +82,7 @@ class Narrowed(NamedTuple):
     dropped: tuple[Drop, ...]
     stages: tuple[str, ...]
     continuity: Continuity
+    counts: ContactCounts | None = None
 
     @property
     def has_choice(self) -> bool:
@@ -93,7 +94,8 @@ class Plan(NamedTuple):
     """Ranked candidates, the policy's distribution over them, and the full order.
 
     `drawn` is whether the policy drew the order; else it is the catalogue's, and nothing has a
-    probability. `baseline` is the propensity of showing nothing, where that was asked for.
+    probability. `baseline` is the propensity of showing nothing, where that was asked for. `counts`
+    are the customer's contacts as they were counted on the way.
     """
 
     candidates: tuple[Candidate, ...]
@@ -102,6 +104,7 @@ class Plan(NamedTuple):
     order: tuple[int, ...]
     drawn: bool
     baseline: float | None = None
+    counts: ContactCounts | None = None
 
 
 NOTHING = Plan((), (), Distribution(np.empty(0), np.empty(0, dtype=np.int64)), (), drawn=False)
@@ -214,8 +217,14 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
     )
     engaged, disengaged = eligibility.engaged(allowed.proposals, catalog, facts, scope, continuity, stages, now=now)
     dropped = [*offered.dropped, *allowed.dropped, *disengaged]
-    kept = engaged if not engaged else _in_time_and_budget(case, facts, engaged, dropped)
-    return Narrowed(assigned, tuple(kept), tuple(dropped), stages, continuity)
+    if not engaged:
+        return Narrowed(assigned, (), tuple(dropped), stages, continuity)
+    profile = hot or HotProfile()
+    counts = ContactCounts(
+        catalog.caps, profile.contacts, now=case.contact_at, account_contacts=profile.account_contacts
+    )
+    kept = _in_time_and_budget(case, facts, engaged, counts, dropped)
+    return Narrowed(assigned, tuple(kept), tuple(dropped), stages, continuity, counts)
 
 
 def rule_scope(case: Case, facts: Facts) -> RuleScope:
@@ -230,7 +239,9 @@ def rule_scope(case: Case, facts: Facts) -> RuleScope:
     return RuleScope(customer=customer, account=account, context=case.request.context, now=case.now)
 
 
-def _in_time_and_budget(case: Case, facts: Facts, engaged: Sequence[Eligible], dropped: list[Drop]) -> list[Eligible]:
+def _in_time_and_budget(
+    case: Case, facts: Facts, engaged: Sequence[Eligible], counts: ContactCounts, dropped: list[Drop]
+) -> list[Eligible]:
     """Contact policies and budgets; showing nothing, and the same answer asked for again, are free of both."""
     content, hot = case.catalog.content, facts.hot
     kept: list[Eligible] = []
@@ -239,9 +250,6 @@ def _in_time_and_budget(case: Case, facts: Facts, engaged: Sequence[Eligible], d
         zone = zone_of(facts.features.get(TIME_ZONE_FEATURE), case.catalog.time_zone)
         quiet = quiet_at(content.quiet_hours, case.placement, case.contact_at, zone)
     profile = hot or HotProfile()
-    counts = ContactCounts(
-        case.catalog.caps, profile.contacts, now=case.contact_at, account_contacts=profile.account_contacts
-    )
     capping = counts.suppresses_any
     silent = cooling_down(content.cool_downs, profile.contacts, now=case.contact_at) if content.cool_downs else {}
     room = BudgetRoom(case.catalog.budgets, profile, now=case.contact_at)
@@ -319,7 +327,8 @@ def plan(
     spread = _continued(distribution(case.placement.exploration, values), narrowed)
     order = draw_order(spread, uniforms(key, case.draw_id, len(values)))
     candidates = _candidates(narrowed.eligible, chances, uplifts, priorities, spread)
-    return Plan(candidates, narrowed.eligible, spread, tuple(order.tolist()), drawn=True, baseline=baseline)
+    drawn = tuple(order.tolist())
+    return Plan(candidates, narrowed.eligible, spread, drawn, True, baseline, narrowed.counts)
 
 
 def _not_finite(eligible: Sequence[Eligible], chances: Sequence[float], priorities: Sequence[float]) -> ArithmeticError:
@@ -349,7 +358,7 @@ def plan_fallback(narrowed: Narrowed) -> Plan:
     spread = Distribution(np.ones(count), np.arange(count))
     nothing: list[float | None] = [None] * count
     candidates = _candidates(fallbacks, nothing, nothing, nothing, spread)
-    return Plan(candidates, fallbacks, spread, tuple(range(count)), drawn=False)
+    return Plan(candidates, fallbacks, spread, tuple(range(count)), drawn=False, counts=narrowed.counts)
 
 
 def _candidates(
@@ -404,6 +413,7 @@ def reservation(case: Case, facts: Facts, planned: Plan, *, digest: str) -> Rese
         confirmed=placement.shown_by == "decision",
         seen=facts.hot or HotProfile(),
         still=still,
+        counts=planned.counts,
     )
 
 

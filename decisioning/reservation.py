@@ -44,6 +44,7 @@ class ReservationRequest:
         seen: The profile that the candidates were narrowed with.
         still: Which of `places` pass with another profile; asked when it has changed since.
         budgets: Those that candidates are charged to.
+        counts: Of `seen`'s contacts at `at`, where somebody has counted them already.
     """
 
     decision_id: str
@@ -59,6 +60,7 @@ class ReservationRequest:
     confirmed: bool
     seen: HotProfile
     still: Callable[[HotProfile], Collection[int]]
+    counts: ContactCounts | None = None
 
 
 class AlreadyClaimed(msgspec.Struct, frozen=True):
@@ -82,9 +84,8 @@ def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, 
     first slot only, and ends the answer.
     """
     places = request.places
-    passing: Sequence[int] = (
-        range(len(places)) if profile.version == request.seen.version else sorted(request.still(profile))
-    )
+    stands = profile.version == request.seen.version
+    passing: Sequence[int] = range(len(places)) if stands else sorted(request.still(profile))
     room = BudgetRoom(request.budgets, profile, now=request.at)
     counts: ContactCounts | None = None
     is_charged = any(place.contact.budget is not None for place in places)
@@ -105,7 +106,9 @@ def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, 
         last = places[shown[-1]]
         if not last.contact.is_counted:
             return ()
-        if counts is None:
+        if counts is None and stands and request.counts is not None:
+            counts = request.counts.copy()
+        elif counts is None:
             counts = ContactCounts(
                 request.policies, profile.contacts, now=request.at, account_contacts=profile.account_contacts
             )
@@ -113,10 +116,15 @@ def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, 
             counts.add(last.counted_by)
             room.take(last.contact.budget, last.contact.cost)
         # What a slot could not get, later ones cannot either: there is only ever less left.
-        passing = [i for i in passing if i != shown[-1] and places[i].contact.action_id != NO_ACTION]
-        if counts.suppresses_any:
-            suppressing = counts.suppressing
-            passing = [i for i in passing if places[i].repeats is not None or suppressing(places[i].counted_by) is None]
+        suppressing = counts.suppressing if counts.suppresses_any else None
+        rest = []
+        for index in passing:
+            place = places[index]
+            if index == shown[-1] or place.contact.action_id == NO_ACTION:
+                continue
+            if suppressing is None or place.repeats is not None or suppressing(place.counted_by) is None:
+                rest.append(index)
+        passing = rest
         return affordable(passing)
 
     return fill_slots(request.order, request.slots, available_after)

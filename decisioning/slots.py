@@ -8,6 +8,7 @@ reservation, makes importance weights biased.
 """
 
 import hashlib
+import struct
 from collections.abc import Callable, Sequence
 from math import fsum
 from typing import NamedTuple
@@ -67,8 +68,8 @@ def uniforms(key: bytes, decision_id: str, count: int) -> NDArray[np.float64]:
         hashlib.blake2b(block.to_bytes(4, "big") + identity, key=key, digest_size=64).digest()
         for block in range((count + 7) // 8)
     )
-    integers = np.frombuffer(stream, dtype=">u8", count=count)
-    return (np.right_shift(integers, 11).astype(np.float64) + 0.5) * 2.0**-53
+    integers = struct.unpack_from(f">{count}Q", stream)
+    return np.array([((integer >> 11) + 0.5) * 2.0**-53 for integer in integers])
 
 
 def key_id(key: bytes) -> str:
