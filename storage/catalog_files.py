@@ -16,7 +16,7 @@ import msgspec
 from decisioning.catalog import Release
 from decisioning.content import BLUEPRINT, Content, FeatureTypes, Id
 from decisioning.errors import CatalogError
-from storage.catalog_markets import Overlay, lock_mistakes, market_values, overlaid
+from storage.catalog_markets import Overlay, budget_mistakes, lock_mistakes, market_values, overlaid
 from storage.catalog_values import FIELDS, catalog_values, is_list
 from storage.yaml_file import Node, YamlMistake, line_of, plain, read_yaml
 
@@ -77,6 +77,7 @@ def read_sources(directory: Path) -> Sources:
         overlay = overlaid(sources.blueprint, said)
         sources.markets[folder.name] = overlay
         sources.mistakes += overlay.mistakes + lock_mistakes(overlay, sources.blueprint.value.get("locked"))
+    sources.mistakes += budget_mistakes(sources.blueprint, sources.markets)
     return sources
 
 

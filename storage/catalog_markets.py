@@ -144,6 +144,46 @@ def _after(lock: str, step: str) -> str | None:
     return None
 
 
+def budget_mistakes(blueprint: Node, markets: Mapping[str, Overlay]) -> list[str]:
+    """What markets say that would give a budget of everyone's two amounts for one count of spending.
+
+    What is spent is counted by the budget's id, over all markets together.
+    """
+    mistakes: list[str] = []
+    first: dict[str, tuple[str, Override]] = {}  # budgets of markets' own
+    for market, overlay in markets.items():
+        for override in overlay.overrides:
+            if override.path[0] != "budgets" or len(override.path) < 2:
+                continue
+            budget, field_names = override.path[1], override.path[2:]
+            if override.added:
+                other, its = first.setdefault(budget, (market, override))
+                if other != market and (_is_everyones(its.node) or _is_everyones(override.node)):
+                    mistakes.append(
+                        f"{override.node.at}: {_shown(override.path)}: market {other} has a budget of this id too"
+                        f" ({its.node.at}), and spending is counted over all markets together; give it another id,"
+                        " or put it into the blueprint"
+                    )
+            elif field_names != ("owner",) and any(
+                _is_everyones(entry) for root in (blueprint, overlay.root) for entry in _entries(root, budget)
+            ):
+                mistakes.append(
+                    f"{override.node.at}: {_shown(override.path)}: what is spent of this budget is counted over all"
+                    " markets together, so a market may only name another owner; take it out here, or add a budget"
+                    " of the market's own"
+                )
+    return mistakes
+
+
+def _entries(root: Node, budget: str) -> list[Node]:
+    listed = root.value["budgets"].value
+    return [entry for entry in listed if entry.identity == budget] if isinstance(listed, list) else []
+
+
+def _is_everyones(budget: Node) -> bool:
+    return "of" not in budget.value or budget.value["of"].value == "everyone"
+
+
 def _shown(path: Iterable[str]) -> str:
     """A path for people: entries in brackets, fields after dots.
 

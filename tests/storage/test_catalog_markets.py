@@ -101,6 +101,48 @@ def test_plain_lists_and_other_policies_replace(tmp_path: Path) -> None:
     assert hero.priority_scale == 10
 
 
+BUDGETS = """\
+budgets:
+  - {id: gifts, amount: 100, period: P7D, starts: 2026-01-01T00:00:00Z}
+  - {id: calls, amount: 3, counts: contacts, period: P7D, starts: 2026-01-01T00:00:00Z, of: customer}
+"""
+PROMO = "budgets: [{id: promo, amount: %s, period: P1D, starts: 2026-01-01T00:00:00Z, of: %s}]"
+
+
+@pytest.mark.parametrize("said", ["amount: 50", "period: P1D", "pacing: even", "of: customer", "counts: contacts"])
+def test_a_market_cannot_change_a_budget_whose_spending_it_shares(tmp_path: Path, said: str) -> None:
+    [mistake] = mistakes(tmp_path, BLUEPRINT + BUDGETS, de=f"budgets: [{{id: gifts, {said}}}]")
+    field = said.partition(":")[0]
+    assert mistake.startswith(f"shop/markets/de/own.yaml:1: budgets[gifts].{field}: what is spent of this budget")
+    assert "counted over all markets together" in mistake
+    assert "a market may only name another owner" in mistake
+
+
+def test_a_market_cannot_make_a_customer_s_budget_everyone_s(tmp_path: Path) -> None:
+    [mistake] = mistakes(tmp_path, BLUEPRINT + BUDGETS, de="budgets: [{id: calls, of: everyone}]")
+    assert "budgets[calls].of" in mistake
+
+
+def test_a_market_names_its_owner_and_changes_what_each_customer_has_of_their_own(tmp_path: Path) -> None:
+    de = "budgets: [{id: gifts, owner: dora}, {id: calls, amount: 5}]"
+    market = release(tmp_path, BLUEPRINT + BUDGETS, de=de).of("de")
+    assert (market.budgets["gifts"].owner, market.budgets["gifts"].amount) == ("dora", 100.0)
+    assert market.budgets["calls"].amount == 5.0
+
+
+def test_two_markets_cannot_share_the_spending_of_budgets_of_their_own(tmp_path: Path) -> None:
+    [mistake] = mistakes(tmp_path, ch=PROMO % (5, "everyone"), de=PROMO % (5, "everyone"))
+    assert mistake.startswith("shop/markets/de/own.yaml:1: budgets[promo]: market ch has a budget of this id too")
+    assert "shop/markets/ch/own.yaml:1" in mistake
+    each = release(tmp_path / "own", ch=PROMO % (5, "customer"), de=PROMO % (9, "customer"))
+    assert [each.of(market).budgets["promo"].amount for market in ("ch", "de")] == [5.0, 9.0]
+
+
+def test_budgets_that_are_no_list_are_told_as_such(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, BLUEPRINT + "budgets: {gifts: {amount: 1}}\n", de="budgets: {gifts: {amount: 2}}")
+    assert any("budgets: " in mistake for mistake in found)
+
+
 def test_new_entries_are_added_behind(tmp_path: Path) -> None:
     de = """\
 actions: [{id: scooter, name: Roller, group: cards, goal: sell}]
