@@ -132,11 +132,16 @@ class Engine:
         now = sane(request.now, where="now") if request.now is not None else now
         each = request.for_each_placement()
         records: list[DecisionRecord] = []
+        # The whole request: a part must not answer for another request that has the same part.
+        digests = [digest_of(request, part=one.placement or "") for one in each]
+        live = request.mode == "live"
+        firsts = [
+            await self._first_answer(one.decision_id, digest) if live and one.decision_id else None
+            for one, digest in zip(each, digests, strict=True)
+        ]
         cases: list[Case] = []
         facts: Facts | None = None
-        for one in each:
-            digest, live = digest_of(one), one.mode == "live"
-            record = await self._first_answer(one.decision_id, digest) if live and one.decision_id else None
+        for record, digest in zip(firsts, digests, strict=True):
             if record is None:
                 if not cases:
                     versions = _Versions(self.release.of(request.market), self._model, self.release.everywhere.actions)

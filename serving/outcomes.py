@@ -19,9 +19,10 @@ from serving.ports import HotState, Ledger
 ABOUT_THE_CUSTOMER = frozenset({"unsubscribe", "complaint", "bounce"})
 
 
-def digest_of(body: DecisionRequest | OutcomeReport) -> str:
-    """What tells one body from another under the same id."""
-    return hashlib.blake2b(msgspec.json.encode(body, order="sorted"), digest_size=16).hexdigest()
+def digest_of(body: DecisionRequest | OutcomeReport, *, part: str = "") -> str:
+    """What tells one body from another under the same id; of a placement's part, the whole request and its name."""
+    content = msgspec.json.encode(body, order="sorted") + part.encode()
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 class OutcomeResult(msgspec.Struct, frozen=True, omit_defaults=True):
