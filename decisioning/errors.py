@@ -11,6 +11,7 @@
        |- UnknownPlacement, UnknownAction
        |- UnknownDecision     no decision has this id
        |- DecisionConflict    this decision id was used with another body
+       |- StillPaused         an action is resumed in one market while it is paused in all
        `- OutcomeConflict     this outcome id was used with another body
 
 Wrong input raises; "suppressed", "nothing eligible", "fallback" are values. HTTP statuses live in
@@ -108,3 +109,9 @@ class OutcomeConflict(RequestError):
     """An outcome id that was already used with another body."""
 
     code = "outcome_id_reused"
+
+
+class StillPaused(RequestError):
+    """A resume in one market of an action that is paused in all of them."""
+
+    code = "still_paused"

@@ -237,3 +237,12 @@ class AuditRecord(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     subject: str
     reason: str
+
+
+def lifts(resumed: str, paused: str) -> bool:
+    """Whether resuming the one (`id`, or `market/id`) ends the pause of the other: without a market, in every one.
+
+    >>> lifts("card", "de/card"), lifts("de/card", "card"), lifts("card", "gift_card")
+    (True, False, False)
+    """
+    return resumed in (paused, paused.rpartition("/")[2])

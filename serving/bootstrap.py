@@ -4,7 +4,7 @@ import logging
 import os
 import secrets
 import tempfile
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,8 +18,10 @@ from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer, load_bundle
 from storage.catalog_files import catalog_pointer, decode_release
 from storage.feature_store import open_feature_store
+from storage.hot_state.history import kept_pauses
 from storage.hot_state.rebuild import open_hot_state
 from storage.ledger.database import migrate
+from storage.ledger.reader import LedgerReader
 from storage.ledger.writer import Ledger
 from storage.settings import Settings, prepare_home
 
@@ -33,6 +35,8 @@ def open_engine(settings: Settings, blobs: BlobStore, ledger: Ledger) -> Engine:
         SetupError: Something that must be there before serving is not.
         CatalogError: The catalogue is wrong.
     """
+    with closing(LedgerReader(settings)) as reader:
+        paused = tuple(action for _, action in kept_pauses(reader, domain=settings.domain))
     return Engine(
         release=live_release(blobs, settings),
         features=FeastFeatures(open_feature_store(settings), settings.domain),
@@ -41,6 +45,7 @@ def open_engine(settings: Settings, blobs: BlobStore, ledger: Ledger) -> Engine:
         scorer=None,
         draw_key=draw_key(settings),
         archive=BlobArchive(blobs),
+        paused=paused,
     )
 
 

@@ -91,6 +91,7 @@ class Engine:
         draw_key: DrawKey,
         archive: Archive | None = None,
         timers: StageTimers | None = None,
+        paused: tuple[str, ...] = (),
     ) -> None:
         self.release = release
         self.scorer = scorer
@@ -102,7 +103,7 @@ class Engine:
         self._pauses = Pauses(hot_state, ledger)
         self._archive = archive
         self._key = draw_key
-        self._paused: tuple[str, ...] = ()  # as last read: a stop holds while hot state is away
+        self._paused = paused  # as last read, at first from the ledger: a stop holds while hot state is away
 
     @property
     def scorer(self) -> Scorer | None:

@@ -66,6 +66,8 @@ class FakeHotState:
     async def pause(self, action: str, *, paused: bool) -> None:
         rest = tuple(name for name in self.profile.paused if name != action)
         self.profile = msgspec.structs.replace(self.profile, paused=(*rest, action) if paused else rest)
+        if self.down:
+            raise StoreError("hot state is down")
 
     def _profile(self, subject: Subject, others: tuple[Contact, ...] = ()) -> HotProfile:
         own = tuple(contact for owner, contact in self.contacts if owner.customer_id == subject.customer_id)

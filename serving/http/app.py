@@ -18,7 +18,7 @@ from decisioning.errors import NextmoveError, RequestError, StoreError, UnknownD
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from serving.engine import Engine
-from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json
+from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json, read_optional_json
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
 from serving.http.problems import (
@@ -191,8 +191,7 @@ class Routes:
             raise NoSuchAction(
                 f"the catalogue has no action '{action_id[:256]}'; GET /v1/catalog lists them", where="action_id"
             )
-        has_body = request.headers.get("content-length", "0") != "0"
-        body = await read_json(request, PauseRequest, limit=DECISION_LIMIT) if has_body else PauseRequest()
+        body = await read_optional_json(request, PauseRequest, limit=DECISION_LIMIT) or PauseRequest()
         now = datetime.now(UTC)
         return _json(await engine.pause(action_id, body, paused=paused, actor=LOCAL, now=now))
 
@@ -229,16 +228,7 @@ class Routes:
 def record_document(record: DecisionRecord) -> dict[str, Any]:
     """The record with names for every field; the ledger keeps the repeated parts as arrays."""
     document: dict[str, Any] = msgspec.to_builtins(record)
-    for field in (
-        "candidates",
-        "contacts",
-        "account_contacts",
-        "consents",
-        "purchases",
-        "events",
-        "budgets",
-        "dropped",
-    ):
+    for field in _KEPT_AS_ARRAYS:
         items = getattr(record, field)
         document[field] = [{name: getattr(item, name) for name in item.__struct_fields__} for item in items]
     return document

@@ -21,17 +21,39 @@ async def read_json(request: Request, kind: type[T], *, limit: int) -> T:
     Raises:
         WrongMediaType, BodyTooLarge, MalformedJson, RequestError: With the path of the mistake.
     """
+    _check_media_type(request)
+    return parse(await _content(request, limit), kind, limit=limit)
+
+
+async def read_optional_json(request: Request, kind: type[T], *, limit: int) -> T | None:
+    """The body as `kind`, None where there is no byte of it; its length need not be announced.
+
+    Raises:
+        WrongMediaType, BodyTooLarge, MalformedJson, RequestError: See `read_json`.
+    """
+    content = await _content(request, limit)
+    if not content:
+        return None
+    _check_media_type(request)
+    return parse(content, kind, limit=limit)
+
+
+def _check_media_type(request: Request) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise WrongMediaType(
             f"content-type is '{media_type or '(none)'}', must be 'application/json'", where="content-type"
         )
+
+
+async def _content(request: Request, limit: int) -> bytearray:
+    """The body as far as one chunk over the limit."""
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
         if len(content) > limit:
             break
-    return parse(content, kind, limit=limit)
+    return content
 
 
 def parse(content: bytes | bytearray, kind: type[T], *, limit: int) -> T:

@@ -43,12 +43,13 @@ ANSWER_EXAMPLE: dict[str, Any] = {
             "treatment_id": "sneaker_drop_web",
             "slot": 1,
             "priority": 2.31,
-            "propensity": 0.183,
+            "propensity": 0.1833,
             "value": 12.6,
             "context_weight": 1.0,
             "lever": 1.0,
             "probability": 0.62,
             "content": {"headline": "New this week"},
+            "content_ref": None,
         }
     ],
     "experiments": [{"experiment": "hero_copy", "variant": "b", "reason": "SPLIT", "payload": {"tone": "bold"}}],
@@ -59,6 +60,40 @@ ANSWER_EXAMPLE: dict[str, Any] = {
     "catalog_version": "sha256:5d0e...",
     "features_as_of": "2026-11-21T17:59:58Z",
     "expires_at": "2026-11-21T18:30:00Z",
+}
+EXPLAINED_EXAMPLE: dict[str, Any] = ANSWER_EXAMPLE | {
+    "dropped": [
+        {"action_id": "loan", "step": "engagement_policy", "reason": "ELIGIBILITY", "detail": "customer.age >= 18"}
+    ],
+    "explanation": {
+        "how": "squarecb (gamma 10.0) drew the order among 2 candidates",
+        "shown": [
+            {
+                "action_id": "sneaker_drop",
+                "slot": 1,
+                "rank": 1,
+                "formula": "0.1833 x 1.0 x 12.6 x 1.0 = 2.31",
+                "terms": "propensity x context weight x value x lever",
+                "probability": 0.62,
+                "goes_on": False,
+                "why": "drawn with probability 0.62",
+            }
+        ],
+        "losers": [
+            {
+                "action_id": "winter_coat",
+                "priority": 1.54,
+                "over": "sneaker_drop",
+                "needed": 2.31,
+                "propensity": 0.165,
+                "value": 21.0,
+                "lever": 1.5,
+                "chance": 0.21,
+                "why": "level with sneaker_drop in slot 1 at priority 2.31:"
+                " propensity 0.165 instead of 0.11, value 21.0 instead of 14.0 or lever 1.5 instead of 1.0",
+            }
+        ],
+    },
 }
 PROBLEM_EXAMPLE: dict[str, Any] = {
     "type": "urn:nextmove:problem:unknown_placement",
@@ -80,6 +115,8 @@ class _Route(NamedTuple):
     body: Any = None
     body_example: Any = None
     problems: tuple[int, ...] = ()
+    query: tuple[tuple[str, str], ...] = ()  # optional parameters, each with what it is
+    body_required: bool = True
 
 
 def _reference(name: str) -> dict[str, str]:
@@ -103,12 +140,13 @@ _ROUTES = (
     _Route(
         "post",
         "/v1/decisions",
-        "Ranked next best actions and A/B assignments for one customer and placement, or several `placements`.",
+        "Ranked next best actions and A/B assignments for one customer and placement, or several `placements`."
+        " With `explain`, also every dropped action, and an `explanation` of those shown and of the three best losers.",
         200,
         {"oneOf": [_reference("DecisionAnswer"), _reference("DecisionAnswers")]},
-        ANSWER_EXAMPLE,
+        EXPLAINED_EXAMPLE,
         _reference("DecisionRequest"),
-        REQUEST_EXAMPLE,
+        REQUEST_EXAMPLE | {"explain": True},
         (400, 409, 413, 415, 422, 503),
     ),
     _Route(
@@ -151,7 +189,16 @@ _ROUTES = (
         OUTCOME_EXAMPLE,
         (400, 409, 413, 415, 422, 503),
     ),
-    _Route("get", "/v1/catalog", "The catalogue that is served now.", 200, _OBJECT, {"version": "sha256:5d0e..."}),
+    _Route(
+        "get",
+        "/v1/catalog",
+        "The catalogue that is served now, in one market, and what is paused (null where that cannot be read).",
+        200,
+        _OBJECT,
+        {"version": "sha256:5d0e...", "market": "de", "markets": ["ch", "de", "global"], "paused": ["ch/sneaker_drop"]},
+        problems=(400,),
+        query=(("market", "Whose catalogue; the blueprint's (`global`) when absent."),),
+    ),
     _Route(
         "get",
         "/v1/catalog/schema.json",
@@ -170,17 +217,29 @@ _ROUTES = (
             {
                 "action_id": "sneaker_drop",
                 "market": None,
+                "markets": ["ch", "de", "global"],
                 "status": f"{what}d",
                 "at": "2026-11-21T18:00:00Z",
                 "reason": "wrong price",
             },
             _reference("PauseRequest"),
             {"reason": "wrong price"},
-            (400, 404, 413, 415, 503),
+            problems,
+            body_required=False,
         )
-        for what, summary in (
-            ("pause", "Stops an action from the next decision on, on every replica; it is kept who did it and why."),
-            ("resume", "Lets a paused action go on."),
+        for what, problems, summary in (
+            (
+                "pause",
+                (400, 404, 413, 415, 503),
+                "Stops an action from the next decision on, on every replica, in one market or in all of them."
+                " The market `global` is the blueprint: requests that name no market. It is kept who did it and why.",
+            ),
+            (
+                "resume",
+                (400, 404, 409, 413, 415, 503),
+                "Lets a paused action go on. Without a market, every pause of it ends, also those of single markets."
+                " In one market it cannot go on while it is paused in all.",
+            ),
         )
     ),
     _Route("get", "/livez", "Whether the process lives.", 200, {"type": "string"}, ""),
@@ -237,10 +296,21 @@ def _operation(route: _Route) -> dict[str, Any]:
         },
     }
     if route.body is not None:
-        operation["requestBody"] = {"required": True, "content": content(route.body, route.body_example)}
-    for name in re.findall(r"{(\w+)}", route.path):
-        schema = {"type": "string", "maxLength": 256}
-        operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": schema}]
+        operation["requestBody"] = {
+            "required": route.body_required,
+            "content": content(route.body, route.body_example),
+        }
+    schema = {"type": "string", "maxLength": 256}
+    named = re.findall(r"{(\w+)}", route.path)
+    parameters: list[dict[str, Any]] = [
+        *({"name": name, "in": "path", "required": True, "schema": schema} for name in named),
+        *(
+            {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
+            for name, description in route.query
+        ),
+    ]
+    if parameters:
+        operation["parameters"] = parameters
     return operation
 
 

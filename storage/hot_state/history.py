@@ -8,7 +8,7 @@ import msgspec
 
 from decisioning.content import CONTACT_MEMORY
 from decisioning.profile import Contact, Subject
-from decisioning.record import ShownSlot
+from decisioning.record import ShownSlot, lifts
 from storage.hot_state.charges import CHARGE_MEMORY
 from storage.hot_state.effects import CHANGES, effect_of
 from storage.ledger.reader import AddressedOutcome, LedgerReader
@@ -81,9 +81,19 @@ def kept_outcomes(
             yield addressed
 
 
-def kept_pauses(reader: LedgerReader, *, domain: str | None = None) -> dict[tuple[str, str], bool]:
-    """Whether each action (of each domain) that was ever paused is paused: the last word counts."""
-    return {(entry.domain, entry.subject): entry.what == "action.pause" for entry in reader.audits(domain, what=PAUSES)}
+def kept_pauses(reader: LedgerReader, *, domain: str | None = None) -> list[tuple[str, str]]:
+    """What is paused, as domain and action (`id`, or `market/id`): the last word counts.
+
+    Hot state may know of more: a stop that was made while the ledger was down. So whoever applies
+    these adds them to what is there, and takes nothing away.
+    """
+    paused: set[tuple[str, str]] = set()
+    for entry in reader.audits(domain, what=PAUSES):
+        if entry.what == "action.pause":
+            paused.add((entry.domain, entry.subject))
+        else:
+            paused -= {each for each in paused if each[0] == entry.domain and lifts(entry.subject, each[1])}
+    return sorted(paused)
 
 
 def is_worth_a_rebuild(reader: LedgerReader, domain: str | None = None) -> bool:

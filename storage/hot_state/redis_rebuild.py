@@ -95,8 +95,7 @@ def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received
             client.script_load(script.source)
         _apply_live(client, keys, settings, reader, now, received_since)
         commands: list[Command] = [
-            ("SADD" if paused else "SREM", keys.paused, action)
-            for (_, action), paused in kept_pauses(reader, domain=settings.domain).items()
+            ("SADD", keys.paused, action) for _, action in kept_pauses(reader, domain=settings.domain)
         ]
         run_together(client, commands)
 
@@ -137,12 +136,8 @@ class _Rebuild:
         progress(f"hot state rebuilt from {contacts} contacts and {outcomes} outcomes")
         self._take_over(now)
         self._put_budgets(now)
-        transaction = self._client.pipeline()
-        transaction.delete(self._keys.paused)
-        for (_, action), paused in kept_pauses(reader, domain=settings.domain).items():
-            if paused:
-                transaction.sadd(self._keys.paused, action)
-        transaction.execute()
+        for _, action in kept_pauses(reader, domain=settings.domain):
+            self._client.sadd(self._keys.paused, action)
         _apply_live(self._client, self._keys, settings, reader, now, now - UNDER_WAY)
 
     def _put_contacts(self, settings: Settings, reader: LedgerReader, now: datetime, progress: Progress) -> int:

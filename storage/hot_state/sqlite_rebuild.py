@@ -79,7 +79,7 @@ def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime) -> 
                 connection.execute("DELETE FROM spending")
                 connection.execute("DELETE FROM contacts WHERE at <= ?", (to_microseconds(under_way),))
                 connection.execute("INSERT OR REPLACE INTO contacts SELECT * FROM fresh.contacts")
-                for table in ("consents", "suppressions", "purchases", "events", "paused"):
+                for table in ("consents", "suppressions", "purchases", "events"):
                     connection.execute(f"DELETE FROM {table}")  # noqa: S608 (a name of ours)
                     connection.execute(f"INSERT INTO {table} SELECT * FROM fresh.{table}")  # noqa: S608
                 connection.execute("UPDATE versions SET version = version + 1")
@@ -116,8 +116,8 @@ def _fill(connection: sqlite3.Connection, reader: LedgerReader, now: datetime, p
 
 
 def _apply_pauses(connection: sqlite3.Connection, reader: LedgerReader, domain: str | None) -> None:
-    for (owner, action), paused in kept_pauses(reader, domain=domain).items():
-        change_pause(connection, owner, action, paused=paused)
+    for owner, action in kept_pauses(reader, domain=domain):
+        change_pause(connection, owner, action, paused=True)
 
 
 def _remove(path: Path) -> None:

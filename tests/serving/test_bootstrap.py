@@ -1,3 +1,4 @@
+import asyncio
 import threading
 from pathlib import Path
 from typing import Any
@@ -5,9 +6,13 @@ from typing import Any
 import pytest
 
 from decisioning.errors import SetupError
-from serving.bootstrap import draw_key
+from decisioning.record import AuditRecord
+from serving import bootstrap
+from serving.bootstrap import draw_key, open_engine, open_stores
 from serving.follower import Follower
 from storage.settings import Settings
+from tests.builders import NOW, request
+from tests.fakes import FakeFeatures, FakeHotState
 from tests.serving.test_engine import Shop
 
 
@@ -61,3 +66,25 @@ def test_whatever_breaks_is_a_warning_and_what_is_served_stays(error: Exception 
     assert {warning.partition(":")[0] for warning in follower.warnings()} == {"bundle", "catalog"}
     assert shop.engine.scorer is served
     assert set(failures) == {"bundle", "catalog"}
+
+
+def test_an_engine_starts_with_the_pauses_that_the_ledger_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path / "home")
+    blobs, ledger = open_stores(settings)
+    release = Shop().engine.release
+    monkeypatch.setattr(bootstrap, "live_release", lambda *_: release)
+    monkeypatch.setattr(bootstrap, "open_feature_store", lambda _: None)
+    monkeypatch.setattr(bootstrap, "FeastFeatures", lambda *_: FakeFeatures())
+    for what, subject in (("pause", "card"), ("pause", "de/loan"), ("resume", "de/loan")):
+        entry = AuditRecord(
+            at=NOW, domain=settings.domain, actor="ann", what=f"action.{what}", subject=subject, reason=""
+        )
+        asyncio.run(ledger.append_audit(entry))
+    broken = FakeHotState()
+    broken.down = True
+    monkeypatch.setattr(bootstrap, "open_hot_state", lambda *_, **__: broken)
+    record = asyncio.run(open_engine(settings, blobs, ledger).decide(request(), now=NOW))
+    ledger.close()
+    assert record.paused == ("card",)

@@ -1,15 +1,30 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import values
 from starlette.testclient import TestClient
 
-from serving.http.app import Routes, create_app
+from decisioning.answer import DecisionAnswer
+from decisioning.catalog import Release
+from decisioning.record import DecisionRecord
+from decisioning.request import DecisionRequest, OutcomeReport
+from serving.http.app import Routes, create_app, record_document
 from serving.http.guard import Guard, Readiness
 from serving.http.metrics import Metrics
-from serving.http.openapi import docs_page, openapi_document
-from tests.builders import catalog, experiment, placement, release
+from serving.http.openapi import (
+    ANSWER_EXAMPLE,
+    EXPLAINED_EXAMPLE,
+    OUTCOME_EXAMPLE,
+    PROBLEM_EXAMPLE,
+    REQUEST_EXAMPLE,
+    docs_page,
+    openapi_document,
+)
+from serving.http.problems import Problem
+from serving.pauses import PauseAnswer
+from tests.builders import catalog, content, experiment, placement, release
 from tests.serving.test_engine import Shop
 
 HEADERS = {"content-type": "application/json"}
@@ -129,6 +144,21 @@ def test_a_conflict_carries_the_first_answer(client: TestClient) -> None:
     assert conflict.json()["decision"] == first
 
 
+def test_an_id_is_of_all_the_placements_that_it_was_first_sent_with(client: TestClient, shop: Shop) -> None:
+    shop.engine.release = release(placements=tuple(placement(name, slots=1) for name in ("hero", "inbox", "footer")))
+    asked = {"customer_id": "c-1", "decision_id": "d", "placements": ["hero", "inbox"]}
+    first = client.post("/v1/decisions", json=asked).json()
+    for others in (["inbox", "hero"], ["footer", "hero"], ["hero"]):
+        conflict = client.post("/v1/decisions", json=asked | {"placements": others})
+        assert problem(conflict)[:2] == (409, "decision_id_reused")
+    alone = {"customer_id": "c-1", "decision_id": "d.hero", "placement": "hero"}
+    conflict = client.post("/v1/decisions", json=alone)
+    assert problem(conflict)[:2] == (409, "decision_id_reused")
+    assert conflict.json()["decision"] == first["decisions"][0]
+    assert shop.ledger.decisions.keys() == {"d.hero", "d.inbox"}
+    assert client.post("/v1/decisions", json=asked).json() == first
+
+
 def test_a_batch_answers_in_order_each_with_its_own_result(client: TestClient) -> None:
     requests = [ASK, {"placement": 3}, ASK | {"placement": "hero"}, ASK | {"decision_id": "d-9"}]
     results = client.post("/v1/decisions/batch", json={"requests": requests}).json()["results"]
@@ -149,6 +179,16 @@ def test_a_decision_can_be_read_back_with_everything_it_used(client: TestClient)
     assert found["record"]["features"] == {"age": 41.0, "city": "ulm"}
     assert {"action_id", "propensity", "priority"} <= found["record"]["candidates"][0].keys()
     assert problem(client.get("/v1/decisions/nothing"))[:2] == (404, "unknown_decision")
+
+
+def test_every_part_of_a_record_has_names(shop: Shop) -> None:
+    record = shop.decide()
+    filled = {name for name in record.__struct_fields__ if isinstance(getattr(record, name), tuple)}
+    document = record_document(record)
+    named = {name for name in filled if all(isinstance(item, dict | str) for item in document[name])}
+    assert named == filled
+    assert {"candidates", "slots", "consents"} <= {name for name in filled if document[name]}
+    assert msgspec.json.decode(msgspec.json.encode(record), type=DecisionRecord) == record
 
 
 def test_outcomes_come_alone_or_as_a_list_with_a_result_each(client: TestClient) -> None:
@@ -214,6 +254,34 @@ def test_the_openapi_document_covers_every_route(client: TestClient) -> None:
     assert "/v1/decisions" in client.get("/v1/docs").text
 
 
+def test_every_example_in_the_document_has_its_wire_type_s_fields() -> None:
+    for example, kind in (
+        (REQUEST_EXAMPLE, DecisionRequest),
+        (ANSWER_EXAMPLE, DecisionAnswer),
+        (EXPLAINED_EXAMPLE, DecisionAnswer),
+        (OUTCOME_EXAMPLE, OutcomeReport),
+        (PROBLEM_EXAMPLE, Problem),
+    ):
+        assert msgspec.to_builtins(msgspec.convert(example, kind)).keys() == example.keys()
+    paths = openapi_document()["paths"]
+    for what in ("pause", "resume"):
+        [media] = paths[f"/v1/actions/{{action_id}}/{what}"]["post"]["responses"]["200"]["content"].values()
+        msgspec.convert(media["example"], PauseAnswer)
+    assert EXPLAINED_EXAMPLE["explanation"]["losers"]
+
+
+def test_the_document_says_what_may_be_left_out() -> None:
+    paths = openapi_document()["paths"]
+    asked = paths["/v1/catalog"]["get"]
+    assert [(each["name"], each["in"], each["required"]) for each in asked["parameters"]] == [
+        ("market", "query", False)
+    ]
+    assert "400" in asked["responses"]
+    for what in ("pause", "resume"):
+        assert paths[f"/v1/actions/{{action_id}}/{what}"]["post"]["requestBody"]["required"] is False
+    assert paths["/v1/decisions"]["post"]["requestBody"]["required"] is True
+
+
 def test_every_example_in_the_document_is_accepted_by_its_schema(client: TestClient) -> None:
     asked = openapi_document()["paths"]["/v1/decisions"]["post"]["requestBody"]["content"]["application/json"]
     assert client.post("/v1/decisions", json=asked["example"]).status_code == 200
@@ -275,6 +343,38 @@ def test_an_action_can_be_paused_and_resumed(client: TestClient) -> None:
     assert ("card", "PAUSED") in {(drop["action_id"], drop["reason"]) for drop in dropped}
     assert client.post("/v1/actions/card/resume").json()["status"] == "resumed"
     assert client.get("/v1/catalog").json()["paused"] == []
+
+
+def in_markets(shop: Shop) -> None:
+    shop.engine.release = Release({"global": content(), "de": content(market="de")}, version="sha256:two")
+
+
+def test_a_pause_whose_length_is_not_announced_is_for_the_market_that_it_names(client: TestClient, shop: Shop) -> None:
+    in_markets(shop)
+    chunked = client.post("/v1/actions/card/pause", content=iter([b'{"market":', b' "de"}']), headers=HEADERS)
+    assert (chunked.status_code, chunked.json()["market"], chunked.json()["markets"]) == (200, "de", ["de"])
+    assert client.get("/v1/catalog").json()["paused"] == ["de/card"]
+
+
+def test_a_pause_needs_no_body_but_one_that_is_there_must_be_json(client: TestClient, shop: Shop) -> None:
+    in_markets(shop)
+    wrong = client.post("/v1/actions/card/pause", content=iter([b'{"market": "de"}']))
+    assert problem(wrong) == (415, "wrong_media_type", "content-type")
+    assert problem(client.post("/v1/actions/card/pause", content=iter([b"{"]), headers=HEADERS))[0] == 400
+    large = client.post("/v1/actions/card/pause", content=iter([b" " * 300_000]), headers=HEADERS)
+    assert problem(large)[0] == 413
+    assert client.get("/v1/catalog").json()["paused"] == []
+    for nothing in (iter([]), iter([b""]), b""):
+        answered = client.post("/v1/actions/card/pause", content=nothing)
+        assert (answered.status_code, answered.json()["markets"]) == (200, ["de", "global"])
+
+
+def test_one_market_cannot_go_on_while_all_are_paused(client: TestClient, shop: Shop) -> None:
+    in_markets(shop)
+    client.post("/v1/actions/card/pause")
+    refused = client.post("/v1/actions/card/resume", json={"market": "de"})
+    assert problem(refused) == (409, "still_paused", "market")
+    assert client.get("/v1/catalog").json()["paused"] == ["card"]
 
 
 def test_pausing_what_there_is_not_is_refused(client: TestClient) -> None:

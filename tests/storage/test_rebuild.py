@@ -18,10 +18,12 @@ from decisioning.profile import Consent, Subject
 from decisioning.record import AuditRecord, DecisionRecord, told
 from decisioning.reservation import Reserved
 from storage.consents import record_consents
+from storage.hot_state.history import kept_pauses
 from storage.hot_state.rebuild import needs_rebuild, open_hot_state, rebuild
 from storage.hot_state.schema import SCHEMA_VERSION, connect
 from storage.hot_state.sqlite import SqliteHotState
 from storage.ledger.consents import append_consents
+from storage.ledger.reader import LedgerReader
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
 from tests.storage.hot_stores import REDIS_URL, Store, charged, mails, place, reservation, settings_for
@@ -222,6 +224,45 @@ def test_every_domain_comes_back_by_itself(chosen: Settings, ledger: Ledger) -> 
     assert (theirs.consents, theirs.suppressed) == ((Consent("personalisation", "email"),), ("sms",))
     assert [contact.channel for contact in theirs.contacts] == ["sms"]
     assert (ours.paused, theirs.paused) == ((), ("card",))
+
+
+def test_a_stop_that_could_not_be_kept_outlives_starts_and_rebuilds(chosen: Settings, ledger: Ledger) -> None:
+    store = opened(chosen)
+    for paused in (True, False):
+        pause(ledger, "card", paused=paused)
+    asyncio.run(ledger.append_decision(decision(), digest="a"))
+    store.pause("card", paused=True)  # while the ledger was down
+    store.close()
+    for again in (opened, rebuild, opened):
+        made = again(chosen, now=NOW)
+        if made is not None:
+            made.close()
+        store = Store(chosen)
+        assert store.read().paused == ("card",), again.__name__
+        store.close()
+
+
+def test_a_stop_that_hot_state_never_heard_of_holds_from_the_next_start(chosen: Settings, ledger: Ledger) -> None:
+    opened(chosen).close()
+    pause(ledger, "de/card", paused=True)
+    store = opened(chosen)
+    assert store.read().paused == ("de/card",)
+    store.close()
+
+
+def test_what_is_resumed_in_all_markets_is_not_stopped_anew_in_one(chosen: Settings, ledger: Ledger) -> None:
+    for action, paused in (("de/card", True), ("de/loan", True), ("ch/card", True), ("card", True), ("card", False)):
+        pause(ledger, action, paused=paused)
+    pause(ledger, "ch/card", paused=True)
+    pause(ledger, "card", paused=True, domain="hillstrom")
+    lost = opened(chosen)
+    assert lost.read().paused == ("ch/card", "de/loan")
+    lost.close()
+    again = opened(chosen)
+    assert again.read().paused == ("ch/card", "de/loan")
+    again.close()
+    with closing(LedgerReader(chosen)) as reader:
+        assert kept_pauses(reader, domain="hillstrom") == [("hillstrom", "card")]
 
 
 @pytest.mark.parametrize("down_for", [timedelta(minutes=1), timedelta(days=2)])
