@@ -1,10 +1,13 @@
 """What a decision earned: a number computed from its outcomes within the attribution window."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol
+
+import msgspec
 
 from decisioning.content import NO_ACTION, Placement
-from decisioning.record import OutcomeRecord
+from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
 
 # An e-mail that was not sent or came back was never seen: no failure of the action.
 NEVER_SEEN = frozenset({"not_sent", "bounce"})
@@ -15,17 +18,76 @@ PROVES_SHOWN = frozenset({"impression", "click", "accept", "reject", "purchase",
 CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
-def counted(outcomes: Iterable[OutcomeRecord], placement: Placement, *, decided_at: datetime) -> list[OutcomeRecord]:
-    """Outcomes that count: within the window (its end excluded), not by a machine, each id once.
+class Answered(Protocol):
+    """What outcomes need of a decision; a `DecisionRecord` is one."""
 
-    The window opens `CLOCK_TOLERANCE` before the decision.
+    @property
+    def decision_id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def slots(self) -> tuple[ShownSlot, ...]:
+        """What it gave."""
+        ...
+
+
+def credited(
+    outcomes: Mapping[str, Sequence[OutcomeRecord]], decisions: Iterable[Answered]
+) -> dict[str, list[OutcomeRecord]]:
+    """Outcomes by the decision that earned them, as hot state credits them (`record.told`).
+
+    What is reported of a reload counts for the decision whose contact it still was, and no longer
+    for the reload: else a click on it would make a failure of the first and a success of the second.
+    Only `decisions` with slots that repeat need be given.
     """
-    unique = {outcome.outcome_id: outcome for outcome in outcomes if outcome.detail != "machine"}
-    return [
-        outcome
-        for outcome in unique.values()
-        if -CLOCK_TOLERANCE <= outcome.occurred_at - decided_at < placement.attribution_window
-    ]
+    found = {decision_id: list(reported) for decision_id, reported in outcomes.items()}
+    for decision in decisions:
+        own = found.get(decision.decision_id)
+        if own is None or all(slot.repeats is None for slot in decision.slots):
+            continue
+        kept: list[OutcomeRecord] = []
+        for outcome in own:
+            meant = [slot for slot in decision.slots if _means(outcome, slot, only=len(decision.slots) == 1)]
+            if any(slot.repeats is None for slot in meant) or not meant:
+                kept.append(outcome)
+            for slot in meant:
+                if slot.repeats is not None:
+                    moved = msgspec.structs.replace(outcome, decision_id=slot.repeats, action_id=slot.action_id)
+                    found.setdefault(slot.repeats, []).append(moved)
+        found[decision.decision_id] = kept
+    return found
+
+
+def of_slot(record: Answered, slot: ShownSlot, outcomes: Iterable[OutcomeRecord]) -> list[OutcomeRecord]:
+    """The outcomes that speak of one slot.
+
+    One that names no action is that of an only one; an e-mail that came back was seen in no slot.
+    """
+    only = len(record.slots) == 1
+    return [outcome for outcome in outcomes if _means(outcome, slot, only=only)]
+
+
+def _means(outcome: OutcomeRecord, slot: ShownSlot, *, only: bool) -> bool:
+    if outcome.action_id is None:
+        return only or outcome.type in NEVER_SEEN
+    return outcome.action_id == slot.action_id
+
+
+def closes_at(record: DecisionRecord, placement: Placement) -> datetime:
+    """When a decision's attribution window closes: it lasts from the contact, which may be planned for later."""
+    return (record.contact_at or record.decided_at) + placement.attribution_window
+
+
+def counted(outcomes: Iterable[OutcomeRecord], record: DecisionRecord, placement: Placement) -> list[OutcomeRecord]:
+    """A decision's outcomes that count: within its window (its end excluded), not by a machine, each id once.
+
+    The window opens `CLOCK_TOLERANCE` before the decision, since a planned contact may come early.
+    """
+    opens, closes = record.decided_at - CLOCK_TOLERANCE, closes_at(record, placement)
+    # One report may speak of several slots, so it counts once for each.
+    unique = {(o.outcome_id, o.action_id): o for o in outcomes if o.detail != "machine"}
+    return [outcome for outcome in unique.values() if opens <= outcome.occurred_at < closes]
 
 
 def was_shown(action_id: str, outcomes: Iterable[OutcomeRecord], placement: Placement) -> bool:

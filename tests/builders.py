@@ -22,6 +22,7 @@ from decisioning.content import (
 from decisioning.decision import Case, case_of
 from decisioning.exploration import SquareCB
 from decisioning.profile import Consent, Contact, HotProfile
+from decisioning.record import Candidate, DecisionRecord, PolicyVersion, ShownSlot
 from decisioning.request import DecisionRequest
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -101,6 +102,54 @@ def experiment(**overrides: Any) -> Experiment:
 def case(shop: Catalog | None = None, *, decision_id: str = "d", now: datetime = NOW, **asked: Any) -> Case:
     asking = asked.pop("asking", None) or request(**asked)
     return case_of(shop or catalog(), asking, decision_id=decision_id, draw_id=decision_id, now=now)
+
+
+def candidate(action_id: str, **overrides: Any) -> Candidate:
+    defaults: dict[str, Any] = {
+        "action_id": action_id, "treatment_id": None, "propensity": 0.1, "value": 1.0, "context_weight": 1.0,
+        "lever": 1.0, "priority": 0.1, "weight": 0.5, "tier": 0,
+    }  # fmt: skip
+    return Candidate(**(defaults | overrides))
+
+
+def slot(number: int = 1, action_id: str = "card", **overrides: Any) -> ShownSlot:
+    defaults: dict[str, Any] = {
+        "slot": number, "action_id": action_id, "treatment_id": None, "probability": 0.5, "available": (0, 1, 2),
+        "content": {}, "group": "cards", "confirmed": True,
+    }  # fmt: skip
+    return ShownSlot(**(defaults | overrides))
+
+
+def record(**overrides: Any) -> DecisionRecord:
+    decided_at = overrides.get("decided_at", NOW)
+    defaults: dict[str, Any] = {
+        "decision_id": "d-1",
+        "decided_at": decided_at,
+        "expires_at": decided_at + timedelta(minutes=30),
+        "domain": "shop",
+        "market": "default",
+        "customer_id": "c-1",
+        "placement": "home_hero",
+        "channel": "web",
+        "request": request(context={"device": "mobile", "age": 50.0}),
+        "features": {"age": 50.0, "colour": "red"},
+        "overridden": ("age",),
+        "features_as_of": decided_at,
+        "consents": (),
+        "suppressed": (),
+        "contacts": (contact(),),
+        "assignments": (),
+        "dropped": (),
+        "candidates": (candidate("card", context_weight=2.0, value=25.0), candidate("loan"), candidate(NO_ACTION)),
+        "slots": (slot(),),
+        "reason": "RANKED",
+        "reason_detail": "",
+        "policy": PolicyVersion("squarecb", "1", {}),
+        "model": None,
+        "catalog_version": "sha256:test",
+        "key_id": "k",
+    }
+    return DecisionRecord(**(defaults | overrides))
 
 
 def request(**overrides: Any) -> DecisionRequest:

@@ -42,7 +42,7 @@ FEWEST_DECISIONS = 200
 
 
 class PolicyValue(msgspec.Struct, frozen=True):
-    """What a policy would have earned a decision; with `over`, how much more than that one, paired."""
+    """What a policy would have earned a decision, met or not; with `over`, how much more than that one, paired."""
 
     policy: str
     metric: str
@@ -119,9 +119,12 @@ def evaluate(
 ) -> EvaluationReport:
     """Compare the model's greedy policy with uniform, constants, and the champion's greedy policy.
 
-    Only drawn decisions count that are later than every slice that either model used, calibration
-    included. The best constant is chosen on what came before. DR's reward model is cross-fitted
-    over customers and the same for all policies, so no policy is judged by its own predictions.
+    A value is what a policy would have earned a decision, whether or not the customer met it: what
+    was not met counts with what it earned, usually 0. Over met decisions alone every estimate would
+    be biased, since what is met depends on the action. Only drawn decisions count that are later
+    than every slice that either model used, calibration included. The best constant is chosen on
+    what came before. DR's reward model is cross-fitted over customers and the same for all
+    policies, so no policy is judged by its own predictions.
 
     Raises:
         BundleError: A bundle does not score as it was built.

@@ -1,6 +1,7 @@
 """Training examples: one frame of decisions, whatever they come from.
 
-One row is one action that a customer met. Columns:
+One row is one action that a customer met, or one that a policy drew first and the customer did not
+meet: models learn from the former, off-policy evaluation needs both. Columns:
 
 | column | type | what |
 |---|---|---|
@@ -16,6 +17,7 @@ One row is one action that a customer met. Columns:
 | `context_weights` | tuple of float | the candidates' context weights, in their order |
 | `values` | tuple of float | what a success of each candidate was worth, in the catalogue's currency |
 | `contacts` | tuple of Contact | the customer's contacts as they were then |
+| `met` | bool | the customer met it; only such rows are learnt from (`met_by_customers`) |
 | `reward` | float | what it earned within the attribution window |
 | `success` | int | 1 where the reward is above 0: what the propensity model learns |
 | `drawn` | bool | a policy drew it, so off-policy evaluation may weigh it |
@@ -25,8 +27,9 @@ One row is one action that a customer met. Columns:
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 import pandas as pd
 
 from decisioning.catalog import Catalog, Proposal
@@ -34,18 +37,29 @@ from decisioning.content import Placement
 from decisioning.eligibility import value_of
 from decisioning.errors import DataError
 from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
-from decisioning.reward import NEVER_SEEN, counted, reward, was_shown
+from decisioning.reward import closes_at, counted, credited, of_slot, reward, was_shown
 from decisioning.rules import RuleFailure, RuleScope
 
 CUSTOMER = "customer."
 # Bounds what one training holds in memory, however long a service has run; older habits tell little.
 LEDGER_WINDOW = timedelta(days=180)
 FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
+_A_REPEAT = b'"repeats":"'  # in the JSON of a record with a slot that repeats
 _JOIN_KEYS = ("row_id", "customer_id", "event_timestamp")
 _LOG_COLUMNS = (
     "row_id", "customer_id", "decided_at", "placement", "action_id", "probability", "candidates", "context",
     "contacts", "reward", "success",
 )  # fmt: skip
+
+
+Kind = TypeVar("Kind")
+
+
+class Repeating(msgspec.Struct):
+    """What of a decision says which earlier one its outcomes count for."""
+
+    decision_id: str
+    slots: tuple[ShownSlot, ...]
 
 
 class DecisionReader(Protocol):
@@ -55,6 +69,17 @@ class DecisionReader(Protocol):
         self, domain: str, *, since: datetime | None = None, until: datetime | None = None
     ) -> Iterator[DecisionRecord]:
         """Decisions by `decided_at`."""
+        ...
+
+    def all_decisions(
+        self,
+        kind: type[Kind],
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        containing: bytes = b"",
+    ) -> Iterator[Kind]:
+        """Of every decision whose JSON contains these bytes, the fields of `kind`."""
         ...
 
     def outcomes(
@@ -104,6 +129,7 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
             "context_weights": known["candidates"].map(lambda ids: (1.0,) * len(ids)),
             "values": _values(known, joined, catalog),
             "contacts": known["contacts"].map(tuple),
+            "met": True,
             "reward": known["reward"].astype(float),
             "success": known["success"].astype(int),
             "drawn": True,
@@ -114,19 +140,20 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
 
 
 def ledger_examples(reader: DecisionReader, catalog: Catalog, *, now: datetime) -> pd.DataFrame:
-    """Examples from our own decisions of the last 180 days, one a shown slot.
+    """Examples from our own decisions of the last 180 days, one a slot (`rows_of`).
 
-    A decision counts when its placement's attribution window has closed at `now`: earlier, late
-    answers would be missing and it would look like a failure. What the customer never met (not
-    sent, bounced, no impression) is no example. Nor is a decision for which stored features could
-    not be read: it would teach that a customer who has features has none.
+    A decision counts when its attribution window has closed at `now`: earlier, late answers would be
+    missing and it would look like a failure. What is reported of a reload is the first decision's.
+    No example is a decision for which stored features could not be read: it would teach that a
+    customer who has features has none.
     """
     since = now - LEDGER_WINDOW
-    outcomes = reader.outcomes(since=since, until=now)
+    repeating = reader.all_decisions(Repeating, since=since, until=now, containing=_A_REPEAT)
+    outcomes = credited(reader.outcomes(since=since, until=now), repeating)
     rows: list[dict[str, Any]] = []
     for record in reader.decisions(catalog.content.domain, since=since, until=now):
         placement = catalog.placements.get(record.placement)
-        if placement is None or record.decided_at + placement.attribution_window > now:
+        if placement is None or closes_at(record, placement) > now:
             continue
         if record.reason != FEATURES_UNAVAILABLE:
             rows += rows_of(record, placement, outcomes.get(record.decision_id, ()))
@@ -135,6 +162,11 @@ def ledger_examples(reader: DecisionReader, catalog: Catalog, *, now: datetime) 
     frame = pd.DataFrame.from_records(rows)
     frame["decided_at"] = pd.to_datetime(frame["decided_at"], utc=True).astype("datetime64[us, UTC]")
     return frame
+
+
+def met_by_customers(examples: pd.DataFrame) -> pd.DataFrame:
+    """The examples to learn from, numbered anew: what was never seen teaches nothing of the action."""
+    return examples[examples["met"].to_numpy(dtype=bool)].reset_index(drop=True)
 
 
 def combined(*frames: pd.DataFrame) -> pd.DataFrame:
@@ -154,22 +186,23 @@ def combined(*frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def rows_of(record: DecisionRecord, placement: Placement, reported: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
-    """A row for each slot that was met.
+    """A row for each slot that was met, and for a first slot that was drawn, whether or not it was.
 
-    An outcome that names no action is that of an only one; an e-mail that came back was seen in no slot.
+    Which draws were met depends on what was drawn: choosing to show nothing always is. So the draws
+    that were not (not sent, bounced, no impression) may not be missing where draws are weighed. A
+    slot that repeats an earlier contact has no row: its outcomes are the earlier one's (`credited`).
     """
-    within = counted(reported, placement, decided_at=record.decided_at)
-    only = len(record.slots) == 1
-    of_all = [o for o in within if o.action_id is None and (only or o.type in NEVER_SEEN)]
+    within = counted(reported, record, placement)
     rows = []
     for slot in record.slots:
-        own = [*of_all, *(outcome for outcome in within if outcome.action_id == slot.action_id)]
-        if was_shown(slot.action_id, own, placement):
-            rows.append(_row(record, slot, reward(own, placement)))
+        own = of_slot(record, slot, within)
+        met = was_shown(slot.action_id, own, placement)
+        if slot.repeats is None and (met or (slot.slot == 1 and record.drawn)):
+            rows.append(_row(record, slot, reward(own, placement), met=met))
     return rows
 
 
-def _row(record: DecisionRecord, slot: ShownSlot, earned: float) -> dict[str, Any]:
+def _row(record: DecisionRecord, slot: ShownSlot, earned: float, *, met: bool) -> dict[str, Any]:
     available = [record.candidates[place] for place in slot.available]
     return {
         "row_id": f"{record.decision_id}/{slot.slot}",
@@ -185,6 +218,7 @@ def _row(record: DecisionRecord, slot: ShownSlot, earned: float) -> dict[str, An
         "context_weights": tuple(candidate.context_weight for candidate in available),
         "values": tuple(candidate.value for candidate in available),
         "contacts": record.contacts,
+        "met": met,
         "reward": earned,
         "success": int(earned > 0.0),
         "drawn": record.drawn,

@@ -16,6 +16,7 @@ from storage.bundles import publish_bundle
 from storage.settings import Settings
 from training.domains import Domain
 from training.example_sources import Progress, examples_of, silent
+from training.examples import met_by_customers
 from training.export import build_manifest, export_graph
 from training.figures import importance_figure, reliability_figure
 from training.model_card import model_card
@@ -72,7 +73,7 @@ def train(
         DataError: The examples cannot be learnt from.
         BundleError: The graph does not agree with the model; nothing was registered.
     """
-    examples = examples_of(source, settings, catalog, now=now, progress=progress)
+    examples = met_by_customers(examples_of(source, settings, catalog, now=now, progress=progress))
     progress(f"training on {len(examples)} examples")
     model, rows = fit_propensity(examples, catalog, seed=seed, test_share=test_share)
     success = examples["success"].to_numpy(dtype=np.int64)

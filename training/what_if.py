@@ -11,12 +11,13 @@ from datetime import datetime
 import msgspec
 import pandas as pd
 
-from decisioning.catalog import Catalog
+from decisioning.content import Placement
 from decisioning.errors import DataError
 from decisioning.evaluation import Estimate
 from decisioning.record import DecisionRecord, OutcomeRecord
+from decisioning.reward import closes_at, counted, credited, of_slot, reward
 from training.example_sources import Progress, silent
-from training.examples import FEATURES_UNAVAILABLE, rows_of
+from training.examples import FEATURES_UNAVAILABLE
 from training.figures import shift_figure
 from training.redecide import Comparison, LeftOut, Shift
 from training.tracking import Tracking
@@ -53,8 +54,8 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
             sum of the total variation between both distributions.
         changed_draws: Of `draws` decisions whose secret is at hand, how many of the engine's own
             draws come out otherwise; a longer list of candidates shifts the noise too.
-        learnable: Decisions that a reward can be estimated from: drawn, met by the customer, their
-            attribution window closed.
+        learnable: Decisions that a reward can be estimated from: drawn, their attribution window
+            closed, whether or not the customer met them.
     """
 
     domain: str
@@ -88,16 +89,22 @@ def what_if(
 ) -> WhatIf:
     """Compare the decisions (of one market, if it is named) with what they would have been.
 
+    `outcomes` are by the decision that they were reported of.
+
     Raises:
         DataError: No decision can be compared.
     """
     left_out: Counter[str] = Counter()
     catalogs: Counter[str] = Counter()
     shifts: list[Shift] = []
-    learnable: list[tuple[Shift, float]] = []
+    markets: Counter[str] = Counter()
+    repeating: list[DecisionRecord] = []
     for number, record in enumerate(records, start=1):
         if number % SAID_EVERY == 0:
             progress(f"{number:,} decisions decided again")
+        markets[record.market] += 1
+        if any(slot.repeats is not None for slot in record.slots):
+            repeating.append(record)
         if market not in (None, record.market):
             continue
         try:
@@ -107,12 +114,23 @@ def what_if(
             continue
         catalogs[record.catalog_version] += 1
         shifts.append(shift)
-        reward = _reward(record, comparison.catalog_of(record), outcomes.get(record.decision_id, ()), now)
-        if reward is not None:
-            learnable.append((shift, reward))
+    if not shifts and not left_out and markets:
+        raise DataError(
+            f"no decision of the window is of the market '{market}', they are of"
+            f" {', '.join(f'{name} ({count:,})' for name, count in sorted(markets.items()))}; name one of these with"
+            " --market, or choose a longer window with --since",
+            where="market",
+        )
     if not shifts:
         why = "; ".join(f"{count:,}: {reason}" for reason, count in left_out.items()) or "the ledger has none"
         raise DataError(f"no decision of the window can be compared ({why}); choose a longer one with --since")
+    earned_of = credited(outcomes, repeating)
+    learnable: list[tuple[Shift, float]] = []
+    for shift in shifts:
+        record = shift.record
+        placement = comparison.catalog_of(record).placements[record.placement]
+        if record.drawn and record.reason != FEATURES_UNAVAILABLE and closes_at(record, placement) <= now:
+            learnable.append((shift, _reward(record, placement, earned_of.get(record.decision_id, ()))))
     progress(f"{len(shifts):,} decisions compared; estimating what {len(learnable):,} of them would have earned")
     earned, warnings = earned_by(learnable, comparison, seed)
     if comparison.assumed_full:
@@ -180,13 +198,9 @@ def log_what_if(tracking: Tracking, report: WhatIf) -> str:
     return run_id
 
 
-def _reward(record: DecisionRecord, catalog: Catalog, outcomes: Sequence[OutcomeRecord], now: datetime) -> float | None:
-    """What the first slot earned; None where that is not known, or says nothing about other choices."""
-    placement = catalog.placements[record.placement]
-    closed = record.decided_at + placement.attribution_window <= now
-    if not (closed and record.drawn) or record.reason == FEATURES_UNAVAILABLE:
-        return None
-    return next((row["reward"] for row in rows_of(record, placement, outcomes) if row["slot"] == 1), None)
+def _reward(record: DecisionRecord, placement: Placement, outcomes: Sequence[OutcomeRecord]) -> float:
+    """What the first slot earned; where the customer never met it, usually nothing."""
+    return reward(of_slot(record, record.slots[0], counted(outcomes, record, placement)), placement)
 
 
 def _actions(shifts: Sequence[Shift]) -> tuple[ActionShift, ...]:

@@ -1,4 +1,9 @@
-"""What the first slots of logged decisions would have earned under another catalogue: off-policy evaluation."""
+"""What the first slots of logged decisions would have earned under another catalogue: off-policy evaluation.
+
+What is estimated is the reward of a decision, whether or not its customer met it: one that was not
+met counts with what it earned, usually 0. Averages over met decisions alone would be biased, since
+what is met depends on the action: choosing to show nothing always is.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -26,7 +31,7 @@ FEWEST_FOR_DR = 1_000
 
 
 class Earned(msgspec.Struct, frozen=True, kw_only=True):
-    """The mean reward of a first slot, as logged and as it would have been.
+    """The mean reward a decision, of its first slot, as logged and as it would have been.
 
     Attributes:
         estimator: `dr`, or `snips` with too few decisions for a reward model.
@@ -48,8 +53,8 @@ def earned_by(
     """The estimates, and what to be careful about."""
     if not learnable:
         return None, [
-            "no reward can be estimated: no drawn decision of the window was met by its customer and has its"
-            " attribution window closed; choose an earlier window with --since"
+            "no reward can be estimated: no drawn decision of the window has its attribution window closed;"
+            " choose an earlier window with --since"
         ]
     shifts = [shift for shift, _ in learnable]
     reward = np.array([earned for _, earned in learnable])

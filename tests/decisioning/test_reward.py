@@ -5,8 +5,8 @@ import pytest
 
 from decisioning.content import NO_ACTION
 from decisioning.record import OutcomeRecord
-from decisioning.reward import CLOCK_TOLERANCE, PROVES_SHOWN, counted, reward, was_shown
-from tests.builders import NOW, placement
+from decisioning.reward import CLOCK_TOLERANCE, PROVES_SHOWN, counted, credited, reward, was_shown
+from tests.builders import NOW, placement, record, slot
 
 WEEK = timedelta(days=7)
 
@@ -28,21 +28,21 @@ def outcome(kind: str = "accept", *, after: timedelta = timedelta(hours=1), **ov
 def test_an_outcome_within_the_window_counts_and_at_its_end_no_longer() -> None:
     place = placement(attribution_window=WEEK)
     last, late = outcome(after=WEEK - timedelta(microseconds=1)), outcome(after=WEEK)
-    assert counted([last, late], place, decided_at=NOW) == [last]
+    assert counted([last, late], record(), place) == [last]
 
 
 def test_an_outcome_before_its_decision_counts_only_within_what_clocks_differ() -> None:
     skewed, earlier = outcome(after=-CLOCK_TOLERANCE), outcome(after=-CLOCK_TOLERANCE - timedelta(microseconds=1))
     ancient = outcome(outcome_id="ancient", occurred_at=datetime.min.replace(tzinfo=UTC))
-    assert counted([skewed, earlier, ancient], placement(), decided_at=NOW) == [skewed]
+    assert counted([skewed, earlier, ancient], record(), placement()) == [skewed]
 
 
 def test_what_a_machine_did_earns_nothing() -> None:
-    assert counted([outcome("click", detail="machine")], placement(), decided_at=NOW) == []
+    assert counted([outcome("click", detail="machine")], record(), placement()) == []
 
 
 def test_an_outcome_that_came_twice_counts_once() -> None:
-    assert len(counted([outcome(), outcome()], placement(), decided_at=NOW)) == 1
+    assert len(counted([outcome(), outcome()], record(), placement())) == 1
 
 
 def test_a_type_counts_once_and_amounts_add_up() -> None:
@@ -82,3 +82,33 @@ def test_an_e_mail_that_came_back_was_not_shown() -> None:
 
 def test_showing_nothing_needs_no_proof() -> None:
     assert was_shown(NO_ACTION, [], placement())
+
+
+def test_the_window_of_what_is_planned_opens_at_the_decision_and_closes_after_the_contact() -> None:
+    planned = record(contact_at=NOW + timedelta(days=2))
+    early, last = outcome(after=timedelta(0)), outcome(after=timedelta(days=9) - timedelta(microseconds=1))
+    late = outcome(after=timedelta(days=9))
+    assert counted([early, last, late], planned, placement(attribution_window=WEEK)) == [early, last]
+
+
+def test_what_a_reload_earned_is_the_first_decisions_and_no_longer_its_own() -> None:
+    first = record(decision_id="d", slots=(slot(), slot(2, "loan")))
+    mixed = record(decision_id="e", slots=(slot(repeats="d"), slot(2, "fund"), slot(3, "loan", repeats="c")))
+    seen = outcome("impression")
+    card, fund = outcome("click", decision_id="e"), outcome("accept", decision_id="e", action_id="fund")
+    bounced = outcome("bounce", decision_id="e", action_id=None)
+    unclear = outcome("custom", decision_id="e", action_id=None)
+    found = credited({"d": [seen], "e": [card, fund, bounced, unclear]}, [first, mixed])
+    assert [(o.type, o.decision_id, o.action_id) for o in found["d"]] == [
+        ("impression", "d", "card"), ("click", "d", "card"), ("bounce", "d", "card"),
+    ]  # fmt: skip
+    assert [(o.type, o.action_id) for o in found["c"]] == [("bounce", "loan")]
+    assert found["e"] == [fund, bounced, unclear]
+
+
+def test_an_e_mail_that_came_back_came_back_for_every_slot_that_it_repeats() -> None:
+    again = record(decision_id="e", slots=(slot(repeats="d"), slot(2, "loan", repeats="d")))
+    bounced = outcome("bounce", decision_id="e", action_id=None)
+    found = credited({"e": [bounced]}, [again])
+    assert [o.action_id for o in counted(found["d"], record(decision_id="d"), placement())] == ["card", "loan"]
+    assert found["e"] == []

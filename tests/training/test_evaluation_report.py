@@ -70,6 +70,35 @@ def test_each_policys_value_is_near_the_truth(examples: pd.DataFrame, report: Ev
         assert abs(found.value - true) < 4 * error, policy
 
 
+@pytest.fixture(scope="module")
+def half_seen(examples: pd.DataFrame) -> pd.DataFrame:
+    """The same draws, of which customers met every second action, and showing nothing always."""
+    unseen = (np.random.default_rng(3).random(len(examples)) < 0.5) & (examples["action_id"] != ACTIONS[2]).to_numpy()
+    earned = {name: np.where(unseen, 0, examples[name]) for name in ("reward", "success")}
+    return examples.assign(met=~unseen, **earned)
+
+
+@pytest.mark.parametrize("estimator", ["ips", "snips", "dr"])
+def test_a_policys_value_is_near_the_truth_where_being_met_hangs_on_the_action(
+    half_seen: pd.DataFrame, good: Bundle, estimator: str
+) -> None:
+    report = evaluate(good, half_seen, tiny_catalog())
+    later = half_seen[half_seen["decided_at"] > report.since]
+    seen = {name: 1.0 if name == ACTIONS[2] else 0.5 for name in ACTIONS}
+    by_action = {name: expected_reward(later, name) * seen[name] for name in ACTIONS}
+    truth = {"uniform": np.mean(list(by_action.values())), **{f"always-{a}": by_action[a].mean() for a in ACTIONS}}
+    assert report.n_decisions == len(later) == 1500
+    for policy, true in truth.items():
+        found = value_of(report, policy, estimator=estimator)
+        error = (found.high - found.low) / 3.92
+        assert abs(found.value - true) < 4 * error, policy
+
+
+def test_a_model_learns_from_what_was_met_alone(half_seen: pd.DataFrame) -> None:
+    met = half_seen[half_seen["met"]].reset_index(drop=True)
+    assert bundle_from(half_seen).manifest.data_sha256 == bundle_from(met).manifest.data_sha256
+
+
 def test_the_model_beats_every_constant_and_uniform(report: EvaluationReport) -> None:
     for other in ("best_constant", "uniform", *(f"always-{action_id}" for action_id in ACTIONS)):
         difference = report.difference(other)

@@ -9,10 +9,11 @@ import pytest
 from decisioning.catalog import Catalog
 from decisioning.content import NO_ACTION
 from decisioning.errors import DataError
-from decisioning.record import Candidate, DecisionRecord, OutcomeRecord, PolicyVersion, ShownSlot
-from tests.builders import NOW, action, catalog, contact, placement, request
+from decisioning.record import DecisionRecord, OutcomeRecord
+from tests import builders
+from tests.builders import NOW, action, candidate, catalog, contact, placement, request, slot
 from tests.training.tiny_shop import tiny_catalog, tiny_log
-from training.examples import LEDGER_WINDOW, combined, ledger_examples, log_examples
+from training.examples import LEDGER_WINDOW, combined, ledger_examples, log_examples, met_by_customers
 from training.target_policies import drawn_decisions
 
 DECIDED = NOW - timedelta(days=10)
@@ -29,6 +30,19 @@ class FakeLedger:
         self, domain: str, *, since: datetime | None = None, until: datetime | None = None
     ) -> Iterator[DecisionRecord]:
         return (r for r in self._within(since, until) if r.domain == domain)
+
+    def all_decisions(
+        self,
+        kind: type[Any],
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        containing: bytes = b"",
+    ) -> Iterator[Any]:
+        for each in self._within(since, until):
+            encoded = msgspec.json.encode(each)
+            if containing in encoded:
+                yield msgspec.json.decode(encoded, type=kind)
 
     def outcomes(
         self, *, since: datetime | None = None, until: datetime | None = None
@@ -54,52 +68,8 @@ def shop() -> Catalog:
     return catalog(placements=(hero, mail))
 
 
-def candidate(action_id: str, **overrides: Any) -> Candidate:
-    defaults: dict[str, Any] = {
-        "action_id": action_id, "treatment_id": None, "propensity": 0.1, "value": 1.0, "context_weight": 1.0,
-        "lever": 1.0, "priority": 0.1, "weight": 0.5, "tier": 0,
-    }  # fmt: skip
-    return Candidate(**(defaults | overrides))
-
-
-def slot(number: int = 1, action_id: str = "card", **overrides: Any) -> ShownSlot:
-    defaults: dict[str, Any] = {
-        "slot": number, "action_id": action_id, "treatment_id": None, "probability": 0.5, "available": (0, 1, 2),
-        "content": {}, "group": "cards", "confirmed": True,
-    }  # fmt: skip
-    known = {name: value for name, value in defaults.items() if name in ShownSlot.__struct_fields__}
-    return ShownSlot(**(known | overrides))
-
-
 def record(**overrides: Any) -> DecisionRecord:
-    defaults: dict[str, Any] = {
-        "decision_id": "d-1",
-        "decided_at": DECIDED,
-        "expires_at": DECIDED + timedelta(minutes=30),
-        "domain": "shop",
-        "market": "default",
-        "customer_id": "c-1",
-        "placement": "home_hero",
-        "channel": "web",
-        "request": request(context={"device": "mobile", "age": 50.0}),
-        "features": {"age": 50.0, "colour": "red"},
-        "overridden": ("age",),
-        "features_as_of": DECIDED,
-        "consents": (),
-        "suppressed": (),
-        "contacts": (contact(),),
-        "assignments": (),
-        "dropped": (),
-        "candidates": (candidate("card", context_weight=2.0, value=25.0), candidate("loan"), candidate(NO_ACTION)),
-        "slots": (slot(),),
-        "reason": "RANKED",
-        "reason_detail": "",
-        "policy": PolicyVersion("squarecb", "1", {}),
-        "model": None,
-        "catalog_version": "sha256:test",
-        "key_id": "k",
-    }
-    return DecisionRecord(**(defaults | overrides))
+    return builders.record(**({"decided_at": DECIDED} | overrides))
 
 
 def outcome(kind: str, **overrides: Any) -> OutcomeRecord:
@@ -112,6 +82,11 @@ def outcome(kind: str, **overrides: Any) -> OutcomeRecord:
 
 def rows(*records: DecisionRecord, outcomes: tuple[OutcomeRecord, ...] = (), now: datetime = NOW) -> pd.DataFrame:
     return ledger_examples(FakeLedger(*records, outcomes=outcomes), shop(), now=now)
+
+
+def learnt(*records: DecisionRecord, outcomes: tuple[OutcomeRecord, ...] = (), now: datetime = NOW) -> pd.DataFrame:
+    found = rows(*records, outcomes=outcomes, now=now)
+    return found if found.empty else met_by_customers(found)
 
 
 def test_a_decision_becomes_a_row_with_what_was_logged() -> None:
@@ -159,14 +134,56 @@ def test_a_machine_earns_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", ["not_sent", "bounce"])
-def test_what_was_not_delivered_is_no_row(kind: str) -> None:
-    assert rows(record(), outcomes=(outcome(kind),)).empty
+def test_what_was_not_delivered_is_not_learnt_from(kind: str) -> None:
+    assert learnt(record(), outcomes=(outcome(kind),)).empty
 
 
-def test_a_newsletter_is_a_row_once_it_was_sent() -> None:
+def test_a_newsletter_is_learnt_from_once_it_was_sent() -> None:
     sent = record(placement="newsletter", channel="email")
-    assert rows(sent).empty
-    assert len(rows(sent, outcomes=(outcome("sent"),))) == 1
+    assert learnt(sent).empty
+    assert len(learnt(sent, outcomes=(outcome("sent"),))) == 1
+
+
+def test_a_draw_that_was_not_met_is_weighed_and_not_learnt_from() -> None:
+    unmet = record(placement="newsletter", channel="email")
+    found = rows(unmet)
+    assert found[["met", "reward", "success", "drawn"]].values.tolist() == [[False, 0.0, 0, True]]
+    assert len(drawn_decisions(found, shop()).examples) == 1
+    assert met_by_customers(found).empty
+    going_on = (candidate("card", tier=-1), candidate("loan"), candidate(NO_ACTION))
+    for not_drawn in ({"candidates": going_on}, {"slots": (slot(probability=None),)}):
+        assert rows(msgspec.structs.replace(unmet, **not_drawn)).empty  # type: ignore[arg-type]
+
+
+def test_a_planned_push_has_its_window_from_the_contact_on() -> None:
+    planned = record(placement="newsletter", channel="email", contact_at=DECIDED + timedelta(days=2))
+    sent = outcome("sent", occurred_at=DECIDED + timedelta(days=2))
+    clicked = outcome("click", occurred_at=DECIDED + timedelta(days=8))
+    closes = DECIDED + timedelta(days=9)
+    assert rows(planned, outcomes=(sent, clicked), now=closes - timedelta(microseconds=1)).empty
+    assert learnt(planned, outcomes=(sent, clicked), now=closes)["success"].tolist() == [1]
+
+
+def test_what_happens_on_a_reload_counts_for_the_first_decision() -> None:
+    web = catalog(placements=(placement(reward={"click": 1.0}),))
+    reloaded = record(
+        decision_id="d-2",
+        decided_at=DECIDED + timedelta(minutes=5),
+        candidates=(candidate("card", tier=-1), candidate("loan")),
+        slots=(slot(repeats="d-1", available=(0, 1), probability=1.0),),
+    )
+    seen = outcome("impression")
+    clicked = outcome("click", decision_id="d-2", action_id=None)
+    [row] = ledger_examples(FakeLedger(record(), reloaded, outcomes=(seen, clicked)), web, now=NOW).to_dict("records")
+    assert (row["row_id"], row["reward"], row["drawn"], row["met"]) == ("d-1/1", 1.0, True, True)
+
+
+def test_what_happens_on_a_reload_counts_within_the_first_decisions_window_only() -> None:
+    reloaded = record(
+        decision_id="d-2", decided_at=DECIDED + timedelta(minutes=5), slots=(slot(repeats="d-1", probability=1.0),)
+    )
+    late = outcome("click", decision_id="d-2", occurred_at=DECIDED + timedelta(days=7))
+    assert rows(record(), reloaded, outcomes=(late,))[["row_id", "reward"]].values.tolist() == [["d-1/1", 0.0]]
 
 
 def test_each_slot_is_a_row_with_its_own_outcomes() -> None:
@@ -266,4 +283,4 @@ def test_an_action_with_its_attributes_is_not_needed_to_read_the_ledger() -> Non
 @pytest.mark.parametrize("kind", ["not_sent", "bounce"])
 def test_an_e_mail_that_came_back_was_seen_in_none_of_its_slots(kind: str) -> None:
     two = record(slots=(slot(), slot(2, "loan", available=(1, 2))))
-    assert rows(two, outcomes=(outcome(kind, action_id=None),)).empty
+    assert learnt(two, outcomes=(outcome(kind, action_id=None),)).empty

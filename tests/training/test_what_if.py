@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from storage.settings import Settings
 from tests.builders import CONSENTED, NOW, action, contact, placement, release, request, weekly_cap
 from tests.fakes import FakeFeatures, FakeHotState, FakeLedger, FakeScorer
 from tests.random_shops import KEY, back, random_decisions
+from training import what_if_reward
 from training.redecide import NOTHING, Comparison
 from training.tracking import Tracking
 from training.what_if import WhatIf, log_what_if, what_if
@@ -82,18 +83,34 @@ def logged(served: Release, count: int, **fields: Any) -> list[DecisionRecord]:
     return [back(record) for record in asyncio.run(all_of_them())]
 
 
+def outcome(decision_id: str, kind: str, *, at: datetime = NOW) -> OutcomeRecord:
+    return OutcomeRecord(
+        outcome_id=f"{decision_id}-{kind}", decision_id=decision_id, action_id=None, type=kind, detail=None, value=None,
+        occurred_at=at, received_at=at,
+    )  # fmt: skip
+
+
+def seen_by_half(records: Iterable[DecisionRecord], seed: int = 0) -> dict[str, list[OutcomeRecord]]:
+    """Every second action is seen, and what is seen is accepted with its chance; nothing is always met."""
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[OutcomeRecord]] = {}
+    for record in records:
+        shown = record.slots[0].action_id
+        is_seen = shown == NO_ACTION or rng.random() < 0.5
+        if is_seen and shown != NO_ACTION:
+            found[record.decision_id] = [outcome(record.decision_id, "impression")]
+        if is_seen and rng.random() < chance(shown, float(record.features["age"] or 0.0)):  # type: ignore[arg-type]
+            found.setdefault(record.decision_id, []).append(outcome(record.decision_id, "accept"))
+    return found
+
+
 def accepted(records: Iterable[DecisionRecord], seed: int = 0) -> dict[str, list[OutcomeRecord]]:
     rng = np.random.default_rng(seed)
     return {
-        record.decision_id: [
-            OutcomeRecord(
-                outcome_id=record.decision_id, decision_id=record.decision_id, action_id=None, type="accept",
-                detail=None, value=None, occurred_at=NOW, received_at=NOW,
-            )
-        ]
+        record.decision_id: [outcome(record.decision_id, "accept")]
         for record in records
         if rng.random() < chance(record.slots[0].action_id, float(record.features["age"] or 0.0))  # type: ignore[arg-type]
-    }  # fmt: skip
+    }
 
 
 def compare(
@@ -172,6 +189,85 @@ def test_the_estimate_is_near_the_truth(count: int, estimator: str) -> None:
         name: (pytest.approx(count / 3.0), pytest.approx(after))
         for name, after in (("card", 0.0), ("loan", count / 2.0), (NO_ACTION, count / 2.0))
     }
+
+
+@pytest.mark.parametrize(("count", "estimator"), [(900, "snips"), (1800, "dr")])
+def test_the_estimate_is_near_the_truth_where_being_met_hangs_on_the_action(count: int, estimator: str) -> None:
+    """Half of what is shown is never seen; to show nothing is always met."""
+    hero = placement(slots=1, exploration=UNIFORM, shown_by="impression", reward={"accept": 1.0})
+    old = shop(placements=(hero,))
+    new = shop(
+        action("card"), action("loan", status="retired"), action(NO_ACTION),
+        placements=(msgspec.structs.replace(hero, exploration=EpsilonGreedy(epsilon=0.2)),), version="sha256:new",
+    )  # fmt: skip
+    records = logged(old, count)
+    outcomes = seen_by_half(records)
+    report = compare(records, new, old, outcomes=outcomes, model=Model())
+    worth = {name: np.mean([chance(name, age_of(n)) for n in range(count)]) for name in ("card", "loan", NO_ACTION)}
+    worth = {name: value * (1.0 if name == NO_ACTION else 0.5) for name, value in worth.items()}
+    # The card's priority is 3.0, that of showing nothing 0.1.
+    truth = 0.9 * worth["card"] + 0.1 * worth[NO_ACTION]
+    before = np.mean(list(worth.values()))
+    assert report.learnable == count
+    assert report.earned is not None
+    assert report.earned.estimator == estimator
+    assert report.earned.logged.value == pytest.approx(sum(o[-1].type == "accept" for o in outcomes.values()) / count)
+    assert near(report.earned.logged, float(before))
+    assert near(report.earned.new, float(truth))
+    assert near(report.earned.difference, float(truth - before))
+
+
+def test_a_perfect_reward_model_leaves_no_bias_where_being_met_hangs_on_the_action(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = shop(placements=(placement(slots=1, exploration=UNIFORM, reward={"accept": 1.0}),))
+    new = shop(action("card"), action("loan"), action(NO_ACTION, status="retired"), version="sha256:new")
+    count = 1500
+    records = logged(old, count)
+    columns = sorted(("card", "loan", NO_ACTION))
+
+    def truths(record: DecisionRecord) -> list[float]:
+        age = float(record.features["age"] or 0.0)  # type: ignore[arg-type]
+        return [chance(name, age) * (1.0 if name == NO_ACTION else 0.5) for name in columns]
+
+    monkeypatch.setattr(
+        what_if_reward, "_expected", lambda shifts, *_: np.array([truths(shift.record) for shift in shifts])
+    )
+    report = compare(records, new, old, outcomes=seen_by_half(records), model=Model())
+    truth = float(np.mean([[each[0], each[1]] for each in map(truths, records)]))
+    assert report.earned is not None
+    assert report.earned.estimator == "dr"
+    assert near(report.earned.new, truth)
+
+
+def test_a_reload_is_no_decision_of_its_own_and_its_outcomes_are_the_firsts() -> None:
+    served = shop(placements=(placement(slots=1, exploration=UNIFORM, reward={"click": 1.0}),))
+    [first] = logged(served, 1)
+    going_on = [msgspec.structs.replace(c, tier=-(c.action_id == first.slots[0].action_id)) for c in first.candidates]
+    reload = msgspec.structs.replace(
+        first, decision_id="reload", candidates=tuple(going_on),
+        slots=(msgspec.structs.replace(first.slots[0], repeats=first.decision_id, probability=1.0),),
+    )  # fmt: skip
+    clicked = outcome("reload", "click")
+    report = compare([first, reload], served, outcomes={"reload": [clicked]})
+    assert (report.decisions, report.learnable) == (2, 1)
+    assert report.earned is not None
+    assert report.earned.logged.value == 1.0
+
+
+def test_a_planned_contact_can_be_learnt_from_once_its_own_window_is_closed() -> None:
+    mail = placement("newsletter", channel="email", slots=1, exploration=UNIFORM, shown_by="sent",
+                     reward={"click": 1.0})  # fmt: skip
+    served = shop(placements=(mail,))
+    planned = NOW + timedelta(days=3)
+    records = logged(served, 30, placement="newsletter", planned_at=planned)
+    outcomes = {record.decision_id: [outcome(record.decision_id, "click", at=planned + timedelta(days=6))]
+                for record in records}  # fmt: skip
+    assert compare(records, served, outcomes=outcomes, now=planned + timedelta(days=6)).learnable == 0
+    report = compare(records, served, outcomes=outcomes, now=planned + timedelta(days=7))
+    assert report.learnable == 30
+    assert report.earned is not None
+    assert report.earned.logged.value == 1.0
 
 
 def test_what_the_log_never_drew_is_not_estimable_and_said_so() -> None:
@@ -305,8 +401,10 @@ def test_a_decision_whose_own_catalogue_is_gone_is_left_out() -> None:
 
 
 def test_decisions_of_another_market_are_no_part_of_it() -> None:
-    with pytest.raises(DataError, match="--since"):
+    with pytest.raises(DataError, match=r"market 'de', they are of global \(2\); name one of these with --market"):
         compare(logged(shop(), 2), shop(), market="de")
+    with pytest.raises(DataError, match="the ledger has none"):
+        compare([], shop(), market="de")
 
 
 def test_before_its_window_closes_no_reward_is_estimated() -> None:
