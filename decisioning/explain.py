@@ -14,6 +14,7 @@ from decisioning.reasons import Drop
 from decisioning.record import Candidate, DecisionRecord, ShownSlot
 
 LOSERS = 3
+LEVEL = 1e-6  # scores are float32: priorities that differ by less, relatively, are the same
 BY_RESPONSE = "propensity x context weight x value x lever"
 BY_UPLIFT = "uplift x context weight x value x lever"
 
@@ -133,7 +134,7 @@ def _how(record: DecisionRecord) -> str:
 def _explained(record: DecisionRecord, candidate: Candidate, slot: ShownSlot | None) -> ExplainedAction:
     rank = None
     if candidate.priority is not None:
-        rank = 1 + sum((other.priority or 0.0) > candidate.priority for other in record.candidates)
+        rank = 1 + sum(_above(other, candidate.priority) for other in record.candidates)
     return ExplainedAction(
         action_id=candidate.action_id,
         slot=slot.slot if slot else None,
@@ -172,7 +173,16 @@ def _why(record: DecisionRecord, candidate: Candidate, slot: ShownSlot | None, r
 
 def _was_exploration(record: DecisionRecord, slot: ShownSlot, candidate: Candidate) -> bool:
     free = (record.candidates[place] for place in slot.available)
-    return any((other.priority or 0.0) > (candidate.priority or 0.0) for other in free if other.tier >= 0)
+    return any(_above(other, candidate.priority or 0.0) for other in free if other.tier >= 0)
+
+
+def _above(candidate: Candidate, priority: float) -> bool:
+    own = candidate.priority or 0.0
+    return own > priority and not _level(own, priority)
+
+
+def _level(priority: float, other: float) -> bool:
+    return math.isclose(priority, other, rel_tol=LEVEL)
 
 
 class _Rival(NamedTuple):
@@ -209,10 +219,10 @@ def _loser(record: DecisionRecord, place: int, candidate: Candidate, priority: f
     needed = _Needed()
     if not reachable:
         why = f"{where} goes on from an earlier decision, and that comes first whatever the numbers are"
-    elif priority >= target:
+    elif priority >= target or _level(priority, target):
         why = (
-            f"ranks {'above' if priority > target else 'level with'} {where}: the policy drew that with probability"
-            f" {_number(slot.probability or 0.0)}, and would have drawn this with {_number(chance)}"
+            f"ranks {'level with' if _level(priority, target) else 'above'} {where}: the policy drew that with"
+            f" probability {_number(slot.probability or 0.0)}, and would have drawn this with {_number(chance)}"
         )
     else:
         needed = _needed(record, candidate, rival, target)

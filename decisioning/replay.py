@@ -1,8 +1,13 @@
 """Replay: a decision computed again from its record, its catalogue and the server's secret.
 
-Facts are taken as they were logged: features, consents, contacts, stages' events, propensities,
-and what was available at the instant of the reservation, which others shared. Everything else is
-worked out anew, by the functions that the engine calls, and held against the record bit for bit.
+Facts are taken as they were logged: features, consents, contacts, stages' events, propensities.
+Everything else is worked out anew, by the functions that the engine calls, and held against the
+record bit for bit.
+
+What was available at the reservation hung on others as well. Replay works it out from the profile
+that was read. Where the record has something else, others came between the read and the
+reservation, or the record is not what was written, and nothing in it can tell which: availability
+is then taken as logged, and the verdict says so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,10 +41,11 @@ class Replayed(msgspec.Struct, frozen=True):
     """What came of a replay.
 
     Attributes:
-        identical: Whether the record's bytes came out again.
+        identical: Whether the record's bytes came out again; with `changed_meanwhile`, given the
+            availability that it has.
         differences: Where they did not.
-        changed_meanwhile: Availability at the reservation was not what the profile that was read
-            implies: something came between. It is then taken as logged, else worked out as well.
+        changed_meanwhile: Availability at the reservation is not what the profile that was read
+            implies, and was taken as logged; else it was worked out as well.
     """
 
     decision_id: str
@@ -47,13 +53,24 @@ class Replayed(msgspec.Struct, frozen=True):
     differences: tuple[Difference, ...] = ()
     changed_meanwhile: bool = False
 
+    @property
+    def verdict(self) -> str:
+        """In words; `identical` without more means that availability was worked out, too."""
+        if not self.identical:
+            return "NOT identical"
+        if self.changed_meanwhile:
+            return (
+                "identical, given what was available at the reservation: something changed between read and reservation"
+            )
+        return "identical"
+
 
 class _Unscored(Exception):
     """Actions are eligible now for which no propensity was logged."""
 
 
 def replay(record: DecisionRecord, catalog: Catalog, *, key: bytes) -> Replayed:
-    """Whether this record comes out again, bit for bit.
+    """Whether this record comes out again, bit for bit; what was available may be taken as logged (`Replayed`).
 
     `catalog` is the one that the record names, of its market; `key` is the secret that drew.
 
@@ -167,11 +184,16 @@ def _plan(record: DecisionRecord, case: Case, narrowed: Narrowed, key: bytes) ->
 
 
 def _as_logged(logged: Sequence[tuple[int, ...]], count: int) -> Any:
-    """What was available after so many slots; a place that no candidate has is nobody's."""
+    """What was available after so many slots, as far as it can be.
+
+    A place that no candidate has is nobody's, and what a slot could not get, later ones cannot.
+    """
 
     def available_after(shown: tuple[int, ...]) -> list[int]:
-        left = logged[len(shown)] if len(shown) < len(logged) else ()
-        return [place for place in left if 0 <= place < count and place not in shown]
+        if len(shown) >= len(logged):
+            return []
+        possible = set(range(count)).difference(shown).intersection(*logged[: len(shown)])
+        return [place for place in logged[len(shown)] if place in possible]
 
     return available_after
 

@@ -123,14 +123,12 @@ def _replay_one(settings: Settings, ledger: Path | None, decision_id: str, *, re
         scores = past.rescore(record) if rescore else []
     agree = all(score.agrees for score in scores)
     if as_json:
-        document: dict[str, Any] = msgspec.to_builtins(found)
+        document: dict[str, Any] = msgspec.to_builtins(found) | {"verdict": found.verdict}
         if rescore:
             document["rescored"] = {"agrees": agree, "scores": [score._asdict() for score in scores]}
         print_json(document)
     else:
-        out.print(f"{decision_id}: {'identical' if found.identical else 'NOT identical'}")
-        if found.changed_meanwhile:
-            out.print("between its read and its reservation something changed; availability is taken as logged")
+        out.print(f"{decision_id}: {found.verdict}")
         for difference in found.differences:
             out.print(f"  {difference.path}: was {difference.was!r}, is {difference.now!r}")
         if rescore:

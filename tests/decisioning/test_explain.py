@@ -134,6 +134,26 @@ def test_ties_are_said_to_be_level() -> None:
     assert tied.chance == 0.5
 
 
+def test_what_differs_in_the_last_bits_of_a_score_is_level() -> None:
+    record = decided(shop(action("bond"), action("fund")))
+    shown = record.slots[0].action_id
+    # A model's scores are float32: half a unit of their last place apart.
+    candidates = tuple(
+        with_numbers(record, c.action_id, priority=(c.priority or 0.0) * (1.0 if c.action_id == shown else 1.0 - 6e-8))
+        for c in record.candidates
+    )
+    found = explain(msgspec.structs.replace(record, candidates=candidates))
+    [tied] = found.losers
+    assert "ranks level with" in tied.why
+    assert (tied.propensity, tied.value, tied.lever) == (None, None, None)
+    assert [each.rank for each in found.candidates] == [1, 1]
+    higher = tuple(
+        with_numbers(record, c.action_id, priority=(c.priority or 0.0) * (1.0 if c.action_id == shown else 1.0 + 6e-8))
+        for c in record.candidates
+    )
+    assert "exploration" not in explain(msgspec.structs.replace(record, candidates=higher)).shown[0].why
+
+
 def test_the_lowest_shown_slot_is_what_a_loser_must_reach() -> None:
     record = decided(shop(slots=2), exclude=[NO_ACTION])
     assert loser(explain(record), "insurance").over == "loan"

@@ -13,6 +13,7 @@ import yaml
 
 from decisioning.content import BLUEPRINT, Audience
 from decisioning.exploration import EpsilonGreedy
+from decisioning.reasons import Drop
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from nextmove.cli import app, main
@@ -140,10 +141,11 @@ def test_an_unknown_decision_is_one_clear_line(nextmove: Callable[..., Said], co
 def test_a_decision_replays_and_its_model_says_the_same_again(nextmove: Callable[..., Said]) -> None:
     said = nextmove("replay", "d-1", "--rescore")
     assert said.code == 0
-    assert "d-1: identical" in said.out
+    assert "d-1: identical\n" in said.out
     assert "3 scores agree" in said.out
     found = json.loads(nextmove("replay", "d-1", "--rescore", "--json").out)
     assert (found["identical"], found["differences"], found["rescored"]["agrees"]) == (True, [], True)
+    assert (found["verdict"], found["changed_meanwhile"]) == ("identical", False)
 
 
 def test_a_record_that_was_tampered_with_is_told_by_its_differences(nextmove: Callable[..., Said], past: Past) -> None:
@@ -222,3 +224,35 @@ def test_what_cannot_be_meant_is_one_clear_line(
     assert said.code == 1
     assert named in said.err
     assert "Traceback" not in said.err
+
+
+def test_a_market_of_no_decision_is_named_with_those_that_there_are(nextmove: Callable[..., Said], past: Past) -> None:
+    said = nextmove("replay", "--since", "6d", "--catalog", past.without_umbrellas[:12], "--market", "ed")
+    assert said.code == 1
+    assert "is of the market 'ed', they are of global (" in said.err
+    assert "--market" in said.err
+
+
+def test_availability_that_is_not_what_was_read_implies_is_said(nextmove: Callable[..., Said], past: Past) -> None:
+    record = past.records[3]
+    [shown] = record.slots
+    place = [candidate.action_id for candidate in record.candidates].index(shown.action_id)
+    why = "a cap was reached, a budget spent, or consent withdrawn, since they were read"
+    altered = msgspec.structs.replace(
+        record,
+        decision_id="altered",
+        slots=(msgspec.structs.replace(shown, available=(place,), probability=1.0),),
+        dropped=tuple(
+            Drop(each.action_id, "reservation", "TAKEN_MEANWHILE", why)
+            for each in record.candidates
+            if each.action_id != shown.action_id
+        ),
+    )
+    ledger = Ledger(Settings(home=past.home, domain="tiny"))
+    asyncio.run(ledger.append_decision(altered, digest="altered"))
+    ledger.close()
+    said = nextmove("replay", "altered")
+    assert "identical, given what was available at the reservation: something changed" in said.out
+    found = json.loads(nextmove("replay", "altered", "--json").out)
+    assert found["changed_meanwhile"]
+    assert found["verdict"].startswith("identical, given")
