@@ -157,8 +157,11 @@ def _why(record: DecisionRecord, candidate: Candidate, slot: ShownSlot | None, r
     if candidate.tier < 0:
         said.append("goes on from an earlier decision")
     if slot is None:
-        lost = any(d.action_id == candidate.action_id and d.step == "reservation" for d in record.dropped)
-        return "; ".join([*said, "no longer available at the reservation" if lost else "not shown"])
+        drop = next((d for d in record.dropped if d.action_id == candidate.action_id and d.step == "reservation"), None)
+        if drop is None:
+            return "; ".join([*said, "not shown"])
+        lost = "no longer available at the reservation" if drop.reason == "TAKEN_MEANWHILE" else drop.detail
+        return "; ".join([*said, lost])
     if slot.repeats is not None:
         said.append(f"still the contact of decision {slot.repeats}")
     if slot.probability is None:

@@ -104,7 +104,8 @@ class Comparison:
         key = self._key_of(record.key_id)
         planned = self._plan(record, case, facts, narrowed, old, key or b"no secret")
         # What others took before the reservation was gone, whatever the catalogue said.
-        lost = {drop.action_id for drop in record.dropped if drop.step == "reservation"}
+        available = record.slots[0].available if record.slots else ()
+        lost = {each.action_id for place, each in enumerate(record.candidates) if place not in available}
         free = [place for place, e in enumerate(planned.eligible) if e.proposal.action.id not in lost]
         ids = [eligible.proposal.action.id for eligible in planned.eligible]
         first = next((ids[place] for place in planned.order if place in set(free)), NOTHING)

@@ -10,6 +10,7 @@ from decisioning.content import NO_ACTION, ContextWeight, Holdout
 from decisioning.explain import Explanation, Loser, explain, formula
 from decisioning.exploration import EpsilonGreedy, Greedy, SquareCB
 from decisioning.profile import HotProfile
+from decisioning.reasons import Drop
 from decisioning.record import Candidate, DecisionRecord
 from serving.engine import Engine
 from tests.builders import CONSENTED, NOW, action, contact, placement, release, request, weekly_cap
@@ -179,6 +180,13 @@ def test_what_was_lost_at_the_reservation_is_no_loser() -> None:
     assert "card" not in [each.action_id for each in found.losers]
     [card] = [each for each in found.candidates if each.action_id == "card"]
     assert card.why == "no longer available at the reservation"
+
+
+def test_why_a_later_slot_could_not_have_it_is_said_in_the_drops_own_words() -> None:
+    record = decided(shop())
+    drop = Drop("loan", "reservation", "CAP_REACHED", "weekly: the slots before took what was left")
+    [loan] = [c for c in explain(msgspec.structs.replace(record, dropped=(drop,))).candidates if c.action_id == "loan"]
+    assert loan.why == "weekly: the slots before took what was left"
 
 
 def test_nothing_beats_what_goes_on_from_earlier() -> None:

@@ -16,6 +16,7 @@ from decisioning.content import NO_ACTION, Action, Audience, Budget
 from decisioning.errors import BundleError, DataError, StoreError
 from decisioning.evaluation import Estimate
 from decisioning.exploration import EpsilonGreedy, Greedy
+from decisioning.reasons import Drop
 from decisioning.record import DecisionRecord, OutcomeRecord
 from serving.engine import Engine
 from storage.settings import Settings
@@ -336,6 +337,14 @@ def test_what_was_lost_at_the_reservation_stays_lost() -> None:
     record = asyncio.run(engine.decide(request(decision_id="d"), now=NOW))
     assert [(drop.action_id, drop.reason) for drop in record.dropped] == [("card", "TAKEN_MEANWHILE")]
     assert compare([record], served).changed == pytest.approx(0.0)
+
+
+def test_what_a_later_slot_alone_could_not_have_was_there_for_the_first() -> None:
+    served = shop()
+    [record] = logged(served, 1)
+    other = next(c.action_id for c in record.candidates if c.action_id != record.slots[0].action_id)
+    drop = Drop(other, "reservation", "CAP_REACHED", "the slot before took what was left")
+    assert compare([msgspec.structs.replace(record, dropped=(drop,))], served).changed == pytest.approx(0.0)
 
 
 def test_only_the_audience_that_the_rule_is_about_changes() -> None:
