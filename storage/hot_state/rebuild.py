@@ -1,10 +1,17 @@
-"""Hot state is opened here, whichever store it is in, and made anew from the ledger where it is lost."""
+"""Hot state is opened here, whichever store it is in, and made anew from the ledger where it is lost.
+
+Redis may lose it while a service runs. Whichever replica notices fills it again in the background, one at
+a time (`redis_rebuild`); all of them answer with fallbacks meanwhile.
+"""
 
 import fcntl
+import logging
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from decisioning.errors import StoreError
 from storage.hot_state import redis_rebuild, sqlite_rebuild
@@ -17,10 +24,25 @@ Progress = Callable[[str], None]
 StoredHotState = SqliteHotState | RedisHotState
 
 JUST_ARRIVED = timedelta(hours=1)
+# Between two attempts to fill a Redis that has lost what it knew.
+TRY_AGAIN = timedelta(seconds=5)
+logger = logging.getLogger(__name__)
 
 
-def open_hot_state(settings: Settings, *, now: datetime, progress: Progress | None = None) -> StoredHotState:
+def _clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def open_hot_state(
+    settings: Settings,
+    *,
+    now: datetime,
+    progress: Progress | None = None,
+    clock: Callable[[], datetime] = _clock,
+) -> StoredHotState:
     """Hot state as `settings.hot_state` says, rebuilt first where needed, else with its newest outcomes made sure of.
+
+    `clock` is the server's, beside the `now` of requests.
 
     Raises:
         SetupError: The state directory, the ledger or the address of Redis cannot be used.
@@ -30,7 +52,9 @@ def open_hot_state(settings: Settings, *, now: datetime, progress: Progress | No
         _rebuild(settings, now, progress, anyway=False)
     else:
         _reapply(settings, now)
-    return RedisHotState(settings) if settings.hot_state == "redis" else SqliteHotState(settings)
+    if settings.hot_state == "sqlite":
+        return SqliteHotState(settings, clock=clock)
+    return RedisHotState(settings, clock=clock, on_loss=_Refill(settings, clock, progress or _silent))
 
 
 def needs_rebuild(settings: Settings) -> bool:
@@ -52,6 +76,32 @@ def rebuild(settings: Settings, *, now: datetime, progress: Progress | None = No
         StoreError: Hot state cannot be written, or the ledger not be read.
     """
     _rebuild(settings, now, progress, anyway=True)
+
+
+class _Refill:
+    """Fills a Redis that has lost what it knew, in a thread of its own, one at a time."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime], progress: Progress) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._not_before = float("-inf")
+
+    def __call__(self) -> None:
+        """Begin, unless it is under way or has just failed."""
+        with self._lock:
+            if (self._thread is None or not self._thread.is_alive()) and time.monotonic() >= self._not_before:
+                self._not_before = time.monotonic() + TRY_AGAIN.total_seconds()
+                self._thread = threading.Thread(target=self._run, name="hot state", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            _rebuild(self._settings, self._clock(), self._progress, anyway=False)
+        except Exception as error:  # the next one who asks tries again
+            logger.error("hot state could not be rebuilt: %s", error)
 
 
 @contextmanager

@@ -5,6 +5,12 @@ if nobody has changed the customer or the account meanwhile; else it says how th
 judged again. So one call is one round trip, except where decisions for one customer collide, where a
 lease of a budget is used up (`redis_budgets`), and where an outcome settles a budget's charge.
 
+Redis may lose what it knows, and what it does not know must not pass for what is not so: nobody consented
+to less, or was contacted less often, because a server came back empty. So every read and reservation asks
+for the mark of a finished rebuild; without it nothing is answered (`StoreError`), and `on_loss` is called.
+Redis must not evict: `maxmemory-policy noeviction`. What an outcome owes a budget is noted in the contact
+until the budget has heard of it, so telling it again repairs a call that died half-way.
+
 Two differences from SQLite. A claim is the customer's: the same decision id for another customer is
 refused by the ledger, not here. And a charge is noted as pending in a step of its own.
 """
@@ -28,22 +34,23 @@ from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved
 from decisioning.slots import FilledSlot
 from storage.hot_state.charges import MILLIONTHS, millionths, of_everyone, with_room
 from storage.hot_state.effects import LIFTS, Effect, effect_of
-from storage.hot_state.redis_budgets import LEASED_FOR, Leases
+from storage.hot_state.redis_budgets import LEASED_FOR, Leases, settle_command, settled_command
 from storage.hot_state.redis_connection import Address, Command, Connection, ReplyLost, address_of
-from storage.hot_state.redis_scripts import ABANDON, ALL, APPLY, CONSENT, RESERVE
+from storage.hot_state.redis_scripts import ABANDON, ALL, APPLY, CLEAR, CONSENT, REMOVE, RESERVE
 from storage.hot_state.redis_values import (
     ANSWERS,
     CONTACT_SECONDS,
-    Charge,
     Keys,
-    charge_in,
+    Settlement,
     charge_of,
     consent_field,
     contact_field,
     contact_value,
     instant,
+    mark_in,
     member_prefix,
     profile_of,
+    settlements_in,
     suppression_field,
 )
 from storage.hot_state.reserving import CLAIM_KEPT, is_abandoned, reserved_with
@@ -79,10 +86,17 @@ def _clock() -> datetime:
 class RedisHotState:
     """One domain's hot state; one of these per process, used from one event loop at a time."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], datetime] = _clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Callable[[], datetime] = _clock,
+        on_loss: Callable[[], None] | None = None,
+    ) -> None:
         """Nothing is connected yet; `rebuild.open_hot_state` fills it first.
 
-        `clock` only guards against a request whose own `now` is in the far future.
+        By `clock`, claims are stamped and judged, and a request whose own `now` is in the far future
+        makes nothing old. `on_loss` is called, on the event loop, whenever Redis lacks what the ledger has.
 
         Raises:
             SetupError: `redis_url` is no address of a Redis.
@@ -96,28 +110,45 @@ class RedisHotState:
         self._opening: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self._leases = Leases(self._keys, clock=clock)
         self._lease_watch: asyncio.AbstractEventLoop | None = None
+        self._on_loss = on_loss
+        self._mark: bytes | None = None
+        self._is_lost = False
 
-    async def read(self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = ()) -> HotProfile:
-        """All that is true of this customer, and what is left of those budgets that are everyone's.
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with it as last met, for people; None where nothing is."""
+        if not self._is_lost:
+            return None
+        return (
+            f"hot state in Redis at {self._address.shown} has lost what it knew and is rebuilt from the ledger;"
+            " until then only fallbacks are shown"
+        )
+
+    async def read(
+        self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = (), at: datetime | None = None
+    ) -> HotProfile:
+        """All that is true of this customer, and what is left `at` a time (`now`) of budgets that are everyone's.
 
         Raises:
-            StoreError: Redis cannot be read.
+            StoreError: Redis cannot be read, or has lost what it knew.
         """
+        at = at or now
         keys = self._keys
         commands: list[Command] = [("HGETALL", keys.customer(subject.customer_id)), ("SMEMBERS", keys.paused)]
         if subject.account_id is not None:
             commands.append(("HGETALL", keys.account(subject.account_id)))
         counted = of_everyone(budgets) if budgets else []
-        asked = self._leases.to_ask(counted, now=now) if counted else []
+        asked = self._leases.to_ask(counted, now=now, at=at) if counted else []
         replies = await self._call([*commands, *(command for _, command in asked)])
+        self._check_mark(replies[1])
         account = replies[2] if subject.account_id is not None else []
         profile = profile_of(replies[0], account, subject, replies[1], now=now)
         if not counted:
             return profile
         for (budget, _), reply in zip(asked, replies[len(commands) :], strict=True):
-            self._leases.answered(budget, reply, at=now)
+            self._leases.answered(budget, reply, at=at)
         self._watch_leases()
-        return msgspec.structs.replace(profile, budgets=tuple(self._leases.room(counted, now=now)))
+        return msgspec.structs.replace(profile, budgets=tuple(self._leases.room(counted, now=at)))
 
     async def reserve(self, request: ReservationRequest) -> Reserved | AlreadyClaimed:
         """Claim the decision's id, see what is available at this instant, and take it.
@@ -131,9 +162,10 @@ class RedisHotState:
         if not counted:
             return await self._reserve(request, request.seen, counted)
         held = await self._hold(request, counted)
+        sources = {budget.id: self._leases.source(budget, at=request.at) for budget in counted}
         room = [BudgetLeft(name, (amount and amount + request.slots / 2) / MILLIONTHS) for name, amount in held.items()]
         seen = msgspec.structs.replace(request.seen, budgets=with_room(request.seen, room))
-        # Until it is sure what was written, all that is held counts as charged.
+        # As long as it is not sure what was written, all that is held counts as charged.
         back = dict.fromkeys(held, 0)
         try:
             reserved = await self._reserve(request, seen, counted)
@@ -142,14 +174,17 @@ class RedisHotState:
                 for _, contact in _made(request, reserved.filled):
                     if contact.budget in back:
                         back[contact.budget] -= millionths(contact.cost)
-        except ReplyLost:
+        except (ReplyLost, asyncio.CancelledError):
             raise
-        except StoreError:
+        except BaseException:
             back = dict(held)
             raise
         finally:
             for budget in counted:
-                self._send(self._leases.give_back(budget, max(0, back[budget.id]), at=request.at))
+                amount = max(0, back[budget.id])
+                self._leases.give_back(budget, amount, at=request.at, source=sources[budget.id])
+                if self._is_connected:
+                    self._send(self._leases.spare(budget, at=request.at))
             self._watch_leases()
         if isinstance(reserved, AlreadyClaimed):
             return reserved
@@ -166,12 +201,11 @@ class RedisHotState:
         if effect.state is None and not effect.lasts:
             return
         [changed] = await self._call([apply_command(self._keys, told, effect)])
-        settled = [
-            self._leases.settled(charge, what)
-            for charge, what in settlements(told.subject.customer_id, effect, changed)
-        ]
-        if settled:
-            await self._call(settled)
+        customer_id = told.subject.customer_id
+        due = list(settlements_in(customer_id, changed))
+        if due:
+            await self._call([settle_command(self._keys, each) for each in due])
+            self._send(cleared_commands(self._keys, customer_id, due))
 
     async def pause(self, action: str, *, paused: bool) -> None:
         """Stop an action from the next decision on, or let it go on.
@@ -204,7 +238,9 @@ class RedisHotState:
             with suppress(StoreError), bulk_client(self._url, self._address) as client:
                 run_together(client, back)
         connection, self._connection = self._connection, None
-        if connection is not None and not connection.loop.is_closed():
+        if connection is not None and connection.loop.is_running():
+            connection.loop.call_soon_threadsafe(connection.close)  # whoever stops the service may be another thread
+        elif connection is not None and not connection.loop.is_closed():
             connection.close()
         self._ledger.close()
 
@@ -224,7 +260,7 @@ class RedisHotState:
             filled = take(request, profile)
             made = _made(request, filled)
             claim = _encode_claim(
-                _Claim(request.digest, request.now, tuple(contact_field(c.decision_id, c.action_id) for _, c in made))
+                _Claim(request.digest, self._clock(), tuple(contact_field(c.decision_id, c.action_id) for _, c in made))
             )
             written: list[str | bytes] = []
             for slot, contact in made:
@@ -234,7 +270,10 @@ class RedisHotState:
                     contact_value(contact, slot, subject.account_id, confirmed=request.confirmed, charged=kind)
                 )
             known = (profile.version, claim, _CLAIM_SECONDS, CONTACT_SECONDS, called, oldest)
-            [reply] = await self._call([("EVALSHA", RESERVE.sha, len(touched), *touched, *known, *written)])
+            reply, paused = await self._call(
+                [("EVALSHA", RESERVE.sha, len(touched), *touched, *known, *written), ("SMEMBERS", keys.paused)]
+            )
+            self._check_mark(paused)
             if isinstance(reply, int):
                 if not request.confirmed and shared:
                     self._note_pending(subject.customer_id, made, shared)
@@ -243,7 +282,7 @@ class RedisHotState:
                 return Reserved(filled, profile)
             if isinstance(reply, bytes):
                 claimed = _decode_claim(reply)
-                abandoned = claimed.digest == request.digest and is_abandoned(claimed.at, now=request.now)
+                abandoned = claimed.digest == request.digest and is_abandoned(claimed.at, now=self._clock())
                 if not abandoned or self._ledger.contains(request.decision_id):
                     return AlreadyClaimed(claimed.digest, claimed.at)
                 await self._abandon(touched, called, reply, claimed, subject.customer_id)
@@ -256,14 +295,12 @@ class RedisHotState:
 
     async def _abandon(self, touched: Sequence[str], called: str, raw: bytes, claim: _Claim, customer_id: str) -> None:
         """Let go of what a caller left that died, unless somebody else was faster."""
-        [values] = await self._call([("EVALSHA", ABANDON.sha, len(touched), *touched, raw, called, *claim.fields)])
-        settled = []
-        for value in values:
-            charge = charge_in(value, customer_id)
-            if charge is not None:
-                settled.append(self._leases.settled(charge, "drop" if value[:1] == b"r" else "undo"))
-        if settled:
-            await self._call(settled)
+        [changed] = await self._call([("EVALSHA", ABANDON.sha, len(touched), *touched, raw, called, *claim.fields)])
+        due = list(settlements_in(customer_id, changed))
+        if due:
+            await self._call([settle_command(self._keys, each) for each in due])
+        await self._call([("EVALSHA", REMOVE.sha, 2, *touched[:2], raw, *claim.fields)])
+        self._send([settled_command(self._keys, each) for each in due])
 
     async def _hold(self, request: ReservationRequest, counted: Sequence[Budget]) -> dict[str, int]:
         """What this decision may charge at most, taken out of the leases, as far as there is so much."""
@@ -283,14 +320,20 @@ class RedisHotState:
             if question is not None:
                 asked.append((budget, question))
         if asked:
+            sources = {budget.id: self._leases.source(budget, at=request.at) for budget in counted}
             try:
-                replies = await self._call([question for _, question in asked])
+                *replies, paused = await self._call(
+                    [*(question for _, question in asked), ("SMEMBERS", self._keys.paused)]
+                )
+                self._check_mark(paused)
             except BaseException:
                 for budget in counted:
-                    self._leases.give_back(budget, held[budget.id], at=request.at)
+                    self._leases.give_back(budget, held[budget.id], at=request.at, source=sources[budget.id])
                 raise
             for (budget, _), reply in zip(asked, replies, strict=True):
                 self._leases.answered(budget, reply, at=request.at)
+                if self._leases.source(budget, at=request.at) != sources[budget.id]:
+                    held[budget.id] = 0  # of a lease that was lost meanwhile
                 rest = wanted[budget.id] - held[budget.id]
                 held[budget.id] += self._leases.hold(budget, 0, rest, now=request.now, at=request.at)[0]
         return held
@@ -323,6 +366,28 @@ class RedisHotState:
                 [replies[place]] = await self._call([("EVAL", _SOURCES[str(command[1])], *command[2:])])
         return replies
 
+    def _check_mark(self, paused: Collection[bytes]) -> None:
+        """See that Redis knows all that it should.
+
+        Raises:
+            StoreError: It has lost it; somebody else may believe that nobody was ever contacted.
+        """
+        mark = mark_in(paused)
+        if mark is not None and mark == self._mark:
+            return
+        # What is spent was counted anew, or is about to be; leases are in neither.
+        if self._mark is not None:
+            self._leases.drop_all()
+        self._mark, self._is_lost = mark, mark is None
+        if mark is None:
+            if self._on_loss is not None:
+                self._on_loss()
+            raise StoreError(str(self.problem))
+
+    @property
+    def _is_connected(self) -> bool:
+        return self._connection is not None and self._connection.is_open
+
     def _send(self, commands: Sequence[Command]) -> None:
         """Without waiting; what gets lost stays charged to a budget until its next period."""
         if commands and self._connection is not None and self._connection.is_open:
@@ -347,7 +412,8 @@ class RedisHotState:
 
     def _end_leases(self) -> None:
         self._lease_watch = None
-        self._send(self._leases.ended())
+        if self._is_connected:
+            self._send(self._leases.ended())
         self._watch_leases()
 
 
@@ -376,12 +442,11 @@ def apply_command(keys: Keys, told: Told, effect: Effect) -> Command:
     )  # fmt: skip
 
 
-def settlements(customer_id: str, effect: Effect, changed: Sequence[bytes]) -> Iterator[tuple[Charge, str]]:
-    """Each charge whose contact the outcome confirmed or released, and what becomes of it."""
-    for state, value in zip(changed[1::3], changed[2::3], strict=True):
-        charge = charge_in(value, customer_id)
-        if charge is not None:
-            yield charge, "keep" if effect.state == "confirmed" else "drop" if state == b"r" else "undo"
+def cleared_commands(keys: Keys, customer_id: str, settled: Sequence[Settlement]) -> list[Command]:
+    """What notes in contacts that their budgets have heard, and then lets the budgets forget that they did."""
+    said = [part for each in settled for part in (each.field, each.state)]
+    clear: Command = ("EVAL", CLEAR.source, 1, keys.customer(customer_id), *said)
+    return [clear, *(settled_command(keys, each) for each in settled)]
 
 
 def consent_command(keys: Keys, change: ConsentChange) -> Command:

@@ -108,14 +108,14 @@ class Connection(asyncio.Protocol):
 
     def call(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
         """The replies to these commands, errors among them, once all are there."""
+        packed = [hiredis.pack_command(cast(Any, command)) for command in commands]  # all of them, or none is sent
         call = _Call(self.loop.create_future(), len(commands), [], self.loop.time())
         if not self.is_open:
             call.done.set_exception(StoreError(self._failure("the connection is closed")))
             return call.done
         if not self._out:
             self.loop.call_soon(self._flush)
-        for command in commands:
-            self._out.append(hiredis.pack_command(cast(Any, command)))
+        self._out += packed
         self._calls.append(call)
         if self._watch is None:
             self._watch = self.loop.call_later(PATIENCE.total_seconds(), self._look)

@@ -1,9 +1,10 @@
 """Redis's hot state anew from the ledger: aside first, then each customer in one step.
 
 Beside each key `{...}` the new one is made under `new:{...}` and takes its place: at no instant does
-a customer have less than before. Services may run meanwhile. What they lease of budgets just then is
-counted anew from the ledger, so a budget may be overspent by what they hold: rebuild a running
-service when little is going on.
+a customer have less than before. Services may run meanwhile. What is spent of budgets is counted anew
+from the ledger, without what decisions are charging just then, so a budget may be overspent by that:
+rebuild a running service when little is going on. The mark of the rebuild comes last: without one,
+services answer with fallbacks, and with another one they drop what they leased before.
 """
 
 import secrets
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis import Redis
 
@@ -26,19 +27,22 @@ from storage.hot_state.history import (
     kept_outcomes,
     kept_pauses,
 )
-from storage.hot_state.redis import apply_command, bulk_client, consent_command, run_together, settlements
+from storage.hot_state.redis import apply_command, bulk_client, cleared_commands, consent_command, run_together
+from storage.hot_state.redis_budgets import settle_command
 from storage.hot_state.redis_connection import Command, address_of
-from storage.hot_state.redis_scripts import ALL, REPLACE, SETTLE
+from storage.hot_state.redis_scripts import ALL, CLEAR, MARK, REPLACE
 from storage.hot_state.redis_values import (
     CONTACT_SECONDS,
-    SCHEMA,
+    MARK_BEGIN,
     Charge,
     Keys,
     charge_of,
     contact_field,
     contact_value,
     instant,
+    mark_in,
     member_prefix,
+    settlements_in,
 )
 from storage.instants import to_microseconds
 from storage.ledger.reader import LedgerReader
@@ -61,7 +65,7 @@ def needs_rebuild(settings: Settings) -> bool:
     """
     keys = Keys(settings.redis_prefix, settings.domain)
     with bulk_client(settings.redis_url, address_of(settings.redis_url)) as client:
-        if client.get(keys.rebuilt) == SCHEMA.encode():
+        if _is_complete(client, keys):
             return False
         reader = LedgerReader(settings)
         try:
@@ -69,7 +73,7 @@ def needs_rebuild(settings: Settings) -> bool:
                 return True
         finally:
             reader.close()
-        client.set(keys.rebuilt, SCHEMA)
+        _mark(client, keys, secrets.token_hex(8), anew=False)
         return False
 
 
@@ -77,14 +81,23 @@ def rebuild(settings: Settings, reader: LedgerReader, *, now: datetime, progress
     """Make the domain's hot state anew; one replica at a time, and unless `anyway` only if it still must be."""
     keys, aside = (Keys(settings.redis_prefix, domain) for domain in (settings.domain, f"{settings.domain}:new"))
     with bulk_client(settings.redis_url, address_of(settings.redis_url)) as client, _alone(client, keys) as alive:
-        if not anyway and client.get(keys.rebuilt) == SCHEMA.encode():
+        if not anyway and _is_complete(client, keys):
             return  # another replica was faster
         for script in ALL:
             client.script_load(script.source)
         for chunk in _chunks(client.scan_iter(match=f"{aside.root}*", count=TOGETHER)):
             client.delete(*chunk)  # what somebody left who died
         _Rebuild(client, keys, aside, alive).run(settings, reader, now, progress)
-        client.set(keys.rebuilt, SCHEMA)
+
+
+def _is_complete(client: Redis, keys: Keys) -> bool:
+    paused: Any = client.smembers(keys.paused)
+    return mark_in(paused) is not None
+
+
+def _mark(client: Redis, keys: Keys, run_id: str, *, anew: bool) -> None:
+    """Say that all is there; `anew` even where somebody has said so already."""
+    client.eval(MARK.source, 1, keys.paused, MARK_BEGIN, MARK_BEGIN + run_id, int(anew))
 
 
 def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received_since: datetime) -> None:
@@ -105,16 +118,13 @@ def _apply_live(
 ) -> None:
     rest = kept_outcomes(reader, now=now, domain=settings.domain, received_since=received_since)
     while chunk := [addressed.told for addressed in islice(rest, TOGETHER)]:
-        effects = [effect_of(told) for told in chunk]
-        replies = run_together(
-            client, [apply_command(keys, told, effect) for told, effect in zip(chunk, effects, strict=True)]
-        )
-        settled: list[Command] = [
-            ("EVALSHA", SETTLE.sha, 3, *keys.budget(c.budget), what, c.name, c.at, c.amount, c.kind)
-            for told, effect, reply in zip(chunk, effects, replies, strict=True)
-            for c, what in settlements(told.subject.customer_id, effect, reply)
-        ]
-        run_together(client, settled)
+        replies = run_together(client, [apply_command(keys, told, effect_of(told)) for told in chunk])
+        for told, reply in zip(chunk, replies, strict=True):
+            customer_id = told.subject.customer_id
+            due = list(settlements_in(customer_id, reply))
+            if due:
+                run_together(client, [settle_command(keys, each) for each in due])
+                run_together(client, cleared_commands(keys, customer_id, due))
 
 
 class _Rebuild:
@@ -139,6 +149,7 @@ class _Rebuild:
         for _, action in kept_pauses(reader, domain=settings.domain):
             self._client.sadd(self._keys.paused, action)
         _apply_live(self._client, self._keys, settings, reader, now, now - UNDER_WAY)
+        _mark(self._client, self._keys, self._run_id, anew=True)
 
     def _put_contacts(self, settings: Settings, reader: LedgerReader, now: datetime, progress: Progress) -> int:
         own = (kept for kept in kept_contacts(reader, now=now) if kept.domain == settings.domain)
@@ -170,13 +181,17 @@ class _Rebuild:
     def _apply_outcomes(self, settings: Settings, reader: LedgerReader, now: datetime) -> int:
         rest, applied = kept_outcomes(reader, now=now, domain=settings.domain), 0
         while chunk := [addressed.told for addressed in islice(rest, TOGETHER)]:
-            effects = [effect_of(told) for told in chunk]
-            commands = [apply_command(self._aside, told, effect) for told, effect in zip(chunk, effects, strict=True)]
-            for told, effect, changed in zip(chunk, effects, run_together(self._client, commands), strict=True):
-                for charge, what in settlements(told.subject.customer_id, effect, changed):
-                    self._pending[charge.budget].pop(charge.name, None)
-                    if what != "keep":
-                        self._give_back(charge)
+            commands = [apply_command(self._aside, told, effect_of(told)) for told in chunk]
+            cleared: list[Command] = []
+            for told, changed in zip(chunk, run_together(self._client, commands), strict=True):
+                customer = self._aside.customer(told.subject.customer_id)
+                for due in settlements_in(told.subject.customer_id, changed):
+                    if due.before != due.state:  # else it was met a moment ago
+                        self._pending[due.charge.budget].pop(due.charge.name, None)
+                        if due.state == "x":
+                            self._give_back(due.charge)
+                    cleared.append(("EVALSHA", CLEAR.sha, 1, customer, due.field, due.state))
+            run_together(self._client, cleared)
             self._alive()
             applied += len(chunk)
         return applied
@@ -197,20 +212,24 @@ class _Rebuild:
 
     def _put_budgets(self, now: datetime) -> None:
         at = to_microseconds(now)
+        # At once: a lease of a budget whose history is not there yet would be one of the whole amount.
+        together = self._client.pipeline(transaction=True)
         for key in self._client.scan_iter(match=f"{self._keys.root}{{b:*", count=TOGETHER):
-            self._client.delete(key)
+            together.delete(key)
         for budget in self._spent:
             ran_out = [charge for charge, until in self._pending[budget].values() if until <= at]
             for charge in ran_out:
                 self._give_back(charge)
                 del self._pending[budget][charge.name]
-            _, pending, history = self._keys.budget(budget)
+            key, pending, history, settled = self._keys.budget(budget)
+            together.delete(key, pending, history, settled)  # one may have come since
             spent = {str(quarter): amount for quarter, amount in self._spent[budget].items() if amount}
             if spent:
-                self._client.hset(history, mapping=spent)
+                together.hset(history, mapping=spent)
             waiting = {charge.name: until for charge, until in self._pending[budget].values()}
             if waiting:
-                self._client.zadd(pending, waiting)
+                together.zadd(pending, waiting)
+        together.execute()
 
     def _write(self, commands: Iterator[Command]) -> None:
         for chunk in _chunks(commands):
@@ -238,6 +257,8 @@ def _alone(client: Redis, keys: Keys) -> Iterator[Callable[[], None]]:
         time.sleep(0.2)
 
     def alive() -> None:
+        if client.get(keys.rebuilding) != token.encode():
+            raise StoreError("another replica has taken over rebuilding hot state; this one was away for too long")
         client.expire(keys.rebuilding, ALIVE_FOR)
 
     try:

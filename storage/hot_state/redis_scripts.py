@@ -44,7 +44,8 @@ end
 
 # KEYS: spent by period, pending charges by when they run out, history by quarter of an hour. The
 # history is what the ledger said at the last rebuild: a period that is first asked for afterwards is
-# counted from it. So a charge that is in it (`h`) is taken out of it as well.
+# counted from it. So a charge that is in it (`h`) is taken out of it as well. Beside the periods stands
+# `g`, who made the hash: a lease of one that is lost or was made anew must not be given back to it.
 _SPEND = """
 local function charge(at, amount, in_history)
     local quarter = string.format('%.0f', math.floor(tonumber(at) / 900000000) * 900000000)
@@ -52,7 +53,7 @@ local function charge(at, amount, in_history)
     local spent = redis.call('HGETALL', KEYS[1])
     for place = 1, #spent, 2 do
         local begin, ending = string.match(spent[place], '(.*)/(.*)')
-        if tonumber(begin) <= tonumber(at) and tonumber(at) < tonumber(ending) then
+        if begin and tonumber(begin) <= tonumber(at) and tonumber(at) < tonumber(ending) then
             redis.call('HINCRBY', KEYS[1], spent[place], string.format('%.0f', amount))
         end
     end
@@ -70,6 +71,19 @@ class Script:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sha", hashlib.sha1(self.source.encode()).hexdigest())  # noqa: S324 (Redis's choice)
 
+
+# What is due to a budget when a contact's state changes is noted in the contact, until it is settled.
+_DUE = """
+local due = {b = {r = 'B', c = 'K'}, h = {r = 'H', c = 'J'}}
+local function with_state(value, state)
+    local charged, was = string.sub(value, 73, 73), string.sub(value, 1, 1)
+    if state ~= was and due[charged] then charged = due[charged][was] end
+    return state .. string.sub(value, 2, 72) .. charged .. string.sub(value, 74)
+end
+local function is_due(value)
+    return string.find('BKHJ', string.sub(value, 73, 73), 1, true) ~= nil
+end
+"""
 
 # Every sixteenth time a long hash is freed of contacts that count no more.
 _FORGET = """
@@ -114,31 +128,52 @@ return version + 2
 )
 
 # KEYS: customer, claim, account (or none). ARGV: the claim that was found abandoned, what the
-# customer's contacts are called in the account, and the fields of its contacts. Lets go of all;
-# gives what they were.
-ABANDON = Script("""
-local gone = {}
-if redis.call('GET', KEYS[2]) ~= ARGV[1] then return gone end
-redis.call('DEL', KEYS[2])
+# customer's contacts are called in the account, and the fields of its contacts. Releases all; gives
+# field, former state, state and value of those that are due to a budget. `REMOVE` ends it.
+ABANDON = Script(
+    _DUE
+    + """
+local changed, charged = 0, {}
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return charged end
 for place = 3, #ARGV do
-    gone[#gone + 1] = redis.call('HGET', KEYS[1], ARGV[place]) or nil
-    redis.call('HDEL', KEYS[1], ARGV[place])
-    if KEYS[3] then redis.call('HDEL', KEYS[3], ARGV[2] .. ARGV[place]) end
+    local value = redis.call('HGET', KEYS[1], ARGV[place])
+    if value then
+        local now = with_state(value, 'x')
+        if now ~= value then
+            changed = 1
+            redis.call('HSET', KEYS[1], ARGV[place], now)
+        end
+        if KEYS[3] then redis.call('HDEL', KEYS[3], ARGV[2] .. ARGV[place]) end
+        if is_due(now) then
+            for _, said in ipairs({ARGV[place], string.sub(value, 1, 1), 'x', now}) do charged[#charged + 1] = said end
+        end
+    end
 end
-if #ARGV > 2 then
+if changed == 1 then
     redis.call('HINCRBY', KEYS[1], 'v', 1)
     if KEYS[3] then redis.call('HINCRBY', KEYS[3], 'v', 1) end
 end
-return gone
+return charged
+"""
+)
+
+# KEYS: customer, claim. ARGV: the abandoned claim, and the fields of its contacts, all released and settled.
+REMOVE = Script("""
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[2])
+for place = 2, #ARGV do redis.call('HDEL', KEYS[1], ARGV[place]) end
+return 1
 """)
 
 # KEYS: customer. ARGV: new state (`c`, `x` or none), where the time of the answer stands in a contact
 # (0: nowhere), time of the outcome, what an account's key begins and ends with, what the customer's
 # contacts are called in the account, suppressed channel and the consent that this withdraws (or
 # none), number of contacts, their fields, and the fields whose latest time counts. Gives field,
-# former state and value of every contact whose state changed and that was charged to a budget.
+# former state, state and value of every contact that is due to a budget: its state changed now, or
+# before, and whoever told it then died. `CLEAR` ends it.
 APPLY = Script(
     _LATER
+    + _DUE
     + _CONSENT
     + _LASTS
     + """
@@ -154,7 +189,7 @@ for place = 10, first - 1 do
         if answer > 0 and string.sub(now, answer, answer + 16) < ARGV[3] then
             now = string.sub(now, 1, answer - 1) .. ARGV[3] .. string.sub(now, answer + 17)
         end
-        now = after .. string.sub(now, 2)
+        now = with_state(now, after)
         if now ~= value then
             changed = 1
             redis.call('HSET', KEYS[1], name, now)
@@ -167,10 +202,8 @@ for place = 10, first - 1 do
                 end
             end
         end
-        if after ~= state and string.sub(value, 73, 73) ~= '-' then
-            charged[#charged + 1] = name
-            charged[#charged + 1] = state
-            charged[#charged + 1] = value
+        if is_due(now) then
+            for _, said in ipairs({name, state, after, now}) do charged[#charged + 1] = said end
         end
     end
 end
@@ -184,6 +217,19 @@ if changed == 1 then redis.call('HINCRBY', KEYS[1], 'v', 1) end
 return charged
 """
 )
+
+# KEYS: customer. ARGV: field and state of each contact that is settled with its budget.
+CLEAR = Script("""
+local settled = {B = 'b', K = 'b', H = 'h', J = 'h'}
+for place = 1, #ARGV, 2 do
+    local value = redis.call('HGET', KEYS[1], ARGV[place])
+    local charged = value and settled[string.sub(value, 73, 73)]
+    if charged and string.sub(value, 1, 1) == ARGV[place + 1] then
+        redis.call('HSET', KEYS[1], ARGV[place], string.sub(value, 1, 72) .. charged .. string.sub(value, 74))
+    end
+end
+return 1
+""")
 
 # KEYS: customer. ARGV: field, word and time of each change.
 CONSENT = Script(
@@ -201,53 +247,92 @@ return changed
 )
 
 # KEYS: a budget's. ARGV: begin and end of the period, what of its amount is released by now, how much
-# is wanted, the largest single charge, until when pending charges have run out, share of what is left
-# that is leased at once, and how many charges a lease must be good for to be worth it. Gives what is
-# leased, what is spent with it, and whether it is only what was wanted.
+# is wanted, the largest single charge, the time now (pending charges have run out by then, periods
+# ended), share of what is left that is leased at once, how many charges a lease must be good for to be
+# worth it, and what to call the hash where it is new. Gives what is leased, what is spent with it,
+# whether it is only what was wanted, and what the hash is called. Who wants nothing changes no period.
 LEASE = Script(
     _SPEND
     + """
 local period = ARGV[1] .. '/' .. ARGV[2]
-if redis.call('HEXISTS', KEYS[1], period) == 0 then
-    local before, history = 0, redis.call('HGETALL', KEYS[3])
-    for place = 1, #history, 2 do
-        local at = tonumber(history[place])
-        if tonumber(ARGV[1]) <= at and at < tonumber(ARGV[2]) then before = before + tonumber(history[place + 1]) end
-    end
-    for _, old in ipairs(redis.call('HKEYS', KEYS[1])) do
-        local ending = tonumber(string.match(old, '/(.*)'))
-        if ending < 2 * tonumber(ARGV[1]) - tonumber(ARGV[2]) then redis.call('HDEL', KEYS[1], old) end
-    end
-    redis.call('HSET', KEYS[1], period, string.format('%.0f', before))
-end
+local asks_only = tonumber(ARGV[4]) == 0 and tonumber(ARGV[5]) == 0
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[6], 'LIMIT', 0, 1000)) do
     local kind, at, amount = string.match(member, '^(%a):(%-?%d+):(%d+):')
     redis.call('ZREM', KEYS[2], member)
     charge(at, -tonumber(amount), kind == 'h')
 end
-local spent = tonumber(redis.call('HGET', KEYS[1], period))
+local spent = tonumber(redis.call('HGET', KEYS[1], period) or nil)
+if not spent then
+    local history = redis.call('HGETALL', KEYS[3])
+    spent = 0
+    for place = 1, #history, 2 do
+        local at = tonumber(history[place])
+        if tonumber(ARGV[1]) <= at and at < tonumber(ARGV[2]) then spent = spent + tonumber(history[place + 1]) end
+    end
+    if not asks_only then
+        local length = tonumber(ARGV[2]) - tonumber(ARGV[1])
+        for _, old in ipairs(redis.call('HKEYS', KEYS[1])) do
+            local ending = tonumber(string.match(old, '/(.*)') or nil)
+            if ending and ending + length < tonumber(ARGV[6]) then redis.call('HDEL', KEYS[1], old) end
+        end
+        redis.call('HSET', KEYS[1], period, string.format('%.0f', spent))
+    end
+end
+if asks_only then return {0, spent, 1, redis.call('HGET', KEYS[1], 'g') or ''} end
+redis.call('HSETNX', KEYS[1], 'g', ARGV[9])
 local free, wanted, unit = tonumber(ARGV[3]) - spent, tonumber(ARGV[4]), tonumber(ARGV[5])
 local block, single = math.floor(free / tonumber(ARGV[7])), 0
 local lease = wanted + block
 if unit == 0 or block < unit * tonumber(ARGV[8]) then lease, single = math.max(0, math.min(wanted, free)), 1 end
 if lease > 0 then redis.call('HINCRBY', KEYS[1], period, string.format('%.0f', lease)) end
-return {lease, spent + lease, single}
+return {lease, spent + lease, single, redis.call('HGET', KEYS[1], 'g')}
 """
 )
 
-# KEYS: a budget's. ARGV: what becomes of a charge that was pending or kept, its name, time, amount,
-# and whether it is in the history. `keep` charges again what had run out; `drop` gives back what was
-# still pending; `undo` gives back what was kept. In whatever order they come, the sum is the same.
+# KEYS: a budget's hash. ARGV: period, what the hash was called when it was leased, amount. What is
+# leased of a hash that is lost, or was made anew, was never charged to the one that stands now.
+GIVE_BACK = Script("""
+if redis.call('HGET', KEYS[1], 'g') ~= ARGV[2] or redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HINCRBY', KEYS[1], ARGV[1], '-' .. ARGV[3])
+return 1
+""")
+
+# KEYS: a budget's, and what was settled and is not yet cleared in its contact. ARGV: the contact's
+# state (`c`: charged; `x`: not), whether it was settled as charged before (1 or 0), name, time and
+# amount of the charge, and whether it is in the history. What ran out is charged again. The same again
+# changes nothing, and what is released stays so.
 SETTLE = Script(
     _SPEND
     + """
-local pending = redis.call('ZREM', KEYS[2], ARGV[2]) == 1
-local amount, in_history = tonumber(ARGV[4]), ARGV[5] == 'h'
-if ARGV[1] == 'keep' and not pending then charge(ARGV[3], amount, in_history) end
-if ARGV[1] == 'undo' or (ARGV[1] == 'drop' and pending) then charge(ARGV[3], -amount, in_history) end
-return pending and 1 or 0
+local known = redis.call('HGET', KEYS[4], ARGV[3])
+if known == 'x' or known == ARGV[1] then return 0 end
+local pending = redis.call('ZREM', KEYS[2], ARGV[3]) == 1
+local was, is = pending or known == 'c' or ARGV[2] == '1', ARGV[1] == 'c'
+local amount = tonumber(ARGV[5])
+if is and not was then charge(ARGV[4], amount, ARGV[6] == 'h') end
+if was and not is then charge(ARGV[4], -amount, ARGV[6] == 'h') end
+redis.call('HSET', KEYS[4], ARGV[3], ARGV[1])
+return 1
 """
 )
+
+# KEYS: what was settled. ARGV: a charge, and as what it was settled: cleared in its contact since.
+SETTLED = Script("""
+if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
+return redis.call('HDEL', KEYS[1], ARGV[1])
+""")
+
+# KEYS: paused actions and the mark among them. ARGV: what marks of this schema begin with, the new mark,
+# and whether it takes the place of one that stands (1 or 0).
+MARK = Script("""
+for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+    if string.sub(member, 1, 1) == '=' then
+        if ARGV[3] == '0' and string.sub(member, 1, #ARGV[1]) == ARGV[1] then return 0 end
+        redis.call('SREM', KEYS[1], member)
+    end
+end
+return redis.call('SADD', KEYS[1], ARGV[2])
+""")
 
 # KEYS: a customer or account as it is, and as it was made anew. ARGV: what of its contacts the
 # ledger may not know yet (made after this time), the rebuild's name, seconds to keep contacts. Once a
@@ -270,4 +355,4 @@ if redis.call('HEXISTS', KEYS[1], 'd') == 0 then redis.call('EXPIRE', KEYS[1], A
 return version
 """)
 
-ALL = (RESERVE, ABANDON, APPLY, CONSENT, LEASE, SETTLE, REPLACE)
+ALL = (RESERVE, ABANDON, REMOVE, APPLY, CLEAR, CONSENT, LEASE, GIVE_BACK, SETTLE, SETTLED, MARK, REPLACE)

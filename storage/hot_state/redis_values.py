@@ -6,7 +6,13 @@
 | `{c:CUSTOMER}:claim:DECISION` | who claimed the id, for a day; the ledger answers after that |
 | `{a:ACCOUNT}` | a hash: its members' contacts once more, and `v`, their version |
 | `{b:BUDGET}`, `:pending`, `:history` | what is spent; charges that run out; what the ledger knew |
-| `paused`, `rebuilt`, `rebuilding` | paused actions; the schema that is complete; who is completing it |
+| `{b:BUDGET}:settled` | charges that were settled and may be told again |
+| `paused` | paused actions, and the mark `=SCHEMA:RUN` of the rebuild that made all this complete |
+| `rebuilding` | who is completing it |
+
+The mark is asked for with every read and reservation. Where it is missing, Redis has lost its keys
+(it was flushed, or came back empty) and nothing that it says is believed until the ledger has filled it
+again. A Redis that drops single keys is not noticed: its `maxmemory-policy` must be `noeviction`.
 
 Beside `v` a hash may have `d`, where it must not end with its contacts, and `g`, the last rebuild.
 What is in braces decides on which node of a cluster a key is. A customer's own things are under the
@@ -16,10 +22,12 @@ address, whatever replicas stand behind it). A Redis Cluster cannot serve custom
 
 A contact is text of fixed width for scripts, then the account's name, then msgpack for Python:
 state (`r`eserved, `c`onfirmed, `x` released), time, slot, when clicked, accepted, rejected, whether a
-budget of everyone's was charged (`b`; `h` where the charge is in the budget's history; `-`).
+budget of everyone's was charged (`b`; `h` where the charge is in the budget's history; `-`). While the
+budget has yet to hear of a new state, that is `B` or `H` where it was reserved before, `K` or `J` where
+it was confirmed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from operator import itemgetter
 from typing import NamedTuple, cast
@@ -32,7 +40,9 @@ from storage.hot_state.charges import millionths
 from storage.hot_state.effects import LIFTS, Answered
 from storage.instants import from_microseconds, to_microseconds
 
-SCHEMA = "1"
+SCHEMA = "2"
+MARK_BEGIN = f"={SCHEMA}:"
+_MARKED = MARK_BEGIN.encode()
 # A day longer than contacts count: whoever reads just then finds them.
 CONTACT_SECONDS = int(CONTACT_MEMORY.total_seconds()) + 86_400
 NEVER = b"0" * 17
@@ -40,6 +50,7 @@ _UNANSWERED = NEVER * 3
 # Where a contact's parts begin, counted from 0.
 _AT, _SLOT, _CLICKED, _ACCEPTED, _REJECTED, _CHARGED, _ACCOUNT = 1, 18, 21, 38, 55, 72, 73
 _BODY = 77
+_KINDS = {ord(mark): kind for kind, marks in (("b", "bBK"), ("h", "hHJ")) for mark in marks}
 # The same for scripts, which count from 1.
 ANSWERS: dict[Answered, int] = {
     "clicked_at": _CLICKED + 1,
@@ -57,7 +68,6 @@ class Keys:
         self.root = f"{prefix}:{domain}:"
         self.accounts = f"{self.root}{{a:"
         self.paused = f"{self.root}paused"
-        self.rebuilt = f"{self.root}rebuilt"
         self.rebuilding = f"{self.root}rebuilding"
 
     def customer(self, customer_id: str) -> str:
@@ -72,10 +82,15 @@ class Keys:
         """The account's hash."""
         return f"{self.accounts}{_tag(account_id)}}}"
 
-    def budget(self, budget: str) -> tuple[str, str, str]:
-        """What is spent, what is pending, what the ledger knew."""
+    def budget(self, budget: str) -> tuple[str, str, str, str]:
+        """What is spent, what is pending, what the ledger knew, what was settled."""
         key = f"{self.root}{{b:{_tag(budget)}}}"
-        return key, f"{key}:pending", f"{key}:history"
+        return key, f"{key}:pending", f"{key}:history", f"{key}:settled"
+
+
+def mark_in(paused: Iterable[bytes]) -> bytes | None:
+    """The mark of the rebuild that made hot state complete, which is kept beside the paused actions."""
+    return next((member for member in paused if member.startswith(_MARKED)), None)
 
 
 def _tag(name: str) -> str:
@@ -142,8 +157,33 @@ def charge_of(contact: Contact, customer_id: str, *, kind: str) -> Charge | None
 def charge_in(value: bytes, customer_id: str) -> Charge | None:
     """The charge of a contact as it is kept."""
     length = int(value[_ACCOUNT:_BODY])
-    kind = chr(value[_CHARGED])
-    return None if kind == "-" else charge_of(_decode(value[_BODY + length :]), customer_id, kind=kind)
+    kind = _KINDS.get(value[_CHARGED])
+    return None if kind is None else charge_of(_decode(value[_BODY + length :]), customer_id, kind=kind)
+
+
+class Settlement(NamedTuple):
+    """A charge whose budget has yet to hear that its contact was confirmed or released.
+
+    Attributes:
+        field: The contact.
+        before: Its state before this call.
+        state: Its state now.
+        was_kept: Whether the budget knows it as confirmed.
+    """
+
+    charge: Charge
+    field: bytes
+    before: str
+    state: str
+    was_kept: bool
+
+
+def settlements_in(customer_id: str, changed: list[bytes]) -> Iterator[Settlement]:
+    """What the scripts that change contacts say: field, former state, state and value of each in turn."""
+    for field, before, state, value in zip(changed[::4], changed[1::4], changed[2::4], changed[3::4], strict=True):
+        charge = charge_in(value, customer_id)
+        if charge is not None:
+            yield Settlement(charge, field, before.decode(), state.decode(), value[_CHARGED] in b"KJ")
 
 
 def profile_of(
@@ -192,12 +232,12 @@ def profile_of(
         account_contacts=_contacts(others, now),
         purchases=tuple(sorted(purchases, key=lambda purchase: purchase.product)),
         events=tuple(sorted(events, key=lambda event: event.name)),
-        paused=tuple(sorted(action.decode() for action in paused)),
+        paused=tuple(sorted(action.decode() for action in paused if action[0] != _EQUALS)),
         version=version,
     )
 
 
-_C, _S, _SUPPRESSED, _P, _E, _X, _ONE, _CONFIRMED = b"csxpex1c"
+_C, _S, _SUPPRESSED, _P, _E, _X, _ONE, _CONFIRMED, _EQUALS = b"csxpex1c="
 _LIFTS = LIFTS.encode()
 
 

@@ -127,8 +127,8 @@ class SqliteHotState:
     ) -> None:
         """Open hot state, empty where it did not exist; `rebuild.open_hot_state` fills it first.
 
-        `clock` only guards against a request whose own `now` is in the far future: by it nothing
-        may be called old or run out that others still count.
+        By `clock`, claims are stamped and judged. It also guards against a request whose own `now` is
+        in the far future: by that nothing may be called old or run out that others still count.
 
         Raises:
             SetupError: The state directory cannot be used.
@@ -147,16 +147,24 @@ class SqliteHotState:
         except sqlite3.Error as error:
             raise StoreError(f"hot state {self._path} cannot be used: {error}") from error
 
-    async def read(self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = ()) -> HotProfile:
-        """All that is true of this customer, and what is left of those budgets that are everyone's.
+    @property
+    def problem(self) -> str | None:
+        """Nothing: a file that is lost is an error of the call that meets it."""
+        return None
+
+    async def read(
+        self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = (), at: datetime | None = None
+    ) -> HotProfile:
+        """All that is true of this customer, and what is left `at` a time (`now`) of budgets that are everyone's.
 
         Raises:
             StoreError: Hot state cannot be read.
         """
+        at = at or now
         with self._connection() as connection, transaction(connection, writes=False):
             profile = self._profile(connection, subject, now)
             room = [
-                room_in(budget, self._spent(connection, budget, period_of=now, now=now), now=now)
+                room_in(budget, self._spent(connection, budget, period_of=at, now=now), now=at)
                 for budget in of_everyone(budgets)
             ]
         return msgspec.structs.replace(profile, budgets=tuple(room)) if room else profile
@@ -236,7 +244,9 @@ class SqliteHotState:
         self._ledger.close()
 
     def _claim(self, connection: sqlite3.Connection, request: ReservationRequest) -> AlreadyClaimed | None:
-        at = to_microseconds(request.now)
+        # Not by the request's `now`: whoever sends it again after a crash sends the same.
+        clock = self._clock()
+        at = to_microseconds(clock)
         claim = connection.execute(
             "SELECT digest, at FROM claims WHERE decision_id = ?", (request.decision_id,)
         ).fetchone()
@@ -247,7 +257,7 @@ class SqliteHotState:
             )
             return None
         digest, claimed_at = claim[0], from_microseconds(claim[1])
-        abandoned = is_abandoned(claimed_at, now=request.now)
+        abandoned = is_abandoned(claimed_at, now=clock)
         if digest != request.digest or not abandoned or self._ledger.contains(request.decision_id):
             return AlreadyClaimed(digest, claimed_at)
         connection.execute("UPDATE claims SET at = ? WHERE decision_id = ?", (at, request.decision_id))
@@ -306,13 +316,13 @@ class SqliteHotState:
     def _purge(self, connection: sqlite3.Connection, request: ReservationRequest) -> None:
         """Forget a few rows that count no more: this customer's, and the oldest of all."""
         clock = self._clock()
-        earlier, later = min(request.now, clock), max(request.now, clock)
+        earlier = min(request.now, clock)
         unconfirmed = to_microseconds(earlier - UNCONFIRMED_KEPT)
         connection.execute(_PURGE_OWN, (self._domain, request.subject.customer_id, unconfirmed))
         connection.execute(_PURGE_CONTACTS, (to_microseconds(earlier - CONTACT_MEMORY),))
         connection.execute(_PURGE_CHARGES, (to_microseconds(earlier - CHARGE_MEMORY),))
-        # One from the future would never grow old and keep all behind it.
-        claims = to_microseconds(earlier - CLAIM_KEPT), to_microseconds(later + CLAIM_KEPT)
+        # One from the future (the clock was set back) would never grow old and keep all behind it.
+        claims = to_microseconds(clock - CLAIM_KEPT), to_microseconds(clock + CLAIM_KEPT)
         connection.execute(_PURGE_CLAIMS, claims)
 
     @contextmanager

@@ -17,7 +17,7 @@ from decisioning.profile import ConsentChange, Contact, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, Place, ReservationRequest, Reserved
 from decisioning.slots import FilledSlot
-from storage.hot_state.rebuild import StoredHotState
+from storage.hot_state.rebuild import StoredHotState, needs_rebuild
 from storage.hot_state.redis import RedisHotState
 from storage.hot_state.sqlite import SqliteHotState
 from storage.settings import Settings
@@ -29,15 +29,18 @@ CUSTOMER = Subject("c-1")
 
 
 class Store:
-    """One adapter, driven by an event loop of its own."""
+    """One adapter, driven by an event loop of its own. Its clock goes with the times of what it is asked."""
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime] | None = None) -> None:
-        given = {"clock": clock} if clock else {}
         self.settings = settings
+        self.clock = NOW
+        clock = clock or (lambda: self.clock)
+        if settings.hot_state == "redis":
+            needs_rebuild(settings)  # marks one that need not be
         self.hot: StoredHotState = (
-            RedisHotState(settings, **given)
+            RedisHotState(settings, clock=clock)
             if settings.hot_state == "redis"
-            else SqliteHotState(settings, busy_timeout=PATIENT, **given)
+            else SqliteHotState(settings, busy_timeout=PATIENT, clock=clock)
         )
         self._runner = asyncio.Runner()
 
@@ -45,9 +48,11 @@ class Store:
         return self._runner.run(call)
 
     def read(self, subject: Subject = CUSTOMER, *, after: timedelta = timedelta(), **given: Any) -> HotProfile:
+        self.clock = max(self.clock, NOW + after)
         return self._runner.run(self.hot.read(subject, now=NOW + after, **given))
 
     def reserve(self, request: ReservationRequest) -> Reserved | AlreadyClaimed:
+        self.clock = max(self.clock, request.now)
         return self._runner.run(self.hot.reserve(request))
 
     def take(self, request: ReservationRequest) -> tuple[FilledSlot, ...]:

@@ -626,3 +626,43 @@ def test_a_profile_that_was_read_is_what_a_record_can_keep(store: Store) -> None
     profile = store.read(MEMBER, budgets=(mails(),))
 
     assert msgspec.json.decode(msgspec.json.encode(profile), type=HotProfile) == profile
+
+
+def test_a_contact_that_is_planned_leaves_the_period_of_today_as_it_is(chosen: Settings) -> None:
+    budget, store = mails(1.0, period=DAY), Store(chosen, clock=lambda: NOW)
+    store.take(charged(budget, "d-1", confirmed=True))
+    assert len(store.take(charged(budget, "d-2", subject=Subject("c-2"), at=NOW + 3 * DAY))) == 1
+    store.read(after=5 * DAY, budgets=(budget,))
+
+    assert left(store, budget) == 0.0
+    assert store.take(charged(budget, "d-3", subject=Subject("c-3"))) == ()
+    store.close()
+
+
+def test_what_is_left_is_told_at_the_planned_time(store: Store) -> None:
+    budget = mails(1.0, period=DAY)
+    store.take(charged(budget, "d-1", confirmed=True))
+
+    [today] = store.read(budgets=(budget,)).budgets
+    profile = store.read(budgets=(budget,), at=NOW + 3 * DAY)
+
+    assert (today.left, profile.budgets[0].left) == (0.0, 1.0)
+    assert len(profile.contacts) == 1
+
+
+def test_a_claim_is_judged_by_the_clock_and_not_by_the_requests_own_time(chosen: Settings) -> None:
+    store = Store(chosen)
+    store.reserve(reservation())
+    assert store.reserve(reservation()) == AlreadyClaimed("a", NOW)
+
+    store.clock = NOW + LATER
+    assert len(store.take(reservation())) == 1
+    store.close()
+
+
+def test_a_claim_from_the_past_is_not_taken_over_while_its_caller_lives(chosen: Settings) -> None:
+    store = Store(chosen)
+    store.reserve(reservation(now=NOW - 30 * DAY))
+
+    assert isinstance(store.reserve(reservation(now=NOW - 20 * DAY)), AlreadyClaimed)
+    store.close()
