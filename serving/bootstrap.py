@@ -10,7 +10,7 @@ from pathlib import Path
 
 from decisioning.bundle import Bundle
 from decisioning.catalog import Release
-from decisioning.errors import SetupError
+from decisioning.errors import CatalogError, SetupError, StoreError
 from serving.adapters.blob_archive import BlobArchive
 from serving.adapters.feast_features import FeastFeatures
 from serving.engine import DrawKey, Engine
@@ -19,7 +19,7 @@ from storage.bundles import bundle_pointer, load_bundle
 from storage.catalog_files import catalog_pointer, decode_release
 from storage.feature_store import open_feature_store
 from storage.hot_state.history import kept_pauses
-from storage.hot_state.rebuild import open_hot_state
+from storage.hot_state.rebuild import StoredHotState, open_hot_state
 from storage.ledger.database import migrate
 from storage.ledger.reader import LedgerReader
 from storage.ledger.writer import Ledger
@@ -28,8 +28,8 @@ from storage.settings import Settings, prepare_home
 logger = logging.getLogger(__name__)
 
 
-def open_engine(settings: Settings, blobs: BlobStore, ledger: Ledger) -> Engine:
-    """The engine over the embedded stores, with the released catalogue and no model yet.
+def open_engine(settings: Settings, blobs: BlobStore, ledger: Ledger, hot_state: StoredHotState) -> Engine:
+    """The engine over these stores, with the released catalogue and no model yet.
 
     Raises:
         SetupError: Something that must be there before serving is not.
@@ -40,7 +40,7 @@ def open_engine(settings: Settings, blobs: BlobStore, ledger: Ledger) -> Engine:
     return Engine(
         release=live_release(blobs, settings),
         features=FeastFeatures(open_feature_store(settings), settings.domain),
-        hot_state=open_hot_state(settings, now=datetime.now(UTC), progress=logger.warning),
+        hot_state=hot_state,
         ledger=ledger,
         scorer=None,
         draw_key=draw_key(settings),
@@ -60,19 +60,37 @@ def open_stores(settings: Settings) -> tuple[BlobStore, Ledger]:
     return BlobStore(settings), Ledger(settings)
 
 
+def open_contacts(settings: Settings) -> StoredHotState:
+    """Hot state, filled from the ledger where it is new or lost.
+
+    Raises:
+        SetupError: The state directory or the address of Redis cannot be used.
+        StoreError: It cannot be written.
+    """
+    return open_hot_state(settings, now=datetime.now(UTC), progress=logger.warning)
+
+
 def live_release(blobs: BlobStore, settings: Settings) -> Release:
-    """The released catalogue.
+    """The released catalogue; where it is broken or of another domain, the newest before that is not.
 
     Raises:
         SetupError: None was ever released.
-        CatalogError: It is wrong.
+        CatalogError, StoreError: None can be served; it is the newest's error.
     """
-    released = blobs.pointer(catalog_pointer(settings.domain))
-    if released is None:
+    released = blobs.history(catalog_pointer(settings.domain))
+    if not released:
         raise SetupError(
             f"no catalogue of '{settings.domain}' is released in {settings.home}; run: nextmove catalog release"
         )
-    return decode_release(blobs.get(released))
+    first: CatalogError | StoreError | None = None
+    for sha256 in dict.fromkeys(pointing.sha256 for pointing in reversed(released)):
+        try:
+            return decode_release(blobs.get(sha256), domain=settings.domain)
+        except (CatalogError, StoreError) as error:
+            logger.error("catalogue %s cannot be served: %s", sha256[:12], error.message)
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def live_bundle(blobs: BlobStore, settings: Settings) -> Bundle:

@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 class Follower:
     """Polls the pointers and swaps in what they name, once it is verified.
 
-    What is broken is not taken: the last good one stays, `/readyz` and a metric say so.
+    What is broken, or of another domain, is not taken: the last good one stays, `/readyz` and a metric
+    say so. At the start, when no model is served yet, that is the newest in the pointer's history that loads.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Follower:
             named = self._blobs.pointer(pointer)
             if named is None or named == serving():
                 self._failures.pop(what, None)
+                self._refused.pop(what, None)  # should it be named again, it is tried again
             elif named != self._refused.get(what):
                 self._refused[what] = named  # tried once; a broken one is not tried again until it changes
                 take(named)
@@ -73,6 +75,25 @@ class Follower:
             self._failures[what] = f"{what}: {said}"
             self._on_failure(what)
             logger.error("%s is not taken, the last good one stays: %s", what, said)
+            if serving() is None:
+                self._take_older(what, pointer, take)
+
+    def _take_older(self, what: str, pointer: str, take: Callable[[str], None]) -> None:
+        """Go back through what the pointer named until one can be taken."""
+        try:
+            before = dict.fromkeys(pointing.sha256 for pointing in reversed(self._blobs.history(pointer)))
+        except Exception as error:
+            logger.error("what the %s was before cannot be read: %s", what, error)
+            return
+        for sha256 in list(before)[1:]:
+            try:
+                take(sha256)
+            except Exception as error:
+                logger.error("%s %s is not taken either: %s", what, sha256[:12], error)
+            else:
+                self._failures[what] += f"; {what} {sha256[:12]}, released before, is served instead"
+                logger.warning("now serving %s %s, released before", what, sha256[:12])
+                return
 
     def _bundle_now(self) -> str | None:
         return self._engine.scorer.sha256 if self._engine.scorer else None
@@ -89,4 +110,4 @@ class Follower:
         return self._engine.release.version.removeprefix("sha256:")
 
     def _take_catalog(self, sha256: str) -> None:
-        self._engine.release = decode_release(self._blobs.get(sha256))
+        self._engine.release = decode_release(self._blobs.get(sha256), domain=self._domain)

@@ -11,13 +11,17 @@ from storage.settings import Settings
 
 if TYPE_CHECKING:
     from serving.follower import Follower
+    from storage.blobs import BlobStore
+    from storage.hot_state.rebuild import StoredHotState
     from storage.ledger.writer import Ledger
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
     engine: Engine
+    blobs: "BlobStore"
     ledger: "Ledger"
+    hot_state: "StoredHotState"
     follower: "Follower"
 
 
@@ -47,22 +51,28 @@ class Runtime:
             CatalogError: The catalogue is wrong.
         """
         # BentoML's supervisor imports the service and never opens it; Feast takes seconds to import.
-        from serving.bootstrap import open_engine, open_stores
+        from serving.bootstrap import open_contacts, open_engine, open_stores
         from serving.follower import Follower
 
         blobs, ledger = open_stores(settings)
-        engine = open_engine(settings, blobs, ledger)
+        hot_state = open_contacts(settings)
+        engine = open_engine(settings, blobs, ledger, hot_state)
         follower = Follower(engine, blobs, settings, on_failure=self._count_failure)
         follower.check()
         follower.start()
-        self._opened = _Opened(engine, ledger, follower)
+        self._opened = _Opened(engine, blobs, ledger, hot_state, follower)
 
     def close(self) -> None:
-        """Stop following and close the stores; what waits for the ledger is written first."""
+        """Stop following and close the stores.
+
+        What waits for the ledger is written first, and leases of budgets are given back.
+        """
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.follower.stop()
             opened.ledger.close()
+            opened.hot_state.close()
+            opened.blobs.close()
 
     def readiness(self) -> Readiness:
         """What `/readyz` says."""
@@ -71,14 +81,14 @@ class Runtime:
                 status="starting", model=None, bundle_sha256=None, catalog_version=None, problems=["still starting"]
             )
         engine = self._opened.engine
-        scorer = engine.scorer
+        scorer, lost = engine.scorer, self._opened.hot_state.problem
         return Readiness(
             status="ready" if scorer else "not_ready",
             model=scorer.manifest.version if scorer else None,
             bundle_sha256=scorer.sha256 if scorer else None,
             catalog_version=engine.release.version,
             problems=[] if scorer else ["no model is live; run: nextmove promote"],
-            warnings=self._opened.follower.warnings(),
+            warnings=[*self._opened.follower.warnings(), *([lost] if lost else [])],
         )
 
     def _count_failure(self, what: str) -> None:

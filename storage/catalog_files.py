@@ -100,19 +100,48 @@ def release_of(sources: Sources, *, features: FeatureTypes | None = None) -> tup
     return blob, release
 
 
-def decode_release(blob: bytes) -> Release:
+def decode_release(blob: bytes, *, domain: str | None = None) -> Release:
     """The catalogues in these bytes, by market; their version is their hash.
 
+    An older version released one catalogue, without markets: it is the blueprint, and the market that its
+    decisions name.
+
     Raises:
-        CatalogError: They hold no usable catalogue.
+        CatalogError: They hold no usable catalogue, or one that is not of `domain`.
     """
+    version = f"sha256:{hashlib.sha256(blob).hexdigest()}"
     try:
         contents = msgspec.json.decode(blob, type=dict[str, Content])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CatalogError([f"the released catalogue cannot be read: {error}"]) from error
-    if BLUEPRINT not in contents:
-        raise CatalogError([f"there is no '{BLUEPRINT}' catalogue in it"])
-    return Release(contents, version=f"sha256:{hashlib.sha256(blob).hexdigest()}")
+        if not _is_without_markets(blob):
+            raise CatalogError([f"the released catalogue cannot be read: {error}"]) from error
+        release = _release_without_markets(blob, version)
+    else:
+        if BLUEPRINT not in contents:
+            raise CatalogError([f"there is no '{BLUEPRINT}' catalogue in it"])
+        release = Release(contents, version=version)
+    if domain is not None and release.domain != domain:
+        raise CatalogError([f"catalogue {version[7:19]} is of '{release.domain}', must be of '{domain}'"])
+    return release
+
+
+def _is_without_markets(blob: bytes) -> bool:
+    try:
+        found = msgspec.json.decode(blob)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(found, dict) and isinstance(found.get("domain"), str)
+
+
+def _release_without_markets(blob: bytes, version: str) -> Release:
+    try:
+        content = msgspec.json.decode(blob, type=Content)
+        contents = {BLUEPRINT: msgspec.structs.replace(content, market=BLUEPRINT), content.market: content}
+        return Release(contents, version=version)
+    except (msgspec.MsgspecError, CatalogError) as error:
+        said = error.mistakes if isinstance(error, CatalogError) else [str(error)]
+        older = "it was released by an older version, and this one asks for more; run: nextmove catalog release"
+        raise CatalogError([older, *said]) from error
 
 
 def _read_folder(folder: Path, shown: str, sources: Sources) -> Node:

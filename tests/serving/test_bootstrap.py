@@ -1,19 +1,31 @@
 import asyncio
+import hashlib
 import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import redis
 
-from decisioning.errors import SetupError
+from decisioning.content import BLUEPRINT
+from decisioning.errors import BundleError, CatalogError, SetupError, StoreError
 from decisioning.record import AuditRecord
 from serving import bootstrap
-from serving.bootstrap import draw_key, open_engine, open_stores
+from serving.bootstrap import draw_key, live_release, open_engine, open_stores
 from serving.follower import Follower
+from serving.runtime import Runtime
+from storage.blobs import BlobStore
+from storage.bundles import bundle_pointer
+from storage.catalog_files import catalog_pointer
+from storage.hot_state.redis_values import Keys
 from storage.settings import Settings
-from tests.builders import NOW, request
+from tests.builders import NOW, content, request
 from tests.fakes import FakeFeatures, FakeHotState
 from tests.serving.test_engine import Shop
+from tests.storage.hot_stores import CUSTOMER, REDIS_URL, charged, mails, settings_for
+from tests.storage.kept import NOW as STORED
 
 
 def test_services_that_start_at_once_agree_on_one_secret(tmp_path: Path) -> None:
@@ -84,7 +96,144 @@ def test_an_engine_starts_with_the_pauses_that_the_ledger_knows(
         asyncio.run(ledger.append_audit(entry))
     broken = FakeHotState()
     broken.down = True
-    monkeypatch.setattr(bootstrap, "open_hot_state", lambda *_, **__: broken)
-    record = asyncio.run(open_engine(settings, blobs, ledger).decide(request(), now=NOW))
+    hot_state: Any = broken
+    record = asyncio.run(open_engine(settings, blobs, ledger, hot_state).decide(request(), now=NOW))
     ledger.close()
     assert record.paused == ("card",)
+
+
+def named(*blobs: bytes, settings: Settings) -> BlobStore:
+    """A blob store whose catalogue pointer named these, one after the other."""
+    store = BlobStore(settings)
+    for blob in blobs:
+        store.point(catalog_pointer(settings.domain), store.put(blob), now=NOW, reason="test")
+    return store
+
+
+def catalogue(domain: str = "shop", **overrides: Any) -> bytes:
+    return msgspec.json.encode({BLUEPRINT: content(domain=domain, **overrides)})
+
+
+BROKEN = b'{"global": 1}'
+
+
+def test_a_start_goes_back_to_the_newest_catalogue_that_can_be_served(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", domain="shop")
+    good = catalogue()
+    blobs = named(catalogue(language="fr"), good, catalogue("bank"), BROKEN, settings=settings)
+    shop = Shop()
+    follower = Follower(shop.engine, blobs, settings, on_failure=lambda _: None)
+
+    shop.engine.release = live_release(blobs, settings)
+    follower.check()
+
+    assert shop.engine.release.version == f"sha256:{hashlib.sha256(good).hexdigest()}"
+    [warning] = [said for said in follower.warnings() if said.startswith("catalog: ")]
+    assert "the released catalogue cannot be read" in warning
+    blobs.close()
+
+
+def test_where_no_catalogue_can_be_served_the_newest_says_why(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", domain="shop")
+    blobs = named(BROKEN, catalogue("bank"), settings=settings)
+
+    with pytest.raises(CatalogError, match="is of 'bank', must be of 'shop'"):
+        live_release(blobs, settings)
+    blobs.close()
+
+
+def test_another_domains_catalogue_is_not_followed(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", domain="shop")
+    blobs, shop = named(catalogue("bank"), settings=settings), Shop()
+    follower = Follower(shop.engine, blobs, settings, on_failure=lambda _: None)
+    served = shop.engine.release
+
+    follower.check()
+
+    assert shop.engine.release is served
+    assert any("is of 'bank', must be of 'shop'" in said for said in follower.warnings())
+    blobs.close()
+
+
+def test_a_broken_catalogue_that_is_released_a_second_time_is_told_again(tmp_path: Path) -> None:
+    settings, failures = Settings(home=tmp_path / "home", domain="shop"), []
+    good = catalogue()
+    blobs, shop = named(good, settings=settings), Shop()
+    follower = Follower(shop.engine, blobs, settings, on_failure=failures.append)
+    for blob, expected in ((good, 0), (BROKEN, 1), (good, 1), (BROKEN, 2)):
+        blobs.point(catalog_pointer("shop"), blobs.put(blob), now=NOW, reason="test")
+        follower.check()
+        follower.check()
+        assert failures.count("catalog") == expected
+        assert any(said.startswith("catalog: ") for said in follower.warnings()) == (blob is BROKEN)
+    blobs.close()
+
+
+def test_a_start_goes_back_to_the_newest_model_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(home=tmp_path / "home", domain="shop")
+    blobs, shop = named(catalogue(), settings=settings), Shop()
+    for blob in (b"good", b"broken"):
+        blobs.point(bundle_pointer("shop"), blobs.put(blob), now=NOW, reason="test")
+    follower = Follower(shop.engine, blobs, settings, on_failure=lambda _: None)
+    good, scorer = hashlib.sha256(b"good").hexdigest(), shop.scorer
+
+    def take(sha256: str) -> None:
+        if sha256 != good:
+            raise BundleError("it does not score as it was built")
+        shop.engine.scorer = scorer
+
+    monkeypatch.setattr(follower, "_take_bundle", take)
+    shop.engine.scorer = None
+    follower.check()
+
+    assert shop.engine.scorer is scorer
+    [warning] = [said for said in follower.warnings() if said.startswith("bundle: ")]
+    assert "it does not score as it was built" in warning
+    assert f"bundle {good[:12]}, released before, is served instead" in warning
+    blobs.close()
+
+
+@pytest.mark.services
+def test_a_service_that_stops_gives_back_what_it_leased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with settings_for("redis", Settings(home=tmp_path / "home", domain="shop")) as settings:
+        named(catalogue(), settings=settings).close()
+        monkeypatch.setattr(bootstrap, "open_feature_store", lambda _: None)
+        monkeypatch.setattr(bootstrap, "FeastFeatures", lambda *_: FakeFeatures())
+        runtime, budget = Runtime(), mails(1000.0, starts=STORED - timedelta(days=1))
+        runtime.open(settings)
+        assert not any("hot state" in said for said in runtime.readiness().warnings)
+        hot: Any = runtime.engine._hot_state
+
+        async def decide_and_stop() -> None:
+            await hot.reserve(charged(budget, confirmed=True))
+            runtime.close()
+            await asyncio.sleep(0)
+
+        asyncio.run(decide_and_stop())
+
+        with redis.Redis.from_url(REDIS_URL) as client:
+            known = client.hgetall(Keys(settings.redis_prefix, "shop").budget("mails")[0])
+        assert [int(amount) for name, amount in known.items() if b"/" in name] == [1_000_000]
+
+
+@pytest.mark.services
+def test_readiness_warns_while_hot_state_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with settings_for("redis", Settings(home=tmp_path / "home", domain="shop")) as settings:
+        named(catalogue(), settings=settings).close()
+        monkeypatch.setattr(bootstrap, "open_feature_store", lambda _: None)
+        monkeypatch.setattr(bootstrap, "FeastFeatures", lambda *_: FakeFeatures())
+        runtime = Runtime()
+        runtime.open(settings)
+        hot: Any = runtime.engine._hot_state
+        hot._on_loss = None  # nobody fills it
+        with redis.Redis.from_url(REDIS_URL) as client:
+            client.delete(Keys(settings.redis_prefix, "shop").paused)
+
+        async def ask() -> None:
+            with pytest.raises(StoreError):
+                await hot.read(CUSTOMER, now=STORED)
+
+        asyncio.run(ask())
+
+        assert any("has lost what it knew" in said for said in runtime.readiness().warnings)
+        runtime.close()

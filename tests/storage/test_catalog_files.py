@@ -1,5 +1,6 @@
 """A catalogue's files become one content; every mistake is named with its file and line."""
 
+import hashlib
 from pathlib import Path
 
 import msgspec
@@ -262,3 +263,41 @@ def test_a_missing_folder_an_empty_one_and_a_wrong_ending_are_told_apart(tmp_pat
 def test_bytes_that_hold_no_catalogue_are_refused(blob: bytes) -> None:
     with pytest.raises(CatalogError):
         decode_release(blob)
+
+
+def before_markets(**overrides: object) -> bytes:
+    """A catalogue as an older version released it: one, of the market `default`."""
+    old = {
+        "domain": "shop",
+        "currency": "EUR",
+        "market": "default",
+        "groups": ["cards"],
+        "goals": ["sell"],
+        "channels": [{"id": "web", "requires_consent": None}],
+        "placements": [{"id": "home_hero", "channel": "web", "slots": 1, "reward": {"click": 1}, "priority_scale": 10}],
+        "actions": [{"id": "gold_card", "name": "Gold card", "group": "cards", "goal": "sell", "value": 20.0}],
+    }
+    return msgspec.json.encode({**old, **overrides})
+
+
+def test_a_catalogue_from_before_markets_is_the_blueprint_and_the_market_that_its_decisions_name() -> None:
+    blob = before_markets()
+    release = decode_release(blob, domain="shop")
+
+    assert release.version == f"sha256:{hashlib.sha256(blob).hexdigest()}"
+    assert list(release.blueprint.actions) == ["gold_card"]
+    assert release.blueprint.content.market == "global"
+    assert release.of("default").content.market == "default"
+
+
+@pytest.mark.parametrize(
+    "gone", [{"segments": []}, {"actions": [{"id": "a", "name": "A", "group": "x", "goal": "sell"}]}]
+)
+def test_a_catalogue_from_before_markets_that_does_not_fit_any_more_says_what_to_run(gone: dict[str, object]) -> None:
+    with pytest.raises(CatalogError, match=r"released by an older version.*run: nextmove catalog release"):
+        decode_release(before_markets(**gone))
+
+
+def test_another_domains_catalogue_is_refused() -> None:
+    with pytest.raises(CatalogError, match="is of 'shop', must be of 'bank'"):
+        decode_release(before_markets(), domain="bank")
