@@ -51,7 +51,8 @@ def spent_on_contacts(budget: Budget, contacts: Iterable[Contact], *, now: datet
     period = period_of(budget, now=now)
     if period is None:
         return 0.0
-    return sum(contact.cost for contact in contacts if contact.budget == budget.id and period[0] <= contact.at)
+    begin, end = period
+    return sum(contact.cost for contact in contacts if contact.budget == budget.id and begin <= contact.at < end)
 
 
 class BudgetRoom:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
+import msgspec
+
 from decisioning.content import ContactPolicy, CountedPer
 
 
@@ -32,5 +34,5 @@ class Caps(tuple[ContactPolicy, ...]):
             asked.append((alike.setdefault((which, cap.per), len(alike)), cap.per, cap.only, cap.limit))
         made.asked = tuple(asked)
         made.recent, made.alike = tuple(recent), tuple(alike)
-        made.said = {cap.id: f"{cap.id}: {cap.limit} within {cap.within}" for cap in made}
+        made.said = {cap.id: f"{cap.id}: {cap.limit} within {msgspec.to_builtins(cap.within)}" for cap in made}
         return made

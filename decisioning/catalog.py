@@ -3,7 +3,7 @@
 One `Catalog` is one market's. A `Release` holds those of all markets under one version.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -192,17 +192,21 @@ class Catalog:
         return Offered(tuple(live), tuple(previewed), tuple(dropped), dated, together(rules))
 
 
-def localised(treatment: Treatment, *, locale: str) -> dict[str, Any]:
-    """The treatment's content in this language: `de-AT`, else `de`, else as it stands.
+def localised(treatment: Treatment, locales: Sequence[str]) -> dict[str, Any]:
+    """The treatment's content in the first of these that it has, each as `de-AT`, else `de`; else as it stands.
 
     >>> button = Treatment("b", "web", {"text": "Go", "link": "/x"}, locales={"de": {"text": "Los"}})
-    >>> localised(button, locale="de-AT")
+    >>> localised(button, ["fr", "de_at"])
     {'text': 'Los', 'link': '/x'}
     """
-    while locale:
-        if locale in treatment.locales:
-            return {**treatment.content, **treatment.locales[locale]}
-        locale = locale.rpartition("-")[0]
+    if treatment.locales:
+        known = {locale.lower(): content for locale, content in treatment.locales.items()}
+        for locale in locales:
+            wanted = locale.replace("_", "-").lower()
+            while wanted:
+                if wanted in known:
+                    return {**treatment.content, **known[wanted]}
+                wanted = wanted.rpartition("-")[0]
     return treatment.content
 
 

@@ -4,7 +4,7 @@ Everything that a type cannot say. Rules are checked where they are compiled (`c
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
@@ -151,6 +151,7 @@ def _placements(f: _Findings) -> None:
 
 def _actions(f: _Findings) -> None:
     content = f.content
+    follow_ups = {action.id: (action.follow_up,) for action in content.actions if action.follow_up is not None}
     stages = [stage.id for journey in content.journeys for stage in journey.stages]
     placement_channels = {placement.id: placement.channel for placement in content.placements}
     for action in content.actions:
@@ -187,8 +188,8 @@ def _actions(f: _Findings) -> None:
             f.add(f"{path}.buying_roles", "needs a customer feature buying_role, and there is none")
         if action.follow_up is not None:
             f.refer(f"{path}.follow_up", action.follow_up, f.ids["actions"])
-            if action.follow_up == action.id:
-                f.add(f"{path}.follow_up", "is the action itself")
+            if action.id in _reachable(follow_ups, action.id):
+                f.add(f"{path}.follow_up", "leads back to the action itself")
         if action.rank_by == "uplift" and NO_ACTION not in f.ids["actions"]:
             f.add(f"{path}.rank_by", f"uplift is over showing nothing: the catalogue needs an action {NO_ACTION}")
         if action.currency not in (None, content.currency, *content.rates):
@@ -308,6 +309,12 @@ def _journeys(f: _Findings) -> None:
             f.refer(f"{inner}.on", kind, EVENT_TYPES)
             if colon:
                 f.refer(f"{inner}.on", action, f.ids["actions"])
+            if any(other.on == transition.on and other.source == transition.target for other in journey.transitions):
+                f.add(
+                    f"{inner}.on",
+                    f"'{transition.on}' leads to {transition.target} and on from there, but of an event only the last"
+                    " time is known; name the event of one action, like purchase:winter_coat",
+                )
 
 
 def _audiences(f: _Findings) -> None:
@@ -322,7 +329,7 @@ def _audiences(f: _Findings) -> None:
             f.add(f"{path}.exclusions", "leads back to the audience itself")
 
 
-def _reachable(edges: dict[str, tuple[str, ...]], start: str) -> set[str]:
+def _reachable(edges: Mapping[str, tuple[str, ...]], start: str) -> set[str]:
     seen: set[str] = set()
     waiting = list(edges.get(start, ()))
     while waiting:

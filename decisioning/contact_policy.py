@@ -19,7 +19,7 @@ class ContactCounts:
 
     Counted once per decision, so that asking about a candidate costs one look-up for each policy
     that is reached at all, however long the history is. A contact exactly one window old no longer
-    counts; one that is planned for later counts already.
+    counts, before or after: one that is planned for later counts where both are in one window.
 
     >>> from datetime import timedelta
     >>> once_a_day = ContactPolicy("once_a_day", limit=1, within=timedelta(days=1), per="group")
@@ -48,7 +48,7 @@ class ContactCounts:
             colleagues = [(contact, now - contact.at) for contact in account_contacts if contact.action_id != NO_ACTION]
             everyone = own + colleagues
         recent = [
-            [contact for contact, age in (everyone if of == "account" else own) if age < within]
+            [contact for contact, age in (everyone if of == "account" else own) if -within < age < within]
             for of, within in self._caps.recent
         ]
         self._counts = [_counts(recent[which], per) for which, per in self._caps.alike]
@@ -148,7 +148,7 @@ def cooling_down(
             if contact.is_counted and cool_down.only in (None, key):
                 by_key.setdefault(key, []).append(contact)
         for key, met in by_key.items():
-            since = _rejected(met) if cool_down.after == "reject" else _ignored(met, cool_down.times)
+            since = _rejected(met) if cool_down.after == "reject" else _ignored(met, cool_down.times, now)
             if since is not None and now - since < cool_down.lasting:
                 silent.setdefault((cool_down.per, key), Suppression(cool_down, since + cool_down.lasting))
     return silent
@@ -158,9 +158,16 @@ def _rejected(met: Sequence[Contact]) -> datetime | None:
     return max((contact.rejected_at for contact in met if contact.rejected_at is not None), default=None)
 
 
-def _ignored(met: Sequence[Contact], times: int) -> datetime | None:
-    """When the last of `times` contacts in a row was that led to nothing."""
-    last = met[-times:]
-    if len(last) < times or any(contact.clicked_at or contact.accepted_at for contact in last):
+def _ignored(met: Sequence[Contact], times: int, now: datetime) -> datetime | None:
+    """When the last of `times` answers in a row was that led to nothing, their time to be shown being over.
+
+    Several slots of one answer are one.
+    """
+    answers: dict[str, list[Contact]] = {}
+    for place, contact in enumerate(met):
+        if (contact.until or contact.at) <= now:
+            answers.setdefault(contact.decision_id or str(place), []).append(contact)
+    last = [contact for answer in list(answers.values())[-times:] for contact in answer]
+    if len(answers) < times or any(contact.clicked_at or contact.accepted_at for contact in last):
         return None
     return last[-1].at

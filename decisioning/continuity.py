@@ -37,8 +37,12 @@ def going_on(
     *,
     now: datetime,
     lasting: timedelta,
+    repeatable: bool = True,
 ) -> Continuity:
     """What goes on for a customer with these contacts (oldest first, of one instant by slot).
+
+    What is planned for later was not shown yet. `repeatable` is whether an answer can be asked for
+    again here: what is sent is another message each time.
 
     >>> seen = Contact("card", "cards", "web", datetime(2026, 1, 1), placement="hero", until=datetime(2026, 1, 1, 1))
     >>> going_on([seen], {}, "inbox", now=datetime(2026, 1, 3), lasting=timedelta(days=3)).order
@@ -46,7 +50,7 @@ def going_on(
     >>> going_on([seen], {}, "inbox", now=datetime(2026, 1, 4), lasting=timedelta(days=3)).order
     ()
     """
-    recent = [c for c in contacts if now - c.at < lasting or (c.until is not None and now < c.until)]
+    recent = [c for c in contacts if c.at <= now and (now - c.at < lasting or (c.until and now < c.until))]
     if not recent and not any(contact.accepted_at for contact in contacts):
         return NOTHING_OPEN
     order: list[str] = []
@@ -57,16 +61,17 @@ def going_on(
     for contact in sorted(accepted, key=lambda c: c.accepted_at or c.at, reverse=True):
         action = actions.get(contact.action_id)
         follow_up = action.follow_up if action is not None else None
-        if follow_up is not None and not _is_over(answered, follow_up, contact.accepted_at or contact.at):
+        if follow_up is not None:
             followed_up[contact.action_id] = follow_up
-            order.append(follow_up)
+            if follow_up not in order and not _is_over(answered, follow_up, contact.accepted_at or contact.at):
+                order.append(follow_up)
     # The newest first; of one answer, in the order of its slots. A reload gives what stood here, even
     # where another placement has shown something else since.
     open_ones: list[str] = []
     for contact in _newest_first(recent):
         if contact.action_id in followed_up or _is_over(answered, contact.action_id, contact.at):
             continue
-        if contact.placement == placement_id and contact.until is not None and now < contact.until:
+        if repeatable and contact.placement == placement_id and contact.until is not None and now < contact.until:
             repeats.setdefault(contact.action_id, contact.decision_id)
         elif contact.is_counted and now - contact.at < lasting:
             open_ones.append(contact.action_id)

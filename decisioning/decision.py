@@ -19,13 +19,13 @@ from decisioning.assignment import assignments, is_held_out
 from decisioning.budget import BudgetRoom, charge_of
 from decisioning.catalog import Catalog, localised
 from decisioning.contact_policy import ContactCounts, Suppression, cooling_down
-from decisioning.content import ContactPolicy, CountedPer, Placement, QuietHours
+from decisioning.content import ContactPolicy, CountedPer, Placement
 from decisioning.continuity import Continuity, going_on
 from decisioning.eligibility import Eligible
 from decisioning.errors import RequestError, UnknownAction, UnknownPlacement
 from decisioning.journey import stages_of
 from decisioning.profile import Contact, Facts, HotProfile, Subject
-from decisioning.quiet_hours import TIME_ZONE_FEATURE, quiet_at, zone_of
+from decisioning.quiet_hours import TIME_ZONE_FEATURE, applies_to, quiet_at, zone_of
 from decisioning.reasons import Drop
 from decisioning.record import Assignment, Candidate, DecisionRecord, ModelVersion, PolicyVersion, ShownSlot
 from decisioning.request import PLAN_AHEAD, DecisionRequest, sane
@@ -204,7 +204,7 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
     content, hot = catalog.content, facts.hot
     assigned = assignments(content.experiments, case.unit, placement.id)
     offered = eligibility.candidates(
-        catalog, placement, request, paused=facts.paused, elsewhere=case.elsewhere, now=now
+        catalog, placement, request, paused=facts.paused, elsewhere=case.elsewhere, now=case.contact_at
     )
     allowed = eligibility.consented(offered.proposals, catalog, placement, hot)
     scope = rule_scope(case, facts)
@@ -213,7 +213,12 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
         at_once.rules(*scope.values, scope.results)
     stages = stages_of(catalog, hot.events if hot else (), scope) if content.journeys else ()
     continuity = going_on(
-        facts.contacts, catalog.actions, placement.id, now=case.contact_at, lasting=content.continuity
+        facts.contacts,
+        catalog.actions,
+        placement.id,
+        now=case.contact_at,
+        lasting=content.continuity,
+        repeatable=not placement.is_push,
     )
     engaged, disengaged = eligibility.engaged(allowed.proposals, catalog, facts, scope, continuity, stages, now=now)
     dropped = [*offered.dropped, *allowed.dropped, *disengaged]
@@ -236,50 +241,70 @@ def rule_scope(case: Case, facts: Facts) -> RuleScope:
         values = customer if root == "customer" else account
         if values[name] is None:
             values[name] = ()
-    return RuleScope(customer=customer, account=account, context=case.request.context, now=case.now)
+    # A caller writes 120 for 120.0, and CEL does not calculate with both.
+    context = {name: float(v) if type(v) is int else v for name, v in case.request.context.items()}
+    return RuleScope(customer=customer, account=account, context=context, now=case.now)
 
 
 def _in_time_and_budget(
     case: Case, facts: Facts, engaged: Sequence[Eligible], counts: ContactCounts, dropped: list[Drop]
 ) -> list[Eligible]:
-    """Contact policies and budgets; showing nothing, and the same answer asked for again, are free of both."""
+    """Contact policies and budgets; the same answer asked for again meets neither caps nor budgets."""
     content, hot = case.catalog.content, facts.hot
     kept: list[Eligible] = []
-    quiet: QuietHours | None = None
-    if content.quiet_hours:
-        zone = zone_of(facts.features.get(TIME_ZONE_FEATURE), case.catalog.time_zone)
-        quiet = quiet_at(content.quiet_hours, case.placement, case.contact_at, zone)
+    quiet = _quiet(case, facts)
+    # What colleagues were shown, and what the account has spent, is not known of a customer whose account is not.
+    of_account = [] if facts.account_known else [cap for cap in content.contact_policies if cap.of == "account"]
     profile = hot or HotProfile()
     capping = counts.suppresses_any
     silent = cooling_down(content.cool_downs, profile.contacts, now=case.contact_at) if content.cool_downs else {}
     room = BudgetRoom(case.catalog.budgets, profile, now=case.contact_at)
     for candidate in engaged:
         action = candidate.proposal.action
-        if action.is_no_action or (candidate.repeats is not None and quiet is None):
+        if action.is_no_action:
             kept.append(candidate)
             continue
+        repeated = candidate.repeats is not None
         refusal: tuple[str, str] | None = None
         if quiet is not None:
-            refusal = "QUIET_HOURS", f"{quiet.id}: {quiet.begin} to {quiet.end} on the customer's clock"
+            refusal = "QUIET_HOURS", quiet
         elif hot is None and (_capped(content.contact_policies, candidate) or content.cool_downs):
             refusal = "CONTACTS_UNKNOWN", "hot state cannot be read"
-        elif capping and (policy := counts.suppressing(candidate.proposal.counted_by)):
+        elif of_account and _capped(of_account, candidate):
+            refusal = "CONTACTS_UNKNOWN", "the feature store, which knows the customer's account, cannot be read"
+        elif capping and not repeated and (policy := counts.suppressing(candidate.proposal.counted_by)):
             refusal = "CAP_REACHED", case.catalog.caps.said[policy.id]
         elif silent and (suppression := _silenced(silent, candidate.proposal.counted_by)):
             until = suppression.until.isoformat(timespec="minutes")
             refusal = "COOL_DOWN", f"{suppression.cool_down.id}: after {suppression.cool_down.after}, until {until}"
         if refusal is not None:
             dropped.append(Drop(action.id, "contact_policy", *refusal))
-        elif action.budget is None:
+        elif action.budget is None or repeated:
             kept.append(candidate)
         elif hot is None:
             dropped.append(Drop(action.id, "budget", "BUDGET_UNKNOWN", "hot state cannot be read"))
+        elif not facts.account_known and case.catalog.budgets[action.budget].of == "account":
+            detail = "the feature store, which knows the customer's account, cannot be read"
+            dropped.append(Drop(action.id, "budget", "BUDGET_UNKNOWN", detail))
         elif room.fits(action.budget, charge_of(action, case.catalog.budgets)):
             kept.append(candidate)
         else:
             detail = f"{action.budget}: {room.left(action.budget):g} left of what is released by now"
             dropped.append(Drop(action.id, "budget", "BUDGET_SPENT", detail))
     return kept
+
+
+def _quiet(case: Case, facts: Facts) -> str | None:
+    """Why it is too late or too early for a contact; None where it is not."""
+    quiet_hours = case.catalog.content.quiet_hours
+    if not quiet_hours:
+        return None
+    if not facts.readable and TIME_ZONE_FEATURE in facts.features and TIME_ZONE_FEATURE not in facts.overridden:
+        applying = [q for q in quiet_hours if applies_to(q, case.placement)]
+        return f"{applying[0].id}: the customer's time zone cannot be read" if applying else None
+    zone = zone_of(facts.features.get(TIME_ZONE_FEATURE), case.catalog.time_zone)
+    quiet = quiet_at(quiet_hours, case.placement, case.contact_at, zone)
+    return f"{quiet.id}: {quiet.begin} to {quiet.end} on the customer's clock" if quiet else None
 
 
 def _capped(policies: Sequence[ContactPolicy], candidate: Eligible) -> bool:
@@ -394,8 +419,9 @@ def reservation(case: Case, facts: Facts, planned: Plan, *, digest: str) -> Rese
 
     def still(profile: HotProfile) -> Collection[int]:
         again = narrow(case, msgspec.structs.replace(facts, hot=profile))
-        passing = {eligible.proposal.action.id for eligible in again.eligible}
-        return [index for index, e in enumerate(planned.eligible) if e.proposal.action.id in passing]
+        # What has become, or is no longer, the same contact as before would be counted wrongly.
+        passing = {(eligible.proposal.action.id, eligible.repeats) for eligible in again.eligible}
+        return [index for index, e in enumerate(planned.eligible) if (e.proposal.action.id, e.repeats) in passing]
 
     known = case.catalog.budgets
     budgets = {e.proposal.action.budget for e in planned.eligible if e.proposal.action.budget} if known else set()
@@ -437,12 +463,12 @@ def _places(case: Case, eligible: Sequence[Eligible]) -> tuple[Place, ...]:
 
 def finish(case: Case, planned: Plan, filled: Sequence[FilledSlot]) -> tuple[ShownSlot, ...]:
     """Phase 5: slots with their exact probabilities and content; None where nothing was drawn."""
-    locale = case.request.context.get("locale")
+    asked = case.request.context.get("locale")
+    locales = (*([asked] if isinstance(asked, str) else []), case.catalog.content.language)
     slots = []
     for number, slot in enumerate(filled, start=1):
         eligible = planned.eligible[slot.chosen]
         action, treatment = eligible.proposal.action, eligible.proposal.treatment
-        language = locale if isinstance(locale, str) else case.catalog.content.language
         slots.append(
             ShownSlot(
                 slot=number,
@@ -450,7 +476,7 @@ def finish(case: Case, planned: Plan, filled: Sequence[FilledSlot]) -> tuple[Sho
                 treatment_id=treatment.id if treatment else None,
                 probability=slot_probability(planned.spread, slot) if planned.drawn else None,
                 available=slot.available,
-                content=localised(treatment, locale=language) if treatment else {},
+                content=localised(treatment, locales) if treatment else {},
                 group=action.group,
                 confirmed=case.placement.shown_by == "decision",
                 goal=action.goal,
@@ -479,6 +505,26 @@ def lost(planned: Plan, filled: Sequence[FilledSlot]) -> tuple[Drop, ...]:
     )
 
 
+def _no_fallbacks(choice: Choice) -> tuple[Drop, ...]:
+    """Where nothing is scored, what could be shown but is no fallback."""
+    if choice.reason not in UNSCORED:
+        return ()
+    reason, detail = (
+        ("HELD_OUT", "the control gets fallback actions alone")
+        if choice.reason == HOLDOUT
+        else ("NOT_A_FALLBACK", REASON_DETAILS[choice.reason])
+    )
+    actions = [eligible.proposal.action for eligible in choice.narrowed.eligible]
+    return tuple(Drop(action.id, "fallback", reason, detail) for action in actions if not action.fallback)
+
+
+def _expires_at(case: Case, contacts: Sequence[Contact], slots: Sequence[ShownSlot]) -> datetime:
+    """Until when the answer may be shown: what it repeats is not reserved for longer than it was."""
+    repeated = {(slot.repeats, slot.action_id) for slot in slots if slot.repeats is not None}
+    ends = [c.until for c in contacts if c.until is not None and (c.decision_id, c.action_id) in repeated]
+    return min([case.contact_at + case.placement.time_out, *ends])
+
+
 def record_of(
     case: Case,
     facts: Facts,
@@ -491,12 +537,12 @@ def record_of(
     """Everything that this decision used and gave."""
     placement, catalog, hot = case.placement, case.catalog, facts.hot or HotProfile()
     slots = finish(case, choice.planned, filled)
-    nothing_left = not slots and choice.reason in (RANKED, UNKNOWN_CUSTOMER)
+    nothing_left = not slots and choice.reason in (RANKED, UNKNOWN_CUSTOMER, FEATURES_UNAVAILABLE)
     reason = NO_ELIGIBLE_ACTION if nothing_left else choice.reason
     return DecisionRecord(
         decision_id=case.decision_id,
         decided_at=case.now,
-        expires_at=case.contact_at + placement.time_out,
+        expires_at=_expires_at(case, hot.contacts, slots),
         domain=catalog.content.domain,
         market=catalog.content.market,
         customer_id=case.unit,
@@ -510,7 +556,7 @@ def record_of(
         suppressed=hot.suppressed,
         contacts=hot.contacts,
         assignments=choice.narrowed.assignments,
-        dropped=(*choice.narrowed.dropped, *lost(choice.planned, filled)),
+        dropped=(*choice.narrowed.dropped, *_no_fallbacks(choice), *lost(choice.planned, filled)),
         candidates=choice.planned.candidates,
         slots=slots,
         reason=reason,

@@ -131,8 +131,8 @@ def engaged(
     results = scope.results
     for proposal in proposals:
         try:
-            refusal = None
-            if proposal.gated or every:
+            refusal = None if facts.readable else _unread(proposal, facts)
+            if refusal is None and (proposal.gated or every):
                 refusal = None if known else _unknown(proposal)
                 refusal = refusal or _gate(proposal, continuity, stages, role, bought, now)
             rule = proposal.engaged
@@ -151,6 +151,19 @@ def engaged(
             refusal = "RULE_ERROR", str(failure)
         dropped.append(Drop(proposal.action.id, "engagement_policy", *refusal))
     return kept, dropped
+
+
+def _unread(proposal: Proposal, facts: Facts) -> tuple[str, str] | None:
+    """Why an action must wait for the feature store: `x == null || ...` holds only for who really has no x."""
+    action = proposal.action
+    if action.stages:
+        return "FEATURES_UNKNOWN", f"for {', '.join(action.stages)}; the feature store cannot be read"
+    for _, rule in proposal.engagement:
+        unread = [(root, name) for root, name in rule.names if root == "account" or name not in facts.overridden]
+        named = sorted(".".join(feature) for feature in unread)
+        if named:
+            return "FEATURES_UNKNOWN", f"{rule.shown} needs {', '.join(named)}; the feature store cannot be read"
+    return None
 
 
 def _unknown(proposal: Proposal) -> tuple[str, str] | None:

@@ -18,8 +18,8 @@ def stages_of(catalog: Catalog, events: Iterable[Event], scope: RuleScope) -> tu
 def _stage(journey: Journey, catalog: Catalog, happened: Iterable[Event], scope: RuleScope) -> str | None:
     """Events take a customer from stage to stage; who was taken nowhere is where the entry rules say.
 
-    A customer whom an event finds in no stage yet is taken for one of its source. Of several stages
-    whose entry holds, the last in the journey's order counts.
+    An event counts once, at its last time. A customer whom it finds in no stage yet is taken for one
+    of its source. Of several stages whose entry holds, the last in the journey's order counts.
     """
     current: str | None = None
     for event in happened:

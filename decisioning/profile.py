@@ -136,6 +136,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         overridden: Names of the features that the request supplied.
         as_of: Age of the oldest stored value; None for a customer that is not known.
         known: Whether the feature store knows the customer; `readable`: whether it could be asked.
+            Where it could not, what only it could tell is unknown, and forbids.
     """
 
     features: Mapping[str, Value] = {}
@@ -147,6 +148,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime | None = None
     known: bool = True
     readable: bool = True
+
+    @property
+    def account_known(self) -> bool:
+        """Whether it can be said which account the customer belongs to, if any."""
+        return self.readable or self.account_id is not None
 
     @property
     def contacts(self) -> tuple[Contact, ...]:
@@ -167,7 +173,8 @@ class ContactHistory:
     __slots__ = ("_actions", "_groups", "_total")
 
     def __init__(self, contacts: Sequence[Contact], *, now: datetime) -> None:
-        recent = [contact for contact in contacts if now - contact.at < HISTORY_WINDOW and contact.is_counted]
+        ages = ((contact, now - contact.at) for contact in contacts if contact.is_counted)
+        recent = [contact for contact, age in ages if timedelta(0) <= age < HISTORY_WINDOW]
         self._total = len(recent)
         self._groups = Counter(contact.group for contact in recent)
         self._actions = Counter((contact.group, contact.action_id) for contact in recent)

@@ -24,7 +24,7 @@ def quiet_at(quiet_hours: Sequence[QuietHours], placement: Placement, at: dateti
     local = at.astimezone(zone)
     clock = f"{local:%H:%M}"
     for quiet in quiet_hours:
-        if placement.channel not in quiet.channels if quiet.channels else not placement.is_push:
+        if not applies_to(quiet, placement):
             continue
         if quiet.begin < quiet.end:
             begins_today, is_quiet = True, quiet.begin <= clock < quiet.end
@@ -34,6 +34,11 @@ def quiet_at(quiet_hours: Sequence[QuietHours], placement: Placement, at: dateti
         if is_quiet and (not quiet.days or day.isoweekday() in quiet.days):
             return quiet
     return None
+
+
+def applies_to(quiet: QuietHours, placement: Placement) -> bool:
+    """Whether they are for this placement: those of its channel, or all that is pushed."""
+    return placement.channel in quiet.channels if quiet.channels else placement.is_push
 
 
 def zone_of(name: object, otherwise: tzinfo) -> tzinfo:

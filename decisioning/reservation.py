@@ -14,7 +14,7 @@ import msgspec
 from decisioning.budget import BudgetRoom
 from decisioning.contact_policy import ContactCounts
 from decisioning.content import NO_ACTION, Budget, ContactPolicy, CountedPer
-from decisioning.profile import Contact, HotProfile, Subject
+from decisioning.profile import BudgetLeft, Contact, HotProfile, Subject
 from decisioning.slots import FilledSlot, fill_slots
 
 
@@ -128,6 +128,20 @@ def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, 
         return affordable(passing)
 
     return fill_slots(request.order, request.slots, available_after)
+
+
+def with_contacts(profile: HotProfile, request: ReservationRequest, filled: Collection[FilledSlot]) -> HotProfile:
+    """The profile as it would be with these slots taken: for what is decided without reserving anything."""
+    made = new_contacts(request, filled)
+    charged: dict[str, float] = {}
+    for contact in made:
+        if contact.budget is not None:
+            charged[contact.budget] = charged.get(contact.budget, 0.0) + contact.cost
+    return msgspec.structs.replace(
+        profile,
+        contacts=(*profile.contacts, *made),
+        budgets=tuple(BudgetLeft(b.budget, max(0.0, b.left - charged.get(b.budget, 0.0))) for b in profile.budgets),
+    )
 
 
 def new_contacts(request: ReservationRequest, filled: Collection[FilledSlot]) -> list[Contact]:

@@ -27,7 +27,7 @@ from decisioning.profile import ContactHistory, Facts, Subject
 from decisioning.record import DecisionRecord, ModelVersion
 from decisioning.replay import Replayed, replay
 from decisioning.request import DecisionRequest, OutcomeReport, sane
-from decisioning.reservation import AlreadyClaimed, ReservationRequest, new_contacts, take
+from decisioning.reservation import AlreadyClaimed, ReservationRequest, take, with_contacts
 from decisioning.slots import key_id
 from serving.outcomes import OutcomeResult, Outcomes, digest_of
 from serving.pauses import PauseAnswer, PauseRequest, Pauses
@@ -132,7 +132,6 @@ class Engine:
         laps = self.timers.start()
         now = sane(request.now, where="now") if request.now is not None else now
         each = request.for_each_placement()
-        records: list[DecisionRecord] = []
         # The whole request: a part must not answer for another request that has the same part.
         digests = [digest_of(request, part=one.placement or "") for one in each]
         live = request.mode == "live"
@@ -140,6 +139,7 @@ class Engine:
             await self._first_answer(one.decision_id, digest) if live and one.decision_id else None
             for one, digest in zip(each, digests, strict=True)
         ]
+        records: list[DecisionRecord] = []
         cases: list[Case] = []
         facts: Facts | None = None
         for record, digest in zip(firsts, digests, strict=True):
@@ -172,8 +172,7 @@ class Engine:
             else:
                 filled = take(reservation, reservation.seen)
                 if facts.hot is not None:
-                    contacts = (*facts.hot.contacts, *new_contacts(reservation, filled))
-                    after = msgspec.structs.replace(facts, hot=msgspec.structs.replace(facts.hot, contacts=contacts))
+                    after = msgspec.structs.replace(facts, hot=with_contacts(facts.hot, reservation, filled))
         except StoreError:
             # What cannot be reserved may be over its cap by now: only what needs no cap is left.
             facts = after = msgspec.structs.replace(facts, hot=None)
@@ -290,7 +289,8 @@ class Engine:
         account_id = stored.account_id if stored else named if isinstance(named, str) else None
         subject = Subject(request.unit, account_id)
         try:
-            hot = await self._hot_state.read(subject, now=now, budgets=catalog.content.budgets)
+            budgets, at = catalog.content.budgets, max(now, request.planned_at or now)
+            hot = await self._hot_state.read(subject, now=now, budgets=budgets, at=at)
             self._paused = hot.paused
         except StoreError:
             hot = None

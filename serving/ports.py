@@ -37,8 +37,10 @@ class Features(Protocol):
 class HotState(Protocol):
     """What is true of a customer at this instant."""
 
-    async def read(self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = ()) -> HotProfile:
-        """All that is true of this customer; `budgets` are those of which it says what is left."""
+    async def read(
+        self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = (), at: datetime | None = None
+    ) -> HotProfile:
+        """All that is true of this customer; `budgets` are those of which it says what is left `at` a time (`now`)."""
         ...
 
     async def reserve(self, request: ReservationRequest) -> Reserved | AlreadyClaimed:

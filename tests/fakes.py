@@ -46,7 +46,9 @@ class FakeHotState:
         self.reads = 0
         self.down = False
 
-    async def read(self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = ()) -> HotProfile:
+    async def read(
+        self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = (), at: datetime | None = None
+    ) -> HotProfile:
         if self.down:
             raise StoreError("hot state is down")
         self.reads += 1
@@ -64,10 +66,10 @@ class FakeHotState:
         self.applied.append(told)
 
     async def pause(self, action: str, *, paused: bool) -> None:
-        rest = tuple(name for name in self.profile.paused if name != action)
-        self.profile = msgspec.structs.replace(self.profile, paused=(*rest, action) if paused else rest)
         if self.down:
             raise StoreError("hot state is down")
+        rest = tuple(name for name in self.profile.paused if name != action)
+        self.profile = msgspec.structs.replace(self.profile, paused=(*rest, action) if paused else rest)
 
     def _profile(self, subject: Subject, others: tuple[Contact, ...] = ()) -> HotProfile:
         own = tuple(contact for owner, contact in self.contacts if owner.customer_id == subject.customer_id)

@@ -68,7 +68,7 @@ def actions(draw: st.DrawFn, action_id: str) -> Action:
         buying_roles=tuple(draw(st.sampled_from(((), (), ("champion",))))),
         budget=draw(st.sampled_from((None, None, "money", "mails", "team"))),
         cost=draw(st.sampled_from((0.0, 1.0, 3.0))),
-        follow_up=draw(st.sampled_from((None, None, *(other for other in ("card", "visit") if other != action_id)))),
+        follow_up=draw(st.sampled_from((None, None, *(["card"] if action_id != "card" else [])))),
         fallback=draw(st.booleans()),
         treatments=() if is_nothing else tuple(Treatment(f"{action_id}_{channel}", channel) for channel in rendered),
     )

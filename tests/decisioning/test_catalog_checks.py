@@ -73,7 +73,7 @@ def test_valid_content_has_no_mistakes() -> None:
         ({"stages": ("new",)}, "stages", "'new' is not defined, must be one of (none)"),
         ({"budget": "money"}, "budget", "'money' is not defined, must be one of (none)"),
         ({"follow_up": "gone"}, "follow_up", "'gone' is not defined, must be one of card"),
-        ({"follow_up": "card"}, "follow_up", "is the action itself"),
+        ({"follow_up": "card"}, "follow_up", "leads back to the action itself"),
         ({"rank_by": "uplift"}, "rank_by", "uplift is over showing nothing: the catalogue needs an action no_action"),
         ({"currency": "CHF"}, "currency", "rates lacks CHF: what one unit is worth in EUR"),
         ({"attributes": {"group": "x"}}, "attributes.group", "the name is taken, choose another"),

@@ -48,9 +48,15 @@ def test_what_is_open_on_another_channel_goes_on_here_as_a_new_contact() -> None
     assert open_now(shown(channel="email", placement="newsletter")) == Continuity(("card",), {}, {})
 
 
-def test_what_is_planned_for_later_is_open_already() -> None:
+def test_what_is_planned_for_later_is_not_open_yet() -> None:
     planned = shown(ago=-DAY, channel="email", placement="newsletter")
-    assert open_now(planned).order == ("card",)
+    assert open_now(planned) is NOTHING_OPEN
+
+
+def test_what_is_sent_is_another_message_each_time() -> None:
+    seen = shown(channel="email", placement="newsletter")
+    again = going_on([seen], {}, "newsletter", now=NOW, lasting=LASTING, repeatable=False)
+    assert again == Continuity(("card",), {}, {})
 
 
 def test_a_reload_of_nothing_gives_nothing_again_here_and_decides_nothing_elsewhere() -> None:
@@ -102,14 +108,14 @@ def test_an_accepted_action_makes_way_for_its_follow_up() -> None:
     [(NOW - LASTING, None), (NOW - HOUR, NOW - HOUR), (NOW - HOUR, NOW)],
     ids=["too long ago", "answered at that instant", "answered since"],
 )
-def test_a_follow_up_ends_with_its_time_or_its_own_answer(accepted: Any, answered: Any) -> None:
+def test_a_follow_up_ends_with_its_time_or_answer_and_what_it_follows_stays_away(accepted: Any, answered: Any) -> None:
     card, activation = action("card", follow_up="activate"), action("activate")
     seen = [shown("card", ago=2 * LASTING, accepted_at=accepted)]
     if answered is not None:
         seen.append(shown("activate", ago=2 * HOUR, accepted_at=answered))
     going = open_now(*seen, actions=(card, activation))
-    assert going.followed_up == {}
     assert "activate" not in going.order
+    assert going.followed_up == ({} if answered is None else {"card": "activate"})
 
 
 def test_a_follow_up_that_was_answered_before_the_acceptance_is_due_again() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from decisioning import decision as funnel
 from decisioning.catalog import Catalog
-from decisioning.content import NO_ACTION, ContextWeight, CoolDown
+from decisioning.content import NO_ACTION, ContactPolicy, ContextWeight, CoolDown, QuietHours
 from decisioning.decision import Narrowed
 from decisioning.profile import Consent, Facts, HotProfile, Purchase
 from tests.builders import CONSENTED, NOW, action, case, catalog, contact, placement
@@ -202,8 +202,8 @@ def test_showing_nothing_is_not_capped_and_meets_no_quiet_hours_and_needs_no_con
     shop = catalog(
         action(),
         action(NO_ACTION),
-        contact_policies=(funnel.ContactPolicy("never", limit=0, within=DAY),),
-        quiet_hours=(funnel.QuietHours(id="noon", begin="11:00", end="13:00"),),
+        contact_policies=(ContactPolicy("never", limit=0, within=DAY),),
+        quiet_hours=(QuietHours(id="noon", begin="11:00", end="13:00"),),
         placements=(placement("newsletter", channel="email", shown_by="sent"),),
     )
     for hot in (HotProfile(), CONSENTED, None):

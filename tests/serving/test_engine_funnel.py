@@ -13,12 +13,13 @@ from decisioning.content import (
     FeatureTypes,
     Holdout,
     Journey,
+    QuietHours,
     Stage,
     Transition,
     Treatment,
 )
 from decisioning.errors import RequestError, StoreError
-from decisioning.profile import Event, HotProfile, Purchase
+from decisioning.profile import BudgetLeft, Event, HotProfile, Purchase
 from decisioning.record import DecisionRecord
 from serving.pauses import PauseRequest
 from tests.builders import NOW, action, catalog, contact, content, placement, request
@@ -330,3 +331,111 @@ def test_the_model_sees_an_action_the_same_in_every_market() -> None:
     record = decide(shop, market="ch")
     assert {candidate.action_id for candidate in record.candidates} == {"card", "only_here"}
     assert shop.engine.release.everywhere.actions["card"].group == "cards"
+
+
+def test_two_loads_of_one_page_at_once_make_one_contact_under_a_cap_of_one() -> None:
+    cap = ContactPolicy("weekly", limit=1, within=timedelta(days=7), per="action")
+    shop = Shop(catalog(action("card"), placements=(placement(slots=1),), contact_policies=(cap,)))
+    read = shop.hot_state.read
+    both_have_read = asyncio.Barrier(2)
+
+    async def read_together(*args: Any, **kwargs: Any) -> HotProfile:
+        profile = await read(*args, **kwargs)
+        await both_have_read.wait()
+        return profile
+
+    shop.hot_state.read = read_together  # type: ignore[method-assign]
+
+    async def load_twice() -> list[DecisionRecord]:
+        return await asyncio.gather(*(shop.engine.decide(request(), now=NOW) for _ in range(2)))
+
+    first, second = asyncio.run(load_twice())
+    assert sorted([shown(first), shown(second)]) == [[], ["card"]]
+    assert len(shop.hot_state.contacts) == 1
+
+
+def test_what_is_sent_again_counts_again() -> None:
+    mail = placement("newsletter", channel="email", slots=1, shown_by="sent", time_out=timedelta(days=1))
+    cap = ContactPolicy("daily", limit=1, within=timedelta(days=1))
+    shop = Shop(catalog(action("card"), placements=(placement(), mail), contact_policies=(cap,)))
+    assert shown(decide(shop, placement="newsletter", ago=timedelta(hours=5))) == ["card"]
+    assert why(decide(shop, placement="newsletter"), "card") == "CAP_REACHED"
+
+
+def test_a_contact_planned_for_later_bars_what_is_in_one_window_with_it() -> None:
+    mail = placement("newsletter", channel="email", slots=1, shown_by="sent")
+    cap = ContactPolicy("daily", limit=1, within=timedelta(days=1))
+    shop = Shop(catalog(action("card"), placements=(placement(slots=1), mail), contact_policies=(cap,)))
+    decide(shop, placement="newsletter", planned_at="2026-03-05T12:00:00Z")
+    assert shown(decide(shop)) == ["card"]
+    late = decide(shop, placement="newsletter", planned_at="2026-03-06T06:00:00Z")
+    assert why(late, "card") == "CAP_REACHED"
+
+
+def test_validity_is_judged_when_the_contact_is() -> None:
+    ends = NOW + timedelta(days=1)
+    shop = Shop(catalog(action("card", valid_until=ends), action("loan", valid_from=ends)))
+    later = decide(shop, placement="newsletter", planned_at="2026-03-07T12:00:00Z")
+    assert (shown(later), why(later, "card")) == (["loan"], "NO_LONGER_VALID")
+
+
+def test_a_reload_may_be_shown_no_longer_than_its_place_is_held() -> None:
+    shop = Shop(catalog(action("card")))
+    first = decide(shop, ago=timedelta(minutes=29))
+    assert decide(shop).expires_at == first.expires_at == NOW + timedelta(minutes=1)
+
+
+def test_without_features_nothing_holds_because_a_feature_looks_missing() -> None:
+    shop = Shop(
+        catalog(
+            action("card", suitability="customer.age == null || customer.age >= 18.0"),
+            action("loan"),
+            action("gold", budget="ours"),
+            budgets=(Budget(id="ours", amount=9.0, period=timedelta(days=1), starts=NOW, of="account"),),
+        )
+    )
+    shop.features.down = True
+    record = decide(shop)
+    assert {drop.action_id: drop.reason for drop in record.dropped} == {
+        "card": "FEATURES_UNKNOWN",
+        "gold": "BUDGET_UNKNOWN",
+    }
+    assert "card" in shown(decide(shop, context={"age": 20}))
+
+
+def test_without_features_an_account_s_cap_closes() -> None:
+    cap = ContactPolicy("account_weekly", limit=1, within=timedelta(days=7), of="account", per="group", only="cards")
+    shop = Shop(catalog(action("card"), action("loan", group="loans"), contact_policies=(cap,)))
+    shop.features.down = True
+    assert why(decide(shop), "card") == "CONTACTS_UNKNOWN"
+    assert "card" in shown(decide(shop, context={"account_id": "a-1"}))
+
+
+def test_without_features_nothing_goes_out_in_hours_that_may_be_quiet() -> None:
+    shop = Shop(catalog(action("card"), quiet_hours=(QuietHours(id="night", begin="21:00", end="08:00"),)))
+    assert shown(decide(shop, placement="newsletter")) == ["card"]
+    shop.features.names |= {"time_zone"}
+    shop.features.down = True
+    assert why(decide(shop, placement="newsletter"), "card") == "QUIET_HOURS"
+
+
+def test_whole_numbers_of_callers_calculate_like_fractions() -> None:
+    shop = Shop(catalog(action("card", eligibility="context.cart_value * 0.5 > 10.0"), action("loan")))
+    for cart in (120, 120.0):
+        assert "card" in {c.action_id for c in decide(shop, context={"cart_value": cart}).candidates}
+
+
+def test_what_the_control_does_not_get_is_said() -> None:
+    shop = Shop(catalog(action("card"), action("loan", fallback=True), holdout=Holdout(share=1.0)))
+    assert why(decide(shop), "card") == "HELD_OUT"
+    shop = Shop(catalog(action("card")))
+    shop.engine.scorer = None
+    assert why(decide(shop), "card") == "NOT_A_FALLBACK"
+
+
+def test_a_preview_of_several_placements_spends_a_budget_once() -> None:
+    budget = Budget(id="b", amount=9.0, period=timedelta(days=1), starts=NOW, counts="contacts")
+    actions = (action("card", budget="b"), action("loan", budget="b"))
+    shop = Shop(catalog(*actions, placements=TWO, budgets=(budget,)), hot=HotProfile(budgets=(BudgetLeft("b", 1.0),)))
+    hero, inbox = decide_all(shop, mode="preview")
+    assert (len(shown(hero)), shown(inbox)) == (1, [])
