@@ -57,9 +57,7 @@ def check(dataset: Dataset = None, as_json: AsJson = False) -> None:
 def show(
     dataset: Dataset = None,
     market: Market = None,
-    diff: Annotated[
-        bool, typer.Option("--diff", help="What differs from the blueprint, and who says so.")
-    ] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="What differs from the blueprint, and who says so.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show a market's whole catalogue as its files make it, or what it does not share with the blueprint.
