@@ -45,6 +45,8 @@ _ENTRIES: dict[str, type[msgspec.Struct]] = {
     "experiments": Experiment,
 }
 
+SHORTEST_PERIOD = timedelta(minutes=1)
+
 
 class _Findings:
     """Mistakes, collected."""
@@ -253,6 +255,8 @@ def _budgets(f: _Findings) -> None:
         path = f"budgets[{budget.id}]"
         limit = CONTACT_MEMORY if budget.of != "everyone" else None
         f.longer_than_nothing(f"{path}.period", budget.period, at_most=limit)
+        if timedelta(0) < budget.period < SHORTEST_PERIOD:
+            f.add(f"{path}.period", f"is {budget.period}, must be at least {SHORTEST_PERIOD}: hot state keeps each")
         f.zoned(f"{path}.starts", budget.starts)
 
 

@@ -128,6 +128,7 @@ def test_a_wrong_action_is_told(wrong: dict[str, Any], path: str, said: str) -> 
         ),
         ({"budgets": (budget(id="Money"),)}, "budgets[Money].id: does not follow the naming rule"),
         ({"budgets": (budget(period=0 * DAY),)}, "budgets[money].period: is 0:00:00, must be longer than 0"),
+        ({"budgets": (budget(period=DAY / 86_400),)}, "budgets[money].period: is 0:00:01, must be at least 0:01:00"),
         ({"budgets": (budget(period=31 * DAY, of="account"),)}, "budgets[money].period: is 31 days, 0:00:00, must be"),
         ({"budgets": (budget(starts=NAIVE),)}, "budgets[money].starts: has no time zone"),
         ({"budgets": (budget(), budget())}, "budgets[money]: the id is used twice"),
