@@ -4,7 +4,7 @@ Pure functions over values. The engine calls them in this order, scores between 
 `plan`, and lets hot state reserve between `plan` and `finish`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from math import isfinite
 from typing import NamedTuple
@@ -15,63 +15,31 @@ from numpy.typing import NDArray
 
 from decisioning import eligibility
 from decisioning.arbitration import priority, scaled
-from decisioning.assignment import assignments, is_held_out
-from decisioning.budget import BudgetRoom, charge_of
-from decisioning.catalog import Catalog, localised
-from decisioning.contact_policy import ContactCounts, Suppression, cooling_down
-from decisioning.content import ContactPolicy, CountedPer, Placement
+from decisioning.assignment import assignments
+from decisioning.budget import charge_of
+from decisioning.case import (
+    FEATURES_UNAVAILABLE,
+    HOLDOUT,
+    NO_ELIGIBLE_ACTION,
+    RANKED,
+    REASON_DETAILS,
+    UNKNOWN_CUSTOMER,
+    UNSCORED,
+    Case,
+)
+from decisioning.catalog import localised
+from decisioning.contact_policy import ContactCounts
+from decisioning.content import Placement
 from decisioning.continuity import Continuity, going_on
 from decisioning.eligibility import Eligible
-from decisioning.errors import RequestError, UnknownAction, UnknownPlacement
 from decisioning.journey import stages_of
 from decisioning.profile import Contact, Facts, HotProfile, Subject
-from decisioning.quiet_hours import TIME_ZONE_FEATURE, applies_to, quiet_at, zone_of
 from decisioning.reasons import Drop
 from decisioning.record import Assignment, Candidate, DecisionRecord, ModelVersion, PolicyVersion, ShownSlot
-from decisioning.request import PLAN_AHEAD, DecisionRequest, sane
 from decisioning.reservation import Place, ReservationRequest
 from decisioning.rules import RuleScope
 from decisioning.slots import Distribution, FilledSlot, distribution, draw_order, slot_probability, uniforms
-
-RANKED, NO_ELIGIBLE_ACTION, HOLDOUT = "RANKED", "NO_ELIGIBLE_ACTION", "HOLDOUT"
-UNKNOWN_CUSTOMER = "FALLBACK_UNKNOWN_CUSTOMER"
-FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
-MODEL_UNAVAILABLE = "FALLBACK_MODEL_UNAVAILABLE"
-HOT_STATE_UNAVAILABLE = "FALLBACK_HOT_STATE_UNAVAILABLE"
-REASON_DETAILS = {
-    RANKED: "",
-    HOLDOUT: "the customer is in the universal control: the placement's fallback actions, if it has any",
-    NO_ELIGIBLE_ACTION: "every action was dropped; dropped_by_step says where",
-    UNKNOWN_CUSTOMER: "the customer is not known: ranked from the request's context alone",
-    FEATURES_UNAVAILABLE: "stored features cannot be read: ranked from the request's context alone",
-    MODEL_UNAVAILABLE: "no model is loaded: the placement's fallback actions, unranked, if it has any",
-    HOT_STATE_UNAVAILABLE: "consent and contacts cannot be read: only fallback actions that need neither, if any",
-}
-
-
-# For these nothing is scored.
-UNSCORED = frozenset({HOT_STATE_UNAVAILABLE, HOLDOUT, MODEL_UNAVAILABLE})
-
-
-class Case(NamedTuple):
-    """One request for one placement, and what it is decided with.
-
-    Attributes:
-        unit: The customer, or the anonymous visitor.
-        draw_id: What the draw hangs on: the decision's id, but not in previews.
-        contact_at: When the contact is: now, or the planned time of what is sent.
-        elsewhere: What other placements of the same request show already.
-    """
-
-    request: DecisionRequest
-    unit: str
-    catalog: Catalog
-    placement: Placement
-    decision_id: str
-    draw_id: str
-    now: datetime
-    contact_at: datetime
-    elsewhere: tuple[str, ...] = ()
+from decisioning.suppression import in_time_and_budget
 
 
 class Narrowed(NamedTuple):
@@ -118,81 +86,6 @@ class Choice(NamedTuple):
     reason: str
 
 
-def case_of(
-    catalog: Catalog,
-    request: DecisionRequest,
-    *,
-    decision_id: str,
-    draw_id: str,
-    now: datetime,
-    elsewhere: tuple[str, ...] = (),
-) -> Case:
-    """The case that a request for one placement makes, after checking every name in it.
-
-    Raises:
-        UnknownPlacement, UnknownAction, RequestError: A name that the catalogue does not have, or a
-            time that cannot be.
-    """
-    placement = placement_of(catalog, request)
-    contact_at = now
-    if request.planned_at is not None:
-        planned_at = sane(request.planned_at, where="planned_at")
-        if not placement.is_push:
-            raise RequestError(
-                f"planned_at is given, but {placement.id} is not sent: it is asked for when it is shown; leave it out",
-                where="planned_at",
-            )
-        if planned_at - now > PLAN_AHEAD:
-            raise RequestError(
-                f"planned_at is {planned_at.isoformat()}, must be at most {PLAN_AHEAD.days} days ahead",
-                where="planned_at",
-            )
-        contact_at = max(now, planned_at)
-    return Case(request, request.unit, catalog, placement, decision_id, draw_id, now, contact_at, elsewhere)
-
-
-def placement_of(catalog: Catalog, request: DecisionRequest) -> Placement:
-    """The placement that the request names, after checking the names of its actions.
-
-    Raises:
-        UnknownPlacement, UnknownAction: A name that the catalogue does not have.
-    """
-    placement = catalog.placements.get(request.placement or "")
-    if placement is None:
-        allowed = ", ".join(sorted(catalog.placements))
-        raise UnknownPlacement(
-            f"placement is '{request.placement}', must be one of {allowed}",
-            where="placement",
-        )
-    for field in ("actions", "exclude"):
-        for index, action_id in enumerate(getattr(request, field) or ()):
-            if action_id not in catalog.actions:
-                raise UnknownAction(
-                    f"{field}[{index}] is '{action_id}', which catalogue {catalog.content.domain} does not have;"
-                    " GET /v1/catalog lists its actions",
-                    where=f"{field}[{index}]",
-                )
-    return placement
-
-
-def is_control(case: Case) -> bool:
-    """Whether the customer is in the universal control."""
-    return is_held_out(case.catalog.content.holdout, case.unit)
-
-
-def reason_of(case: Case, facts: Facts, *, has_model: bool) -> str:
-    """Why the decision is made as it is, as far as is known before anything is narrowed."""
-    if facts.hot is None:
-        return HOT_STATE_UNAVAILABLE
-    if is_control(case):
-        return HOLDOUT
-    if not has_model:
-        return MODEL_UNAVAILABLE
-    if facts.known:
-        return RANKED
-    return UNKNOWN_CUSTOMER if facts.readable else FEATURES_UNAVAILABLE
-
-
 def narrow(case: Case, facts: Facts) -> Narrowed:
     """Phase 1: experiments, candidates, consent, engagement policy, contact policy, budget.
 
@@ -228,7 +121,7 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
     counts = ContactCounts(
         catalog.caps, profile.contacts, now=case.contact_at, account_contacts=profile.account_contacts
     )
-    kept = _in_time_and_budget(case, facts, engaged, counts, dropped)
+    kept = in_time_and_budget(case, facts, engaged, counts, dropped)
     return Narrowed(assigned, tuple(kept), tuple(dropped), stages, continuity, counts)
 
 
@@ -244,77 +137,6 @@ def rule_scope(case: Case, facts: Facts) -> RuleScope:
     # A caller writes 120 for 120.0, and CEL does not calculate with both.
     context = {name: float(v) if type(v) is int else v for name, v in case.request.context.items()}
     return RuleScope(customer=customer, account=account, context=context, now=case.now)
-
-
-def _in_time_and_budget(
-    case: Case, facts: Facts, engaged: Sequence[Eligible], counts: ContactCounts, dropped: list[Drop]
-) -> list[Eligible]:
-    """Contact policies and budgets; the same answer asked for again meets neither caps nor budgets."""
-    content, hot = case.catalog.content, facts.hot
-    kept: list[Eligible] = []
-    quiet = _quiet(case, facts)
-    # What colleagues were shown, and what the account has spent, is not known of a customer whose account is not.
-    of_account = [] if facts.account_known else [cap for cap in content.contact_policies if cap.of == "account"]
-    profile = hot or HotProfile()
-    capping = counts.suppresses_any
-    silent = cooling_down(content.cool_downs, profile.contacts, now=case.contact_at) if content.cool_downs else {}
-    room = BudgetRoom(case.catalog.budgets, profile, now=case.contact_at)
-    for candidate in engaged:
-        action = candidate.proposal.action
-        if action.is_no_action:
-            kept.append(candidate)
-            continue
-        repeated = candidate.repeats is not None
-        refusal: tuple[str, str] | None = None
-        if quiet is not None:
-            refusal = "QUIET_HOURS", quiet
-        elif hot is None and (_capped(content.contact_policies, candidate) or content.cool_downs):
-            refusal = "CONTACTS_UNKNOWN", "hot state cannot be read"
-        elif of_account and _capped(of_account, candidate):
-            refusal = "CONTACTS_UNKNOWN", "the feature store, which knows the customer's account, cannot be read"
-        elif capping and not repeated and (policy := counts.suppressing(candidate.proposal.counted_by)):
-            refusal = "CAP_REACHED", case.catalog.caps.said[policy.id]
-        elif silent and (suppression := _silenced(silent, candidate.proposal.counted_by)):
-            until = suppression.until.isoformat(timespec="minutes")
-            refusal = "COOL_DOWN", f"{suppression.cool_down.id}: after {suppression.cool_down.after}, until {until}"
-        if refusal is not None:
-            dropped.append(Drop(action.id, "contact_policy", *refusal))
-        elif action.budget is None or repeated:
-            kept.append(candidate)
-        elif hot is None:
-            dropped.append(Drop(action.id, "budget", "BUDGET_UNKNOWN", "hot state cannot be read"))
-        elif not facts.account_known and case.catalog.budgets[action.budget].of == "account":
-            detail = "the feature store, which knows the customer's account, cannot be read"
-            dropped.append(Drop(action.id, "budget", "BUDGET_UNKNOWN", detail))
-        elif room.fits(action.budget, charge_of(action, case.catalog.budgets)):
-            kept.append(candidate)
-        else:
-            detail = f"{action.budget}: {room.left(action.budget):g} left of what is released by now"
-            dropped.append(Drop(action.id, "budget", "BUDGET_SPENT", detail))
-    return kept
-
-
-def _quiet(case: Case, facts: Facts) -> str | None:
-    """Why it is too late or too early for a contact; None where it is not."""
-    quiet_hours = case.catalog.content.quiet_hours
-    if not quiet_hours:
-        return None
-    if not facts.readable and TIME_ZONE_FEATURE in facts.features and TIME_ZONE_FEATURE not in facts.overridden:
-        applying = [q for q in quiet_hours if applies_to(q, case.placement)]
-        return f"{applying[0].id}: the customer's time zone cannot be read" if applying else None
-    zone = zone_of(facts.features.get(TIME_ZONE_FEATURE), case.catalog.time_zone)
-    quiet = quiet_at(quiet_hours, case.placement, case.contact_at, zone)
-    return f"{quiet.id}: {quiet.begin} to {quiet.end} on the customer's clock" if quiet else None
-
-
-def _capped(policies: Sequence[ContactPolicy], candidate: Eligible) -> bool:
-    return any(policy.only in (None, candidate.proposal.counted_by[policy.per]) for policy in policies)
-
-
-def _silenced(
-    silent: Mapping[tuple[CountedPer, str], Suppression], counted_by: Mapping[CountedPer, str]
-) -> Suppression | None:
-    return next((silent[item] for item in counted_by.items() if item in silent), None)
 
 
 def plan(

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decisioning import decision as funnel
+from decisioning.case import UNSCORED, Case, case_of, reason_of
 from decisioning.catalog import Catalog
 from decisioning.content import Action, Value
-from decisioning.decision import Case, Choice, Narrowed, Plan
+from decisioning.decision import Choice, Narrowed, Plan
 from decisioning.encoding import RowEncoder
 from decisioning.errors import RequestError, SetupError
 from decisioning.profile import ContactHistory, Facts
@@ -79,7 +80,7 @@ def replay(record: DecisionRecord, catalog: Catalog, *, key: bytes) -> Replayed:
     """
     _check(record, catalog, key)
     try:
-        case, facts = case_of(record, catalog), facts_of(record)
+        case, facts = recorded_case(record, catalog), facts_of(record)
     except RequestError as error:  # the funnel would not have taken what the record says was asked
         return Replayed(record.decision_id, False, (Difference("request", None, error.message),))
     narrowed = funnel.narrow(case, facts)
@@ -101,13 +102,13 @@ def replay(record: DecisionRecord, catalog: Catalog, *, key: bytes) -> Replayed:
     return Replayed(record.decision_id, False, tuple(differences(record, again)), changed)
 
 
-def case_of(record: DecisionRecord, catalog: Catalog) -> Case:
+def recorded_case(record: DecisionRecord, catalog: Catalog) -> Case:
     """The case that the record is of, under this catalogue.
 
     Raises:
         RequestError: The catalogue lacks a name that the request has.
     """
-    return funnel.case_of(
+    return case_of(
         catalog,
         record.request,
         decision_id=record.decision_id,
@@ -167,8 +168,8 @@ def _check(record: DecisionRecord, catalog: Catalog, key: bytes) -> None:
 
 
 def _choice(record: DecisionRecord, case: Case, facts: Facts, narrowed: Narrowed, key: bytes) -> Choice:
-    reason = funnel.reason_of(case, facts, has_model=record.model is not None)
-    if reason in funnel.UNSCORED:
+    reason = reason_of(case, facts, has_model=record.model is not None)
+    if reason in UNSCORED:
         return Choice(narrowed, funnel.plan_fallback(narrowed), reason)
     if not narrowed.has_choice:
         return Choice(narrowed, funnel.NOTHING, reason)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decisioning import decision as funnel
+from decisioning.case import Case, case_of
 from decisioning.catalog import Catalog
 from decisioning.content import (
     NO_ACTION,
@@ -32,7 +33,6 @@ from decisioning.content import (
     Treatment,
     Value,
 )
-from decisioning.decision import Case
 from decisioning.exploration import SquareCB
 from decisioning.profile import Contact, Facts, HotProfile
 from decisioning.request import DecisionRequest
@@ -187,7 +187,7 @@ def generated(size: Size) -> Work:
     decisions = []
     for number in range(CUSTOMERS):
         request = DecisionRequest(customer_id=f"c-{number}", placement="hero", context={"device": "mobile"})
-        case = funnel.case_of(catalog, request, decision_id=f"d-{number}", draw_id=f"d-{number}", now=NOW)
+        case = case_of(catalog, request, decision_id=f"d-{number}", draw_id=f"d-{number}", now=NOW)
         contacts = tuple(sorted((_contact(size, rng) for _ in range(size.contacts)), key=lambda contact: contact.at))
         decisions.append((case, Facts(features=_features(rng), hot=HotProfile(contacts=contacts, version=1))))
     return Work(catalog, decisions, {action_id: rng.uniform(0.01, 0.1) for action_id in catalog.actions})

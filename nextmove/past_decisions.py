@@ -16,7 +16,7 @@ from decisioning.content import BLUEPRINT
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DataError, SetupError, StoreError, UnknownDecision
 from decisioning.record import DecisionRecord
-from decisioning.replay import Replayed, case_of, facts_of, model_rows, replay
+from decisioning.replay import Replayed, facts_of, model_rows, recorded_case, replay
 from nextmove.sandbox import SANDBOX_KEY
 from serving.bootstrap import draw_key
 from storage.blobs import BlobStore
@@ -135,7 +135,7 @@ class PastDecisions:
                 f"decision '{record.decision_id}' was not scored ({record.reason}); there is nothing to compare"
             )
         catalog, model = self.catalog_of(record), self.model(record.model.bundle_sha256)
-        case, facts = case_of(record, catalog), facts_of(record)
+        case, facts = recorded_case(record, catalog), facts_of(record)
         actions = [catalog.actions[candidate.action_id] for candidate in scored]
         now = model.score(model_rows(case, facts, RowEncoder(model.features), actions)).tolist()
         return [Rescored(c.action_id, c.propensity or 0.0, again) for c, again in zip(scored, now, strict=True)]

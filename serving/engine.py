@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from ulid import ULID
 
 from decisioning import decision as funnel
+from decisioning.case import UNSCORED, Case, case_of, reason_of
 from decisioning.catalog import Catalog, Release
 from decisioning.content import NO_ACTION, Action, FeatureKind, FeatureTypes, Value
-from decisioning.decision import Case, Choice
+from decisioning.decision import Choice
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision
 from decisioning.profile import ContactHistory, Facts, Subject
@@ -246,7 +247,7 @@ class Engine:
         for request in each:
             fresh = str(ULID.from_datetime(now))
             cases.append(
-                funnel.case_of(
+                case_of(
                     versions.catalog,
                     request,
                     decision_id=request.decision_id or fresh,
@@ -261,8 +262,8 @@ class Engine:
         """Narrow, score and plan; without hot state or a model, and for the control, the fallback."""
         narrowed, model = funnel.narrow(case, facts), versions.model
         laps.lap("narrow")
-        reason = funnel.reason_of(case, facts, has_model=model is not None)
-        if reason in funnel.UNSCORED or model is None:
+        reason = reason_of(case, facts, has_model=model is not None)
+        if reason in UNSCORED or model is None:
             return Choice(narrowed, funnel.plan_fallback(narrowed), reason)
         if not narrowed.has_choice:
             return Choice(narrowed, funnel.NOTHING, reason)

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from decisioning.case import Case, case_of
 from decisioning.catalog import Catalog, Release
 from decisioning.content import (
     BLUEPRINT,
@@ -19,7 +20,6 @@ from decisioning.content import (
     Treatment,
     Variant,
 )
-from decisioning.decision import Case, case_of
 from decisioning.exploration import SquareCB
 from decisioning.profile import Consent, Contact, HotProfile
 from decisioning.record import Candidate, DecisionRecord, PolicyVersion, ShownSlot

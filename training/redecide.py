@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from decisioning import decision as funnel
 from decisioning.budget import released
 from decisioning.bundle import ModelFeature
+from decisioning.case import UNSCORED, Case, reason_of
 from decisioning.catalog import Catalog, Release
 from decisioning.content import BLUEPRINT, NO_ACTION, Action
-from decisioning.decision import Case, Narrowed, Plan
+from decisioning.decision import Narrowed, Plan
 from decisioning.encoding import RowEncoder
 from decisioning.errors import BundleError, CatalogError, RequestError, StoreError
 from decisioning.profile import BudgetLeft, Facts
 from decisioning.record import DecisionRecord
-from decisioning.replay import case_of, facts_of, model_rows
+from decisioning.replay import facts_of, model_rows, recorded_case
 from decisioning.rules import Rule, RuleFailure, RuleScope
 
 NOTHING = "(nothing)"  # no answer at all; to show nothing is a choice of its own, `no_action`
@@ -96,7 +97,7 @@ class Comparison:
         """
         old, new = self.catalog_of(record), self._new(record)
         try:
-            case = case_of(record, new)
+            case = recorded_case(record, new)
         except RequestError as error:
             raise LeftOut(f"the new catalogue lacks what the request names: {error.where}") from error
         facts = self._facts(record, old, new)
@@ -169,7 +170,7 @@ class Comparison:
     def _plan(
         self, record: DecisionRecord, case: Case, facts: Facts, narrowed: Narrowed, old: Catalog, key: bytes
     ) -> Plan:
-        if funnel.reason_of(case, facts, has_model=record.model is not None) in funnel.UNSCORED:
+        if reason_of(case, facts, has_model=record.model is not None) in UNSCORED:
             return funnel.plan_fallback(narrowed)
         if not narrowed.has_choice:
             return funnel.NOTHING

@@ -22,7 +22,7 @@ from decisioning.evaluation import (
     effective_sample_size,
 )
 from decisioning.record import DecisionRecord
-from decisioning.replay import case_of, facts_of, model_rows
+from decisioning.replay import facts_of, model_rows, recorded_case
 from training.redecide import Comparison, LeftOut, Masses, Model, Shift
 from training.reward_model import predicted_by_others
 
@@ -124,7 +124,7 @@ def _expected(
     for row, shift in enumerate(shifts):
         catalog = comparison.catalog_of(shift.record)
         names = [actions[place] for place in np.flatnonzero(supported[row]).tolist()]
-        case = case_of(shift.record, catalog)
+        case = recorded_case(shift.record, catalog)
         rows = model_rows(case, facts_of(shift.record), encoder, [catalog.actions[name] for name in names])
         encoded.append(rows)
         own.append(rows[names.index(shift.record.slots[0].action_id)])

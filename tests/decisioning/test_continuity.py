@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from decisioning import decision as funnel
+from decisioning.case import RANKED
 from decisioning.content import NO_ACTION, Action
 from decisioning.continuity import NOTHING_OPEN, Continuity, going_on
 from decisioning.profile import Contact, Facts, HotProfile
@@ -165,9 +166,7 @@ def test_what_goes_on_has_probability_1_and_does_not_count_as_drawn() -> None:
     narrowed = funnel.narrow(asked, facts)
     planned = funnel.plan(asked, narrowed, np.full(2, 0.1), key=b"key")
     filled = take(funnel.reservation(asked, facts, planned, digest=""), facts.hot or HotProfile())
-    record = funnel.record_of(
-        asked, facts, funnel.Choice(narrowed, planned, funnel.RANKED), filled, model=None, key_id="k"
-    )
+    record = funnel.record_of(asked, facts, funnel.Choice(narrowed, planned, RANKED), filled, model=None, key_id="k")
     assert [(slot.action_id, slot.probability) for slot in record.slots] == [("loan", 1.0)]
     assert not record.drawn
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from decisioning import decision as funnel
+from decisioning.case import placement_of
 from decisioning.catalog import Catalog
 from decisioning.content import NO_ACTION, ContextWeight, FeatureTypes
 from decisioning.decision import Narrowed
@@ -181,7 +182,7 @@ def test_candidates_lost_at_the_reservation_are_named() -> None:
 )
 def test_names_that_the_catalogue_lacks_are_refused_with_their_place(asked: dict, error: type, where: str) -> None:
     with pytest.raises(error) as raised:
-        funnel.placement_of(catalog(), request(**asked))
+        placement_of(catalog(), request(**asked))
     assert raised.value.where == where
 
 

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from decisioning import decision as funnel
+from decisioning.case import Case
 from decisioning.catalog import Catalog
 from decisioning.content import NO_ACTION, Budget, ContactPolicy
-from decisioning.decision import Case
 from decisioning.exploration import SquareCB
 from decisioning.profile import Contact, Facts, Subject
 from decisioning.record import OutcomeRecord, Told

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from decisioning import decision as funnel
 from decisioning import reasons
+from decisioning.case import RANKED, Case
 from decisioning.catalog import Catalog
 from decisioning.content import Content
-from decisioning.decision import Case, Narrowed, Plan
+from decisioning.decision import Narrowed, Plan
 from decisioning.exploration import ExplorationPolicy
 from decisioning.profile import Facts, HotProfile
 from decisioning.request import DecisionRequest
@@ -100,7 +101,7 @@ def test_nothing_that_was_dropped_is_ever_shown_though_the_customer_changes_mean
     planned = planned_for(asked, narrowed)
     reservation = funnel.reservation(asked, facts, planned, digest="")
     filled = take(reservation, later or reservation.seen)
-    choice = funnel.Choice(narrowed, planned, funnel.RANKED)
+    choice = funnel.Choice(narrowed, planned, RANKED)
     record = funnel.record_of(asked, facts, choice, filled, model=None, key_id="k")
     shown = [slot.action_id for slot in record.slots]
     assert not set(shown) & {drop.action_id for drop in record.dropped}

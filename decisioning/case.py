@@ -1,0 +1,124 @@
+"""What is asked, and why it is answered as it is: a request for one placement, and the answer's reason."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from decisioning.assignment import is_held_out
+from decisioning.catalog import Catalog
+from decisioning.content import Placement
+from decisioning.errors import RequestError, UnknownAction, UnknownPlacement
+from decisioning.profile import Facts
+from decisioning.request import PLAN_AHEAD, DecisionRequest, sane
+
+RANKED, NO_ELIGIBLE_ACTION, HOLDOUT = "RANKED", "NO_ELIGIBLE_ACTION", "HOLDOUT"
+UNKNOWN_CUSTOMER = "FALLBACK_UNKNOWN_CUSTOMER"
+FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
+MODEL_UNAVAILABLE = "FALLBACK_MODEL_UNAVAILABLE"
+HOT_STATE_UNAVAILABLE = "FALLBACK_HOT_STATE_UNAVAILABLE"
+REASON_DETAILS = {
+    RANKED: "",
+    HOLDOUT: "the customer is in the universal control: the placement's fallback actions, if it has any",
+    NO_ELIGIBLE_ACTION: "every action was dropped; dropped_by_step says where",
+    UNKNOWN_CUSTOMER: "the customer is not known: ranked from the request's context alone",
+    FEATURES_UNAVAILABLE: "stored features cannot be read: ranked from the request's context alone",
+    MODEL_UNAVAILABLE: "no model is loaded: the placement's fallback actions, unranked, if it has any",
+    HOT_STATE_UNAVAILABLE: "consent and contacts cannot be read: only fallback actions that need neither, if any",
+}
+# For these nothing is scored.
+UNSCORED = frozenset({HOT_STATE_UNAVAILABLE, HOLDOUT, MODEL_UNAVAILABLE})
+
+
+class Case(NamedTuple):
+    """One request for one placement, and what it is decided with.
+
+    Attributes:
+        unit: The customer, or the anonymous visitor.
+        draw_id: What the draw hangs on: the decision's id, but not in previews.
+        contact_at: When the contact is: now, or the planned time of what is sent.
+        elsewhere: What other placements of the same request show already.
+    """
+
+    request: DecisionRequest
+    unit: str
+    catalog: Catalog
+    placement: Placement
+    decision_id: str
+    draw_id: str
+    now: datetime
+    contact_at: datetime
+    elsewhere: tuple[str, ...] = ()
+
+
+def case_of(
+    catalog: Catalog,
+    request: DecisionRequest,
+    *,
+    decision_id: str,
+    draw_id: str,
+    now: datetime,
+    elsewhere: tuple[str, ...] = (),
+) -> Case:
+    """The case that a request for one placement makes, after checking every name in it.
+
+    Raises:
+        UnknownPlacement, UnknownAction, RequestError: A name that the catalogue does not have, or a
+            time that cannot be.
+    """
+    placement = placement_of(catalog, request)
+    contact_at = now
+    if request.planned_at is not None:
+        planned_at = sane(request.planned_at, where="planned_at")
+        if not placement.is_push:
+            raise RequestError(
+                f"planned_at is given, but {placement.id} is not sent: it is asked for when it is shown; leave it out",
+                where="planned_at",
+            )
+        if planned_at - now > PLAN_AHEAD:
+            raise RequestError(
+                f"planned_at is {planned_at.isoformat()}, must be at most {PLAN_AHEAD.days} days ahead",
+                where="planned_at",
+            )
+        contact_at = max(now, planned_at)
+    return Case(request, request.unit, catalog, placement, decision_id, draw_id, now, contact_at, elsewhere)
+
+
+def placement_of(catalog: Catalog, request: DecisionRequest) -> Placement:
+    """The placement that the request names, after checking the names of its actions.
+
+    Raises:
+        UnknownPlacement, UnknownAction: A name that the catalogue does not have.
+    """
+    placement = catalog.placements.get(request.placement or "")
+    if placement is None:
+        allowed = ", ".join(sorted(catalog.placements))
+        raise UnknownPlacement(
+            f"placement is '{request.placement}', must be one of {allowed}",
+            where="placement",
+        )
+    for field in ("actions", "exclude"):
+        for index, action_id in enumerate(getattr(request, field) or ()):
+            if action_id not in catalog.actions:
+                raise UnknownAction(
+                    f"{field}[{index}] is '{action_id}', which catalogue {catalog.content.domain} does not have;"
+                    " GET /v1/catalog lists its actions",
+                    where=f"{field}[{index}]",
+                )
+    return placement
+
+
+def is_control(case: Case) -> bool:
+    """Whether the customer is in the universal control."""
+    return is_held_out(case.catalog.content.holdout, case.unit)
+
+
+def reason_of(case: Case, facts: Facts, *, has_model: bool) -> str:
+    """Why the decision is made as it is, as far as is known before anything is narrowed."""
+    if facts.hot is None:
+        return HOT_STATE_UNAVAILABLE
+    if is_control(case):
+        return HOLDOUT
+    if not has_model:
+        return MODEL_UNAVAILABLE
+    if facts.known:
+        return RANKED
+    return UNKNOWN_CUSTOMER if facts.readable else FEATURES_UNAVAILABLE
