@@ -113,3 +113,12 @@ def test_a_budget_has_nothing_before_it_starts() -> None:
     later = weekly(of="customer", starts=NOW + INSTANT)
     narrowed = funnel.narrow(case(catalog(action(budget="promo", cost=3.0), budgets=(later,))), Facts())
     assert [(drop.step, drop.reason) for drop in narrowed.dropped] == [("budget", "BUDGET_SPENT")]
+
+
+def test_what_is_planned_for_the_next_period_is_not_spent_in_this_one() -> None:
+    day = Budget(id="b", amount=2.0, period=timedelta(days=1), starts=NOW, of="customer")
+    seen = [
+        contact(ago=timedelta(hours=-1), budget="b", cost=1.0),
+        contact(ago=timedelta(days=-1), budget="b", cost=1.0),
+    ]
+    assert spent_on_contacts(day, seen, now=NOW) == 1.0

@@ -439,3 +439,26 @@ def test_a_preview_of_several_placements_spends_a_budget_once() -> None:
     shop = Shop(catalog(*actions, placements=TWO, budgets=(budget,)), hot=HotProfile(budgets=(BudgetLeft("b", 1.0),)))
     hero, inbox = decide_all(shop, mode="preview")
     assert (len(shown(hero)), shown(inbox)) == (1, [])
+
+
+def test_a_reload_is_given_though_its_budget_is_spent_by_it() -> None:
+    budget = Budget(id="ours", amount=1.0, period=timedelta(days=1), starts=NOW - timedelta(days=9, hours=12),
+                    counts="contacts", of="customer")  # fmt: skip
+    shop = Shop(catalog(action("card", budget="ours"), budgets=(budget,)))
+    assert shown(decide(shop, ago=timedelta(minutes=5))) == ["card"]
+    assert shown(decide(shop)) == ["card"]
+    assert why(decide(shop, ago=timedelta(hours=-1)), "card") == "BUDGET_SPENT"
+
+
+def test_budgets_are_asked_for_as_they_will_be_at_the_planned_time() -> None:
+    shop, asked = Shop(), []
+    read = shop.hot_state.read
+
+    async def noting(*args: Any, **kwargs: Any) -> HotProfile:
+        asked.append(kwargs["at"])
+        return await read(*args, **kwargs)
+
+    shop.hot_state.read = noting  # type: ignore[method-assign]
+    decide(shop)
+    decide(shop, placement="newsletter", planned_at="2026-03-05T12:00:00Z")
+    assert asked == [NOW, NOW + timedelta(days=3)]
