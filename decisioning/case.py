@@ -20,7 +20,7 @@ REASON_DETAILS = {
     HOLDOUT: "the customer is in the universal control: the placement's fallback actions, if it has any",
     NO_ELIGIBLE_ACTION: "every action was dropped; dropped_by_step says where",
     UNKNOWN_CUSTOMER: "the customer is not known: ranked from the request's context alone",
-    FEATURES_UNAVAILABLE: "stored features cannot be read: ranked from the request's context alone, without what needs them",
+    FEATURES_UNAVAILABLE: "stored features cannot be read: ranked from the context alone, without what needs them",
     MODEL_UNAVAILABLE: "no model is loaded: the placement's fallback actions, unranked, if it has any",
     HOT_STATE_UNAVAILABLE: "consent and contacts cannot be read: only fallback actions that need neither, if any",
 }

@@ -117,8 +117,5 @@ def test_a_budget_has_nothing_before_it_starts() -> None:
 
 def test_what_is_planned_for_the_next_period_is_not_spent_in_this_one() -> None:
     day = Budget(id="b", amount=2.0, period=timedelta(days=1), starts=NOW, of="customer")
-    seen = [
-        contact(ago=timedelta(hours=-1), budget="b", cost=1.0),
-        contact(ago=timedelta(days=-1), budget="b", cost=1.0),
-    ]
-    assert spent_on_contacts(day, seen, now=NOW) == 1.0
+    today, tomorrow = (contact(ago=-timedelta(hours=hours), budget="b", cost=1.0) for hours in (1, 24))
+    assert spent_on_contacts(day, [today, tomorrow], now=NOW) == 1.0
