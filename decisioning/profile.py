@@ -51,11 +51,6 @@ class Contact(msgspec.Struct, frozen=True, array_like=True):
         """Whether it is a contact at all."""
         return self.action_id != NO_ACTION
 
-    @property
-    def is_answered(self) -> bool:
-        """Whether the customer did something with it that ends the matter."""
-        return self.accepted_at is not None or self.rejected_at is not None
-
 
 class Consent(msgspec.Struct, frozen=True, array_like=True):
     """One purpose that the customer has consented to on one channel."""
