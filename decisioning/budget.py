@@ -3,18 +3,11 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from decisioning.content import Action, Budget
+from decisioning.content import Budget
 from decisioning.profile import Contact, HotProfile
 
 # Money is added up in floating point.
 _ROUNDING = 1e-9
-
-
-def charge_of(action: Action, budgets: Mapping[str, Budget]) -> float:
-    """What one contact with the action is charged to its budget; 0 without one."""
-    if action.budget is None:
-        return 0.0
-    return 1.0 if budgets[action.budget].counts == "contacts" else action.cost
 
 
 def period_of(budget: Budget, *, now: datetime) -> tuple[datetime, datetime] | None:

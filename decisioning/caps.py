@@ -9,17 +9,15 @@ from decisioning.content import ContactPolicy, CountedPer
 
 
 class Caps(tuple[ContactPolicy, ...]):
-    """Contact policies, with what is the same for every customer worked out: which of them count alike.
+    """Contact policies, with what is the same for every customer worked out.
 
     Attributes:
         recent: Whose contacts, within which window.
-        alike: What is counted: of which of `recent`, by what.
-        asked: For each policy which of `alike` it counts, by what, of which only, and its limit.
+        asked: For each policy which of `recent` it counts, by what, of which only, and its limit.
         said: By the policy's id, what it allows, in words.
     """
 
     recent: tuple[tuple[str, timedelta], ...]
-    alike: tuple[tuple[int, CountedPer], ...]
     asked: tuple[tuple[int, CountedPer, str | None, int], ...]
     said: Mapping[str, str]
 
@@ -27,12 +25,9 @@ class Caps(tuple[ContactPolicy, ...]):
         """From policies, in their order."""
         made = super().__new__(cls, policies)
         recent: dict[tuple[str, timedelta], int] = {}
-        alike: dict[tuple[int, CountedPer], int] = {}
-        asked = []
-        for cap in made:
-            which = recent.setdefault((cap.of, cap.within), len(recent))
-            asked.append((alike.setdefault((which, cap.per), len(alike)), cap.per, cap.only, cap.limit))
-        made.asked = tuple(asked)
-        made.recent, made.alike = tuple(recent), tuple(alike)
+        made.asked = tuple(
+            (recent.setdefault((cap.of, cap.within), len(recent)), cap.per, cap.only, cap.limit) for cap in made
+        )
+        made.recent = tuple(recent)
         made.said = {cap.id: f"{cap.id}: {cap.limit} within {msgspec.to_builtins(cap.within)}" for cap in made}
         return made

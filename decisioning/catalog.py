@@ -3,7 +3,9 @@
 One `Catalog` is one market's. A `Release` holds those of all markets under one version.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -23,57 +25,71 @@ from decisioning.content import (
     Stage,
     Treatment,
 )
-from decisioning.direct_rules import Direct, together
+from decisioning.direct_rules import Scope, Screened, screen
 from decisioning.errors import CatalogError, RequestError
 from decisioning.reasons import Drop
 from decisioning.rule_types import RuleTypes
-from decisioning.rules import MAX_EXPANDED, Rule, audiences_in, conjunction, expanded
+from decisioning.rules import MAX_EXPANDED, Rule, RuleScope, audiences_in, expanded
 
 Part = Literal["eligibility", "applicability", "suitability"]
 PARTS: tuple[Part, ...] = ("eligibility", "applicability", "suitability")
+# Every set of an action's context weights is worked out at load, but not of more than so many.
+MAX_SWITCHES = 4
 
 
 class Proposal(NamedTuple):
     """An action as it would be shown in one placement, with its rules compiled for it.
 
     Attributes:
-        engagement: The rules that can be false, each with its part. `engaged` is true where all are.
+        engagement: The rules that can be false, each with its part.
         weights: Rules and the context weights that they switch on.
         value: In the catalogue's currency, or `value_rule` gives it, to be multiplied by `rate`.
         counted_by: What a contact with it counts as, for every `per` of a contact policy.
+        cost: What a contact with it is charged to the action's budget.
         gated: Whether purchases, journey stages or buying roles can rule it out.
     """
 
     action: Action
     treatment: Treatment | None
     engagement: tuple[tuple[Part, Rule], ...]
-    engaged: Rule | None
     weights: tuple[tuple[Rule, float], ...]
     value: float
     value_rule: Rule | None
     rate: float
     counted_by: Mapping[CountedPer, str]
+    cost: float
     gated: bool
 
-    @property
-    def rules(self) -> tuple[Rule, ...]:
-        """What is asked of a customer to whom it may be shown."""
-        asked = (self.engaged, *(rule for rule, _ in self.weights), self.value_rule)
-        return tuple(rule for rule in asked if rule is not None)
+
+class Eligible(msgspec.Struct, frozen=True, gc=False):
+    """An action that may be shown, and how well the moment suits it.
+
+    `value` is in the catalogue's currency. `repeats` is the decision whose contact this still is.
+    """
+
+    proposal: Proposal
+    context_weight: float
+    value: float
+    repeats: str | None = None
 
 
 class Offered(NamedTuple):
     """What a placement can get at all: proposals, and everything else with why not.
 
-    `previewed` are those that are approved but not live yet. `dated` is whether any proposal has a
-    time before or after which it is none. `rules` are all of those that are live, evaluated together.
+    Attributes:
+        live: What customers get; `previewed`, what is approved but not live yet.
+        dated: Whether any proposal has a time before or after which it is none.
+        screened: Of what is live, by features and context, what its plain rules make of each; None
+            where they cannot say.
+        counting_as: Ids of those of which a contact counts as this key, for this `per` of a contact policy.
     """
 
     live: tuple[Proposal, ...]
     previewed: tuple[Proposal, ...]
     dropped: tuple[Drop, ...]
     dated: bool
-    rules: Direct
+    screened: Callable[[Scope, Scope, Scope], list[Eligible | Drop | None]]
+    counting_as: Mapping[tuple[CountedPer, str], tuple[str, ...]]
 
 
 class Catalog:
@@ -99,7 +115,6 @@ class Catalog:
         found = mistakes(content)
         compiler = _Compiler(content, found, rules or CompiledRules(content.features))
         engagement = {action.id: compiler.engagement(action) for action in content.actions}
-        engaged = {action.id: compiler.all_of(action, engagement[action.id]) for action in content.actions}
         weights = {action.id: compiler.weights(action) for action in content.actions}
         values = {action.id: compiler.value(action) for action in content.actions}
         self.stages = {stage.id: stage for journey in content.journeys for stage in journey.stages}
@@ -127,25 +142,23 @@ class Catalog:
         }
         # Of features, rules are told only what some rule names.
         self.named_features = frozenset().union(*(rule.names for rule in compiler.compiled))
-        # A feature that is not known is null, and a list that is not known is empty.
-        self.named_lists = frozenset(
+        # A feature that is not known is null, but a list that is not known is empty.
+        self._lists = tuple(
             (root, name)
-            for root, name in self.named_features
+            for root, name in sorted(self.named_features)
             if content.features is not None and getattr(content.features, root).get(name) == "texts"
         )
-        self.named_of_customer = tuple(sorted(name for root, name in self.named_features if root == "customer"))
-        self.named_of_account = tuple(sorted(name for root, name in self.named_features if root == "account"))
         self._proposals = {
             action.id: Proposal(
                 action=action,
                 treatment=None,
                 engagement=engagement[action.id],
-                engaged=engaged[action.id],
                 weights=weights[action.id],
                 value=values[action.id][0],
                 value_rule=values[action.id][1],
                 rate=values[action.id][2],
                 counted_by={},
+                cost=self._charge(action),
                 gated=bool(action.promotes or action.stages or action.buying_roles),
             )
             for action in content.actions
@@ -171,9 +184,28 @@ class Catalog:
         }
         return base._replace(treatment=treatment, counted_by=counted_by)
 
+    def scope(
+        self, *, now: datetime, customer: Mapping[str, Any], account: Mapping[str, Any], context: Mapping[str, Any]
+    ) -> RuleScope:
+        """What this catalogue's rules see, of features of the customer and the account and of the context."""
+        if self._lists:
+            known = {"customer": dict(customer), "account": dict(account)}
+            for root, name in self._lists:
+                if known[root].get(name) is None:
+                    known[root][name] = ()
+            customer, account = known["customer"], known["account"]
+        # A caller writes 120 for 120.0, and CEL does not calculate with both.
+        sent = {name: float(v) if type(v) is int else v for name, v in context.items()}
+        return RuleScope(now=now, customer=customer, account=account, context=sent, named=self.named_features)
+
     def treatment(self, action_id: str, placement_id: str) -> Treatment | None:
         """The action's rendering for the placement, if it has one."""
         return self._treatments.get((action_id, placement_id))
+
+    def _charge(self, action: Action) -> float:
+        if action.budget is None:
+            return 0.0
+        return 1.0 if self.budgets[action.budget].counts == "contacts" else action.cost
 
     def _offers(self, placement: Placement) -> Offered:
         live: list[Proposal] = []
@@ -188,8 +220,30 @@ class Catalog:
             else:
                 (live if action.status == "live" else previewed).append(proposal)
         dated = any(p.action.valid_from or p.action.valid_until for p in (*live, *previewed))
-        rules = dict.fromkeys(rule.source for proposal in live for rule in proposal.rules)
-        return Offered(tuple(live), tuple(previewed), tuple(dropped), dated, together(rules))
+        counting_as: dict[tuple[CountedPer, str], tuple[str, ...]] = {}
+        for proposal in (*live, *previewed):
+            for counted in proposal.counted_by.items():
+                counting_as[counted] = (*counting_as.get(counted, ()), proposal.action.id)
+        screened = screen([_screened(proposal) for proposal in live])
+        return Offered(tuple(live), tuple(previewed), tuple(dropped), dated, screened, counting_as)
+
+
+def _screened(proposal: Proposal) -> Screened:
+    """What becomes of a proposal by its rules alone; not where they are too many, or say what it is worth."""
+    weights, action_id = proposal.weights, proposal.action.id
+    if proposal.value_rule is not None or len(weights) > MAX_SWITCHES:
+        return Screened([], [], [None])
+    outcomes = []
+    for which in range(1 << len(weights)):
+        weight = math.prod((factor for bit, (_, factor) in enumerate(weights) if which >> bit & 1), start=1.0)
+        outcomes.append(Eligible(proposal, weight, proposal.value))
+    asked = [(rule.source, not_engaged(action_id, part, rule)) for part, rule in proposal.engagement]
+    return Screened(asked, [rule.source for rule, _ in weights], outcomes)
+
+
+def not_engaged(action_id: str, part: Part, rule: Rule) -> Drop:
+    """What an action is dropped with that a part of its engagement policy is not for."""
+    return Drop(action_id, "engagement_policy", part.upper(), rule.shown)
 
 
 def localised(treatment: Treatment, locales: Sequence[str]) -> dict[str, Any]:
@@ -347,15 +401,6 @@ class _Compiler:
             for part, source in sources
             if source != "true"
         )
-
-    def all_of(self, action: Action, parts: tuple[tuple[Part, Rule], ...]) -> Rule | None:
-        if not parts:
-            return None
-        try:
-            return self._kept(conjunction(rule for _, rule in parts), None)
-        except ValueError as error:
-            self._found.append(f"actions[{action.id}]: eligibility, applicability and suitability together: {error}")
-            return None
 
     def weights(self, action: Action) -> tuple[tuple[Rule, float], ...]:
         return tuple(

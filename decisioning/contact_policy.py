@@ -1,5 +1,6 @@
 """Contact policies: when an action is suppressed because the customer was contacted enough, or said no."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter
@@ -11,14 +12,14 @@ from decisioning.profile import Contact
 
 _GET = {"channel": attrgetter("channel"), "group": attrgetter("group"), "goal": attrgetter("goal"),
         "action": attrgetter("action_id")}  # fmt: skip
-_NONE = 1 << 30  # after every policy
+Counted = tuple[CountedPer, str]  # what a contact counts as: `("group", "cards")`
 
 
 class ContactCounts:
     """How often a customer was contacted, by what each policy counts together.
 
-    Counted once per decision, so that asking about a candidate costs one look-up for each policy
-    that is reached at all, however long the history is. A contact exactly one window old no longer
+    Found out once per decision, so that asking about a candidate costs no more for a long history,
+    and only for policies that so many contacts can reach. A contact exactly one window old no longer
     counts, before or after: one that is planned for later counts where both are in one window.
 
     >>> from datetime import timedelta
@@ -29,9 +30,12 @@ class ContactCounts:
     'once_a_day'
     >>> ContactCounts([once_a_day], seen, now=datetime(2026, 1, 2, 9)).suppressing({"group": "cards"}) is None
     True
+
+    Attributes:
+        reached: What a contact must not count as, with the place of the first policy that forbids it.
     """
 
-    __slots__ = ("_blocked", "_caps", "_counts")
+    __slots__ = ("_caps", "_keys", "_open", "_recent", "reached")
 
     def __init__(
         self,
@@ -42,81 +46,59 @@ class ContactCounts:
         account_contacts: Sequence[Contact] = (),
     ) -> None:
         self._caps = policies if isinstance(policies, Caps) else Caps(policies)
-        own = [(contact, now - contact.at) for contact in contacts if contact.action_id != NO_ACTION]
+        own = [contact for contact in contacts if contact.action_id != NO_ACTION]
         everyone = own
         if account_contacts:
-            colleagues = [(contact, now - contact.at) for contact in account_contacts if contact.action_id != NO_ACTION]
-            everyone = own + colleagues
-        recent = [
-            [contact for contact, age in (everyone if of == "account" else own) if -within < age < within]
-            for of, within in self._caps.recent
-        ]
-        self._counts = [_counts(recent[which], per) for which, per in self._caps.alike]
-        self._blocked = self._find_blocked()
-
-    def copy(self) -> "ContactCounts":
-        """The same counts, to add to."""
-        copied = ContactCounts.__new__(ContactCounts)
-        copied._caps = self._caps
-        copied._counts = [counts.copy() for counts in self._counts]
-        copied._blocked = tuple((per, (always, keys.copy())) for per, (always, keys) in self._blocked)
-        return copied
+            everyone = own + [contact for contact in account_contacts if contact.action_id != NO_ACTION]
+        self._recent: list[list[Contact]] = []
+        for of, within in self._caps.recent:
+            begin, end = now - within, now + within
+            self._recent.append([c for c in (everyone if of == "account" else own) if begin < c.at < end])
+        self._keys: dict[tuple[int, CountedPer], list[str]] = {}
+        self.reached: dict[Counted, int] = {}
+        # The others: how many contacts are missing at least, and what is asked.
+        self._open: list[tuple[int, int, CountedPer, str | None, int]] = []
+        numbers = [len(recent) for recent in self._recent]
+        for place, (which, per, only, limit) in enumerate(self._caps.asked):
+            missing = limit - numbers[which]
+            self._open.append((missing, which, per, only, limit))
+            if missing > 0:
+                continue
+            if only is not None:
+                if self._counted(which, per).count(only) >= limit:
+                    self.reached.setdefault((per, only), place)
+            elif limit == 0:
+                self.reached.setdefault(("any", ""), place)
+            else:
+                for key, number in Counter(self._counted(which, per)).items():
+                    if number >= limit:
+                        self.reached.setdefault((per, key), place)
 
     def suppressing(self, counted_by: Mapping[CountedPer, str]) -> ContactPolicy | None:
         """The first policy that forbids one more contact which counts as this, or None."""
-        first = _NONE
-        for per, (always, blocked) in self._blocked:
-            place = blocked.get(counted_by[per], always)
-            if place < first or always < first:
-                first = place if place < always else always
-        return self._caps[first] if first < _NONE else None
+        reached = [self.reached[counted] for counted in counted_by.items() if counted in self.reached]
+        return self._caps[min(reached)] if reached else None
 
-    @property
-    def suppresses_any(self) -> bool:
-        """Whether any policy is reached for anything."""
-        return bool(self._blocked)
+    def closed_by(self, more: Sequence[Mapping[CountedPer, str]]) -> set[Counted]:
+        """What a contact must not count as once there are more contacts, which count as these, now."""
+        closed: set[Counted] = set()
+        number = len(more)
+        for missing, which, per, only, limit in self._open:
+            if missing > number:
+                continue
+            keys = [counted_by[per] for counted_by in more]
+            for key in dict.fromkeys(keys) if only is None else [only] * (only in keys):
+                if self._counted(which, per).count(key) + keys.count(key) >= limit:
+                    closed.add((per, key))
+        return closed
 
-    def add(self, counted_by: Mapping[CountedPer, str]) -> None:
-        """One more contact, now."""
-        for (_, per), counts in zip(self._caps.alike, self._counts, strict=True):
-            key = counted_by[per]
-            counts[key] = counts.get(key, 0) + 1
-        blocked = dict(self._blocked)
-        for place, (which, per, only, limit) in enumerate(self._caps.asked):
-            key = counted_by[per]
-            if (only is None or only == key) and self._counts[which][key] >= limit:
-                keys = blocked.setdefault(per, (_NONE, {}))[1]
-                keys[key] = min(place, keys.get(key, _NONE))
-        self._blocked = tuple(blocked.items())
-
-    def _find_blocked(self) -> tuple[tuple[CountedPer, tuple[int, dict[str, int]]], ...]:
-        """By what it is counted per: the first policy that forbids everything, and those that forbid a key."""
-        found: dict[CountedPer, tuple[int, dict[str, int]]] = {}
-        for place, (which, per, only, limit) in enumerate(self._caps.asked):
-            counts = self._counts[which]
-            if only is not None:
-                if counts.get(only, 0) >= limit:
-                    found.setdefault(per, (_NONE, {}))[1].setdefault(only, place)
-            elif limit == 0:
-                always, blocked = found.get(per, (_NONE, {}))
-                found[per] = min(always, place), blocked
-            else:
-                for key, number in counts.items():
-                    if number >= limit:
-                        found.setdefault(per, (_NONE, {}))[1].setdefault(key, place)
-        return tuple(found.items())
-
-
-def _counts(contacts: Sequence[Contact], per: CountedPer) -> dict[str, int]:
-    """How many of the contacts count as each key."""
-    get = _GET.get(per)
-    if get is None:
-        return {"": len(contacts)} if contacts else {}
-    counts: dict[str, int] = {}
-    for contact in contacts:
-        key = get(contact)
-        counts[key] = counts.get(key, 0) + 1
-    return counts
+    def _counted(self, which: int, per: CountedPer) -> list[str]:
+        """What recent contacts count as, one by one."""
+        keys = self._keys.get((which, per))
+        if keys is None:
+            get, recent = _GET.get(per), self._recent[which]
+            keys = self._keys[which, per] = list(map(get, recent)) if get else [""] * len(recent)
+        return keys
 
 
 class Suppression(NamedTuple):

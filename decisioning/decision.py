@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from decisioning import eligibility
 from decisioning.arbitration import priority, scaled
 from decisioning.assignment import assignments
-from decisioning.budget import charge_of
 from decisioning.case import (
     FEATURES_UNAVAILABLE,
     HOLDOUT,
@@ -27,18 +26,17 @@ from decisioning.case import (
     UNSCORED,
     Case,
 )
-from decisioning.catalog import localised
+from decisioning.catalog import Eligible, localised
 from decisioning.contact_policy import ContactCounts
 from decisioning.content import Placement
 from decisioning.continuity import Continuity, going_on
-from decisioning.eligibility import Eligible
 from decisioning.journey import stages_of
 from decisioning.profile import Contact, Facts, HotProfile, Subject
 from decisioning.reasons import Drop
 from decisioning.record import Assignment, Candidate, DecisionRecord, ModelVersion, PolicyVersion, ShownSlot
-from decisioning.reservation import Place, ReservationRequest
+from decisioning.reservation import ReservationRequest
 from decisioning.rules import RuleScope
-from decisioning.slots import Distribution, FilledSlot, distribution, draw_order, slot_probability, uniforms
+from decisioning.slots import Distribution, FilledSlot, distribution, draw_order, slot_probabilities, uniforms
 from decisioning.suppression import in_time_and_budget
 
 
@@ -102,8 +100,9 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
     allowed = eligibility.consented(offered.proposals, catalog, placement, hot)
     scope = rule_scope(case, facts)
     at_once = catalog.offered(placement)
+    screened: Sequence[Eligible | Drop | None] = [None] * len(allowed.proposals)
     if allowed.proposals is at_once.live:
-        at_once.rules(*scope.values, scope.results)
+        screened = at_once.screened(scope.customer, scope.account, scope.context)
     stages = stages_of(catalog, hot.events if hot else (), scope) if content.journeys else ()
     continuity = going_on(
         facts.contacts,
@@ -113,7 +112,9 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
         lasting=content.continuity,
         repeatable=not placement.is_push,
     )
-    engaged, disengaged = eligibility.engaged(allowed.proposals, catalog, facts, scope, continuity, stages, now=now)
+    engaged, disengaged = eligibility.engaged(
+        allowed.proposals, screened, catalog, facts, scope, continuity, stages, now=now
+    )
     dropped = [*offered.dropped, *allowed.dropped, *disengaged]
     if not engaged:
         return Narrowed(assigned, (), tuple(dropped), stages, continuity)
@@ -127,16 +128,9 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
 
 def rule_scope(case: Case, facts: Facts) -> RuleScope:
     """What rules see in this decision."""
-    catalog, known, known_of_account = case.catalog, facts.features, facts.account
-    customer = {name: known.get(name) for name in catalog.named_of_customer}
-    account = {name: known_of_account.get(name) for name in catalog.named_of_account}
-    for root, name in catalog.named_lists:
-        values = customer if root == "customer" else account
-        if values[name] is None:
-            values[name] = ()
-    # A caller writes 120 for 120.0, and CEL does not calculate with both.
-    context = {name: float(v) if type(v) is int else v for name, v in case.request.context.items()}
-    return RuleScope(customer=customer, account=account, context=context, now=case.now)
+    return case.catalog.scope(
+        now=case.now, customer=facts.features, account=facts.account, context=case.request.context
+    )
 
 
 def plan(
@@ -164,9 +158,10 @@ def plan(
         for place, eligible in enumerate(narrowed.eligible):
             if eligible.proposal.action.rank_by == "uplift":
                 uplifts[place] = max(0.0, chances[place] - baseline)
+    ranked_by = chances if baseline is None else [c if u is None else u for c, u in zip(chances, uplifts, strict=True)]
     priorities = [
-        priority(chance if uplift is None else uplift, e.context_weight, e.value, e.proposal.action.lever)
-        for chance, uplift, e in zip(chances, uplifts, narrowed.eligible, strict=True)
+        priority(chance, each.context_weight, each.value, each.proposal.action.lever)
+        for chance, each in zip(ranked_by, narrowed.eligible, strict=True)
     ]
     if not (isfinite(sum(priorities)) and isfinite(sum(chances))):
         raise _not_finite(narrowed.eligible, chances, priorities)
@@ -215,21 +210,20 @@ def _candidates(
     priorities: Sequence[float | None],
     spread: Distribution,
 ) -> tuple[Candidate, ...]:
+    proposals = [each.proposal for each in eligible]
     return tuple(
-        Candidate(
-            each.proposal.action.id,
-            each.proposal.treatment.id if each.proposal.treatment else None,
-            propensity,
-            each.value,
-            each.context_weight,
-            each.proposal.action.lever,
-            ranked,
-            weight,
-            tier,
-            uplift,
-        )
-        for each, propensity, uplift, ranked, weight, tier in zip(
-            eligible, propensities, uplifts, priorities, spread.weights.tolist(), spread.tiers.tolist(), strict=True
+        map(
+            Candidate,
+            [proposal.action.id for proposal in proposals],
+            [proposal.treatment.id if proposal.treatment else None for proposal in proposals],
+            propensities,
+            [each.value for each in eligible],
+            [each.context_weight for each in eligible],
+            [proposal.action.lever for proposal in proposals],
+            priorities,
+            spread.weights.tolist(),
+            spread.tiers.tolist(),
+            uplifts,
         )
     )
 
@@ -253,7 +247,8 @@ def reservation(case: Case, facts: Facts, planned: Plan, *, digest: str) -> Rese
         subject=subject,
         now=case.now,
         at=case.contact_at,
-        places=_places(case, planned.eligible),
+        placement=placement,
+        eligible=planned.eligible,
         order=planned.order,
         slots=min(case.request.limit or placement.slots, placement.slots),
         policies=case.catalog.caps,
@@ -265,30 +260,13 @@ def reservation(case: Case, facts: Facts, planned: Plan, *, digest: str) -> Rese
     )
 
 
-def _places(case: Case, eligible: Sequence[Eligible]) -> tuple[Place, ...]:
-    """What showing each action here counts as."""
-    placement, at, decision_id, budgets = case.placement, case.contact_at, case.decision_id, case.catalog.budgets
-    channel, placement_id, until = placement.channel, placement.id, at + placement.time_out
-    places = []
-    for one in eligible:
-        proposal = one.proposal
-        action = proposal.action
-        cost = 0.0 if action.budget is None else charge_of(action, budgets)
-        # By position, in the order of `Contact`: there may be hundreds of them.
-        contact = Contact(
-            action.id, action.group, channel, at, action.goal, placement_id, decision_id, until,
-            None, None, None, action.budget, cost,
-        )  # fmt: skip
-        places.append(Place(contact, proposal.counted_by, one.repeats))
-    return tuple(places)
-
-
 def finish(case: Case, planned: Plan, filled: Sequence[FilledSlot]) -> tuple[ShownSlot, ...]:
     """Phase 5: slots with their exact probabilities and content; None where nothing was drawn."""
     asked = case.request.context.get("locale")
     locales = (*([asked] if isinstance(asked, str) else []), case.catalog.content.language)
     slots = []
-    for number, slot in enumerate(filled, start=1):
+    probabilities = slot_probabilities(planned.spread, filled) if planned.drawn else [None] * len(filled)
+    for number, (slot, probability) in enumerate(zip(filled, probabilities, strict=True), start=1):
         eligible = planned.eligible[slot.chosen]
         action, treatment = eligible.proposal.action, eligible.proposal.treatment
         slots.append(
@@ -296,7 +274,7 @@ def finish(case: Case, planned: Plan, filled: Sequence[FilledSlot]) -> tuple[Sho
                 slot=number,
                 action_id=action.id,
                 treatment_id=treatment.id if treatment else None,
-                probability=slot_probability(planned.spread, slot) if planned.drawn else None,
+                probability=probability,
                 available=slot.available,
                 content=localised(treatment, locales) if treatment else {},
                 group=action.group,
@@ -306,7 +284,7 @@ def finish(case: Case, planned: Plan, filled: Sequence[FilledSlot]) -> tuple[Sho
                 repeats=eligible.repeats,
                 products=action.promotes,
                 budget=action.budget,
-                cost=charge_of(action, case.catalog.budgets),
+                cost=eligible.proposal.cost,
             )
         )
     return tuple(slots)

@@ -19,105 +19,95 @@ MAX_DEPTH = 40
 EXACT = 2**53
 
 Kind = Literal["number", "text", "truth", "list", "null", "value"]
-Direct = Callable[..., Any]
+Scope = Mapping[str, Any]
+Direct = Callable[[Scope, Scope, Scope], Any]
 
 _COMPARISONS: dict[str, type[ast.cmpop]] = {
     "<": ast.Lt, "<=": ast.LtE, ">": ast.Gt, ">=": ast.GtE, "==": ast.Eq, "!=": ast.NotEq,
 }  # fmt: skip
 _ARITHMETIC: dict[str, type[ast.operator]] = {"+": ast.Add, "-": ast.Sub, "*": ast.Mult, "/": ast.Div}
-_ROOTS = {"customer": "", "account": "account.", "context": "context."}
+_ROOTS = ("customer", "account", "context")
+# What binds a variable to `value`, whose class is `kind`; most values are fractions.
+_BINDINGS = {
+    "number": "if kind is float:\n  if value == value: VARIABLE = value\n"
+    f"elif kind is int and -{EXACT} <= value <= {EXACT}: VARIABLE = value",
+    "text": "if kind is str or value is None: VARIABLE = value",
+    "truth": "if kind is bool: VARIABLE = value",
+    "list": "if kind is tuple: VARIABLE = value",
+    "value": "if value is not missing: VARIABLE = value",
+}
 
 
 class NotDirect(Exception):
     """CEL must say: of a rule, that it is not plain; of a value, that it is not of the rule's kind."""
 
 
-LEFT_TO_CEL = (KeyError, NotDirect, ZeroDivisionError)
-
-
-class Values(NamedTuple):
-    """What direct rules see, by kind and name: `age` of the customer, `account.sites`, `context.device`.
-
-    A value is under its kind only, and texts include what is null: comparing null with a text is no
-    error in CEL. What no kind has (a number that is not one, say) makes a rule ask CEL.
-    """
-
-    numbers: dict[str, float]
-    texts: dict[str, str | None]
-    truths: dict[str, bool]
-    lists: dict[str, tuple[Any, ...]]
-    present: Mapping[str, Any]
-
-
-def values_of(customer: Mapping[str, Any], account: Mapping[str, Any], context: Mapping[str, Any]) -> Values:
-    """The values by kind.
-
-    >>> values_of({"age": 41.0, "city": None}, {}, {"device": "mobile"}).texts
-    {'city': None, 'context.device': 'mobile'}
-    """
-    present: Mapping[str, Any] = customer
-    if account or context:
-        present = {
-            **customer,
-            **{f"account.{name}": value for name, value in account.items()},
-            **{f"context.{name}": value for name, value in context.items()},
-        }
-    numbers: dict[str, float] = {}
-    texts: dict[str, str | None] = {}
-    truths: dict[str, bool] = {}
-    lists: dict[str, tuple[Any, ...]] = {}
-    for name, value in present.items():
-        kind = value.__class__
-        if kind is float:
-            if value == value:  # not NaN
-                numbers[name] = value
-        elif kind is str or value is None:
-            texts[name] = value
-        elif kind is bool:
-            truths[name] = value
-        elif kind is int:
-            if -EXACT <= value <= EXACT:
-                numbers[name] = value
-        elif kind is tuple:
-            lists[name] = value
-    return Values(numbers, texts, truths, lists, present)
+# A value of another kind leaves its variable unbound, which is a `NameError`.
+LEFT_TO_CEL = (NameError, NotDirect, ZeroDivisionError)
 
 
 def direct(source: str) -> Direct | None:
-    """The rule as a function of the parts of `Values`, or None where it is not plain.
+    """The rule as a function of features of customer and account, and of the context; None where it is not plain.
 
-    The function raises one of `LEFT_TO_CEL` where CEL must say.
+    A feature that is not there is null; what the context does not have is an error. The function
+    raises one of `LEFT_TO_CEL` where CEL must say.
 
-    >>> direct("customer.age > 30.0 && context.device == 'tv'")(*values_of({"age": 41.0}, {}, {"device": "tv"}))
+    >>> direct("customer.age > 30.0 && context.device == 'tv'")({"age": 41.0}, {}, {"device": "tv"})
     True
     >>> direct("customer.city.startsWith('U')") is None
     True
     """
     result = _read(source)
-    if result is None:
-        return None
-    return _made([ast.Return(result)], [*Values._fields])
+    return None if result is None else _made([ast.Return(result)], {})
 
 
-def together(sources: Iterable[str]) -> Direct:
+class Screened(NamedTuple):
+    """Rules that together decide between outcomes.
+
+    Attributes:
+        asked: Rules in their order, each with the outcome where it is the first that does not hold.
+        switches: Rules that may hold or not.
+        outcomes: One for every set of switches that hold, the first switch being the lowest bit.
+    """
+
+    asked: Sequence[tuple[str, Any]]
+    switches: Sequence[str]
+    outcomes: Sequence[Any]
+
+
+def screen(screened: Sequence[Screened]) -> Callable[[Scope, Scope, Scope], list[Any]]:
     """All these rules in one function, which costs a fraction of a call for each.
 
-    After the parts of `Values` it takes a mapping, and puts into it, by its source, what each plain
-    rule gives; where CEL must say, nothing.
+    It takes what a direct rule takes and lists the outcome of each; None where CEL must say, or
+    where one of its rules is not plain.
 
-    >>> results = {}
-    >>> together(["customer.age > 30.0", "customer.city == 'Ulm'"])(*values_of({"age": 41.0}, {}, {}), results)
-    >>> results
-    {'customer.age > 30.0': True}
+    >>> adults = Screened([("customer.age > 18.0", "a child")], ["customer.city == 'Ulm'"], ["elsewhere", "in Ulm"])
+    >>> screen([adults])({"age": 41.0, "city": "Ulm"}, {}, {}), screen([adults])({"age": 4.0}, {}, {})
+    (['in Ulm'], ['a child'])
     """
-    body: list[ast.stmt] = []
-    for source in sources:
-        result = _read(source)
-        if result is not None:
-            kept = ast.Subscript(_variable("results"), ast.Constant(source), ast.Store())
-            left_to_cel = ast.ExceptHandler(_variable("_left_to_cel"), None, [ast.Pass()])
-            body.append(ast.Try([ast.Assign([kept], result)], [left_to_cel], [], []))
-    return _made([*body, ast.Return(ast.Constant(None))], [*Values._fields, "results"])
+    copied = ast.Call(ast.Attribute(_variable("nothing"), "copy", ast.Load()), [], [])
+    body: list[ast.stmt] = [ast.Assign([_bound("found")], copied)]
+    known: dict[str, Any] = {"nothing": [None] * len(screened)}
+    for place, one in enumerate(screened):
+        sources = (*(source for source, _ in one.asked), *one.switches)
+        trees = [tree for source in sources if (tree := _read(source)) is not None]
+        if len(trees) < len(sources):
+            continue
+
+        def found(outcome: ast.expr, place: int = place) -> ast.stmt:
+            return ast.Assign([ast.Subscript(_variable("found"), ast.Constant(place), ast.Store())], outcome)
+
+        known[f"outcomes_{place}"] = tuple(one.outcomes)
+        which: ast.expr = ast.Constant(0)
+        for bit, switch in enumerate(trees[len(one.asked) :]):
+            which = ast.BinOp(which, ast.Add(), ast.IfExp(switch, ast.Constant(1 << bit), ast.Constant(0)))
+        kept = found(ast.Subscript(_variable(f"outcomes_{place}"), which, ast.Load()))
+        for number in reversed(range(len(one.asked))):
+            known[f"refusal_{place}_{number}"] = one.asked[number][1]
+            kept = ast.If(trees[number], [kept], [found(_variable(f"refusal_{place}_{number}"))])
+        left_to_cel = ast.ExceptHandler(_variable("left_to_cel"), None, [ast.Pass()])
+        body.append(ast.Try([kept], [left_to_cel], [], []))
+    return _made([*body, ast.Return(_variable("found"))], known)
 
 
 def _read(source: str) -> ast.expr | None:
@@ -127,23 +117,47 @@ def _read(source: str) -> ast.expr | None:
         return None
 
 
-def _made(body: list[ast.stmt], parameters: list[str]) -> Direct:
-    """A function of these statements.
+def _made(body: list[ast.stmt], known: Mapping[str, Any]) -> Any:
+    """A function of these statements, which use what is `known`; every value is looked up once, at its begin.
 
-    They are made of the nodes that this module makes and of literals alone: nothing of a rule's
-    text is run.
+    It is made of the nodes that this module makes, of its own sentences and of literals alone:
+    nothing of a rule's text is run.
     """
-    arguments = ast.arguments([], [ast.arg(name) for name in parameters], None, [], [], None, [])
-    function = ast.FunctionDef("rule", arguments, body, [])
-    known: dict[str, Any] = {
-        "__builtins__": {},
-        "_a_number": _a_number,
-        "_a_fraction": _a_fraction,
-        "_left_to_cel": LEFT_TO_CEL,
+    arguments = ast.arguments([], [ast.arg(root) for root in _ROOTS], None, [], [], None, [])
+    function = ast.FunctionDef("rule", arguments, [*_looked_up(body), *body], [])
+    names = {
+        **known,
+        "__builtins__": {"bool": bool, "float": float, "int": int, "str": str, "tuple": tuple},
+        "a_number": _a_number,
+        "a_fraction": _a_fraction,
+        "left_to_cel": LEFT_TO_CEL,
+        "missing": object(),
     }
-    exec(compile(ast.fix_missing_locations(ast.Module([function], [])), "<rules>", "exec"), known)  # noqa: S102
-    made: Direct = known["rule"]
-    return made
+    exec(compile(ast.fix_missing_locations(ast.Module([function], [])), "<rules>", "exec"), names)  # noqa: S102
+    return names["rule"]
+
+
+def _looked_up(body: Iterable[ast.stmt]) -> list[ast.stmt]:
+    """What binds the variables that these statements use; see `_of` for their names."""
+    used: dict[tuple[str, str], dict[str, str]] = {}
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and "." in node.id:
+                kind, root, name = node.id.split(".")
+                used.setdefault((root, name), {})[kind] = node.id
+    found: list[ast.stmt] = []
+    for (root, name), variables in used.items():
+        get = ast.Attribute(_variable(root), "get", ast.Load())
+        default = _variable("missing") if root == "context" else ast.Constant(None)
+        found.append(ast.Assign([_bound("value")], ast.Call(get, [ast.Constant(name), default], [])))
+        found.append(ast.Assign([_bound("kind")], ast.Attribute(_variable("value"), "__class__", ast.Load())))
+        for kind, variable in variables.items():
+            binding = ast.parse(_BINDINGS[kind])
+            for node in ast.walk(binding):
+                if isinstance(node, ast.Name) and node.id == "VARIABLE":
+                    node.id = variable
+            found += binding.body
+    return found
 
 
 class _Term(NamedTuple):
@@ -167,8 +181,9 @@ class _Reading:
         if self._place < len(self._words):
             raise NotDirect
         if term.kind == "value":
-            is_truth = ast.Compare(ast.Constant(term.name), [ast.In()], [_variable("truths")])
-            return ast.IfExp(is_truth, _of("truths", term.name), _of("numbers", term.name))
+            value = _of("value", term.name)
+            is_truth = ast.Compare(ast.Attribute(value, "__class__", ast.Load()), [ast.Is()], [_variable("bool")])
+            return ast.IfExp(is_truth, value, _of("number", term.name))
         if term.kind == "number":
             return term.tree
         return _truth(term)
@@ -210,7 +225,7 @@ class _Reading:
             if value.kind != "value":
                 raise NotDirect
             test = ast.Is() if said == "==" else ast.IsNot()
-            return _Term("truth", ast.Compare(_of("present", value.name), [test], [ast.Constant(None)]))
+            return _Term("truth", ast.Compare(_of("value", value.name), [test], [ast.Constant(None)]))
         if kinds == {"value"}:
             if said in ("==", "!="):
                 raise NotDirect  # of which kind they are is not known here
@@ -227,7 +242,7 @@ class _Reading:
             within = self._sum()
             if left.kind != "text" or within.kind != "value":
                 raise NotDirect
-            return _Term("truth", ast.Compare(left.tree, [ast.In()], [_of("lists", within.name)]))
+            return _Term("truth", ast.Compare(left.tree, [ast.In()], [_of("list", within.name)]))
         self._place += 1
         among = [self._text()]
         while self._take(","):
@@ -236,7 +251,7 @@ class _Reading:
         if left.kind != "value":
             raise NotDirect
         allowed = ast.Constant(frozenset(among))  # type: ignore[arg-type]
-        return _Term("truth", ast.Compare(_of("texts", left.name), [ast.In()], [allowed]))
+        return _Term("truth", ast.Compare(_of("text", left.name), [ast.In()], [allowed]))
 
     def _sum(self) -> _Term:
         return self._calculated(("+", "-"), lambda: self._calculated(("*", "/"), self._signed))
@@ -283,19 +298,22 @@ class _Reading:
         if piece.said == "has" and self._take("("):
             name = self._named(self._next())
             self._expect(")")
-            return _Term("truth", ast.Compare(ast.Constant(name), [ast.In()], [_variable("present")]))
+            root, _, selected = name.partition(".")
+            if root != "context":
+                raise NotDirect  # whether CEL is told of it is not known here
+            return _Term("truth", ast.Compare(ast.Constant(selected), [ast.In()], [_variable(root)]))
         name = self._named(piece)
         return _Term("value", ast.Constant(name), name)
 
     def _named(self, root: Piece) -> str:
-        """The name under which `Values` have what is meant."""
+        """What is meant, as `customer.age`."""
         if root.kind != "name" or root.said not in _ROOTS:
             raise NotDirect
         self._expect(".")
         name = self._next()
         if name.kind != "name" or self._said() in (".", "[", "(", "{", "?"):
             raise NotDirect
-        return _ROOTS[root.said] + name.said
+        return f"{root.said}.{name.said}"
 
     def _text(self) -> str:
         piece = self._next()
@@ -326,7 +344,7 @@ class _Reading:
 
 def _as(kind: Kind, term: _Term) -> ast.expr:
     if term.kind == "value":
-        return _of({"number": "numbers", "text": "texts", "truth": "truths"}[kind], term.name)
+        return _of(kind, term.name)
     if term.kind != kind:
         raise NotDirect
     return term.tree
@@ -339,7 +357,7 @@ def _truth(term: _Term) -> ast.expr:
 def _ordered(term: _Term) -> ast.expr:
     """A number that can be compared: CEL refuses to compare what is not one (infinity less infinity)."""
     tree = _as("number", term)
-    return _called("_a_number", tree) if isinstance(tree, ast.BinOp) else tree
+    return _called("a_number", tree) if isinstance(tree, ast.BinOp) else tree
 
 
 def _fraction(term: _Term) -> ast.expr:
@@ -348,15 +366,20 @@ def _fraction(term: _Term) -> ast.expr:
     literal = tree.operand if isinstance(tree, ast.UnaryOp) else tree
     if isinstance(literal, ast.Constant) and not isinstance(literal.value, float):
         raise NotDirect
-    return _called("_a_fraction", tree) if term.kind == "value" else tree
+    return _called("a_fraction", tree) if term.kind == "value" else tree
 
 
-def _of(kind: str, name: str) -> ast.expr:
-    return ast.Subscript(_variable(kind), ast.Constant(name), ast.Load())
+def _of(kind: Kind, name: str) -> ast.expr:
+    """The variable of a value that must be of a kind: no name of Python's own has a dot."""
+    return _variable(f"{kind}.{name}")
 
 
 def _variable(name: str) -> ast.expr:
     return ast.Name(name, ast.Load())
+
+
+def _bound(name: str) -> ast.Name:
+    return ast.Name(name, ast.Store())
 
 
 def _called(function: str, tree: ast.expr) -> ast.expr:

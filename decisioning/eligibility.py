@@ -3,13 +3,11 @@
 Each step takes what the one before left and says for every action it drops why.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-import msgspec
-
-from decisioning.catalog import Catalog, Proposal
+from decisioning.catalog import Catalog, Eligible, Proposal, not_engaged
 from decisioning.content import Placement
 from decisioning.continuity import Continuity
 from decisioning.journey import stage_weight
@@ -21,23 +19,11 @@ from decisioning.rules import RuleFailure, RuleScope
 BUYING_ROLE_FEATURE = "buying_role"
 
 
-class Eligible(msgspec.Struct, frozen=True, gc=False):
-    """An action that may be shown, and how well the moment suits it.
-
-    `value` is in the catalogue's currency. `repeats` is the decision whose contact this still is.
-    """
-
-    proposal: Proposal
-    context_weight: float
-    value: float
-    repeats: str | None = None
-
-
 class Kept(NamedTuple):
     """What a step left, and what it dropped."""
 
-    proposals: tuple[Proposal, ...]
-    dropped: tuple[Drop, ...]
+    proposals: Sequence[Proposal]
+    dropped: Sequence[Drop]
 
 
 def candidates(
@@ -82,10 +68,10 @@ def candidates(
     if not previewed:
         detail = "status is approved; previews show it"
         dropped += [Drop(proposal.action.id, "candidates", "NOT_LIVE", detail) for proposal in offered.previewed]
-    return Kept(tuple(kept), tuple(dropped))
+    return Kept(kept, dropped)
 
 
-def consented(proposals: Iterable[Proposal], catalog: Catalog, placement: Placement, hot: HotProfile | None) -> Kept:
+def consented(proposals: Sequence[Proposal], catalog: Catalog, placement: Placement, hot: HotProfile | None) -> Kept:
     """Actions that the customer lets us show on this channel. Showing nothing needs no consent.
 
     `hot` is None when neither consent nor suppression can be read. Then nothing is shown where
@@ -93,7 +79,7 @@ def consented(proposals: Iterable[Proposal], catalog: Catalog, placement: Placem
     """
     purpose, channel = catalog.channels[placement.channel].requires_consent, placement.channel
     if hot.permits(purpose, channel) if hot is not None else not (purpose or placement.is_push):
-        return Kept(tuple(proposals), ())
+        return Kept(proposals, ())
     if hot is None:
         reason, detail = "CONSENT_UNKNOWN", "hot state cannot be read"
     elif channel in hot.suppressed:
@@ -107,7 +93,8 @@ def consented(proposals: Iterable[Proposal], catalog: Catalog, placement: Placem
 
 
 def engaged(
-    proposals: Iterable[Proposal],
+    proposals: Sequence[Proposal],
+    screened: Sequence[Eligible | Drop | None],
     catalog: Catalog,
     facts: Facts,
     scope: RuleScope,
@@ -122,35 +109,59 @@ def engaged(
     journey stages and their role in the account's buying group allow; and what eligibility,
     applicability and suitability hold for. A rule that errs drops its action: a negation must not
     fail open.
+
+    `screened` is what plain rules made of each proposal; the others are asked one by one.
     """
     bought = {purchase.product: purchase.at for purchase in facts.hot.purchases} if facts.hot else {}
     role = facts.features.get(BUYING_ROLE_FEATURE)
     kept: list[Eligible] = []
     dropped: list[Drop] = []
-    repeats, known, every = continuity.repeats, facts.hot is not None, bool(continuity.followed_up)
-    results = scope.results
-    for proposal in proposals:
-        try:
-            refusal = None if facts.readable else _unread(proposal, facts)
-            if refusal is None and (proposal.gated or every):
-                refusal = None if known else _unknown(proposal)
-                refusal = refusal or _gate(proposal, continuity, stages, role, bought, now)
-            rule = proposal.engaged
-            if refusal is None and rule is not None and results.get(rule.source) is not True:
-                refusal = _refusal(proposal, scope)
-            if refusal is None:
-                weight = stage_weight(catalog, stages, proposal.action) if stages else 1.0
-                for when, factor in proposal.weights:
-                    holds = results.get(when.source)
-                    if holds is True or (holds is not False and when.holds(scope)):
-                        weight *= factor
-                value = proposal.value if proposal.value_rule is None else value_of(proposal, scope)
-                kept.append(Eligible(proposal, weight, value, repeats.get(proposal.action.id) if repeats else None))
-                continue
-        except RuleFailure as failure:
-            refusal = "RULE_ERROR", str(failure)
-        dropped.append(Drop(proposal.action.id, "engagement_policy", *refusal))
+    known, every = facts.hot is not None, bool(continuity.followed_up) or not facts.readable
+    for proposal, ready in zip(proposals, screened, strict=True):
+        if ready is not None and not (every or proposal.gated):
+            (kept if ready.__class__ is Eligible else dropped).append(ready)  # type: ignore[arg-type]
+            continue
+        refusal = None if facts.readable else _unread(proposal, facts)
+        if refusal is None and not known:
+            refusal = _unknown(proposal)
+        refusal = refusal or _gate(proposal, continuity, stages, role, bought, now)
+        if refusal is not None:
+            dropped.append(Drop(proposal.action.id, "engagement_policy", *refusal))
+            continue
+        asked = ready or _asked(proposal, scope)
+        (kept if asked.__class__ is Eligible else dropped).append(asked)  # type: ignore[arg-type]
+    weighted = [stage for stage in stages if catalog.stages[stage].weights]
+    if weighted or continuity.repeats:
+        kept = [_moved(each, catalog, weighted, continuity.repeats) for each in kept]
     return kept, dropped
+
+
+def _moved(each: Eligible, catalog: Catalog, stages: Sequence[str], repeats: Mapping[str, str]) -> Eligible:
+    """With what the customer's journey stages multiply it by, and the decision that it repeats."""
+    action = each.proposal.action
+    weight, repeated = stage_weight(catalog, stages, action), repeats.get(action.id)
+    if weight == 1.0 and repeated is None:
+        return each
+    return Eligible(each.proposal, weight * each.context_weight, each.value, repeated)
+
+
+def _asked(proposal: Proposal, scope: RuleScope) -> Eligible | Drop:
+    """What the rules make of a proposal, asked one by one."""
+    try:
+        for part, rule in proposal.engagement:
+            if not rule.holds(scope):
+                return not_engaged(proposal.action.id, part, rule)
+        return Eligible(proposal, _context_weight(proposal, scope), value_of(proposal, scope))
+    except RuleFailure as failure:
+        return Drop(proposal.action.id, "engagement_policy", "RULE_ERROR", str(failure))
+
+
+def _context_weight(proposal: Proposal, scope: RuleScope) -> float:
+    weight = 1.0
+    for when, factor in proposal.weights:
+        if when.holds(scope):
+            weight *= factor
+    return weight
 
 
 def _unread(proposal: Proposal, facts: Facts) -> tuple[str, str] | None:
@@ -195,22 +206,6 @@ def _gate(
         return "STAGE", f"for {', '.join(action.stages)}; the customer is in {', '.join(stages) or 'none'}"
     if action.buying_roles and role not in action.buying_roles:
         return "BUYING_ROLE", f"for {', '.join(action.buying_roles)}; the customer is {role or 'none'}"
-    return None
-
-
-def _refusal(proposal: Proposal, scope: RuleScope) -> tuple[str, str] | None:
-    """The first part of the engagement policy that does not hold, with its rule.
-
-    One evaluation says for most actions that all is well; which part is not is asked only where it is not.
-    """
-    try:
-        if proposal.engaged is None or proposal.engaged.holds(scope):
-            return None
-    except RuleFailure:
-        pass  # the part that errs says so
-    for part, rule in proposal.engagement:
-        if not rule.holds(scope):
-            return part.upper(), rule.shown
     return None
 
 

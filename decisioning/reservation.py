@@ -4,45 +4,34 @@ Others may be adding contacts or withdrawing consent at the same instant. So ava
 inside hot state's transaction, by `take`, and the answer says what was available.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
 from decisioning.budget import BudgetRoom
+from decisioning.catalog import Eligible, Proposal
 from decisioning.contact_policy import ContactCounts
-from decisioning.content import NO_ACTION, Budget, ContactPolicy, CountedPer
+from decisioning.content import NO_ACTION, Budget, ContactPolicy, Placement
 from decisioning.profile import BudgetLeft, Contact, HotProfile, Subject
 from decisioning.slots import FilledSlot, fill_slots
 
 
-class Place(NamedTuple):
-    """What a candidate would be as a contact.
-
-    `repeats` is the decision whose contact it still is: then it is no new one, and neither caps
-    nor budgets are asked again.
-    """
-
-    contact: Contact
-    counted_by: Mapping[CountedPer, str]
-    repeats: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReservationRequest:
+class ReservationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Fill these slots for this customer, now.
 
     Attributes:
         digest: Hash of the request's body: the same decision id with another one is a conflict.
-        places: What each candidate would be as a contact.
-        order: The drawn order, indexes of `places`.
+        placement: Where; its channel and time-out are the contact's.
+        eligible: The candidates. One that repeats an earlier decision is no new contact, and neither
+            caps nor budgets are asked again.
+        order: The drawn order, indexes of `eligible`.
         at: When the contact is: now, or the planned time of what is sent; policies are judged then.
         confirmed: The decision itself counts as shown; otherwise a place is held until its
             contact's `until` and an impression confirms it.
         seen: The profile that the candidates were narrowed with.
-        still: Which of `places` pass with another profile; asked when it has changed since.
+        still: Which of `eligible` pass with another profile; asked when it has changed since.
         budgets: Those that candidates are charged to.
         counts: Of `seen`'s contacts at `at`, where somebody has counted them already.
     """
@@ -52,7 +41,8 @@ class ReservationRequest:
     subject: Subject
     now: datetime
     at: datetime
-    places: tuple[Place, ...]
+    placement: Placement
+    eligible: Sequence[Eligible]
     order: tuple[int, ...]
     slots: int
     policies: tuple[ContactPolicy, ...]
@@ -61,6 +51,31 @@ class ReservationRequest:
     seen: HotProfile
     still: Callable[[HotProfile], Collection[int]]
     counts: ContactCounts | None = None
+
+    def contact(self, index: int) -> Contact:
+        """What a candidate is as a contact."""
+        proposal = self.eligible[index].proposal
+        action, placement = proposal.action, self.placement
+        return Contact(
+            action_id=action.id,
+            group=action.group,
+            channel=placement.channel,
+            at=self.at,
+            goal=action.goal,
+            placement=placement.id,
+            decision_id=self.decision_id,
+            until=self.at + placement.time_out,
+            budget=action.budget,
+            cost=proposal.cost,
+        )
+
+    def new_contacts(self, filled: Sequence[FilledSlot]) -> list[tuple[int, Contact]]:
+        """The contacts that these slots make, with their slots; what repeats an earlier answer makes none."""
+        return [
+            (slot, self.contact(taken.chosen))
+            for slot, taken in enumerate(filled, start=1)
+            if self.eligible[taken.chosen].repeats is None
+        ]
 
 
 class AlreadyClaimed(msgspec.Struct, frozen=True):
@@ -83,56 +98,54 @@ def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, 
     A slot that is taken is a contact for the slots after it. Showing nothing is drawn for the
     first slot only, and ends the answer.
     """
-    places = request.places
+    eligible = request.eligible
     stands = profile.version == request.seen.version
-    passing: Sequence[int] = range(len(places)) if stands else sorted(request.still(profile))
+    passing: Sequence[int] = range(len(eligible)) if stands else sorted(request.still(profile))
     room = BudgetRoom(request.budgets, profile, now=request.at)
-    counts: ContactCounts | None = None
-    is_charged = any(place.contact.budget is not None for place in places)
+    counts = request.counts if stands else None
+    taken: list[Proposal] = []
 
-    def affordable(indexes: Iterable[int]) -> tuple[int, ...]:
-        if not is_charged:
-            return tuple(indexes)
-        return tuple(
+    def affordable(indexes: Sequence[int]) -> Sequence[int]:
+        if not request.budgets:
+            return indexes
+        return [
             index
             for index in indexes
-            if (place := places[index]).repeats is not None or room.fits(place.contact.budget, place.contact.cost)
-        )
+            if (one := eligible[index]).repeats is not None or room.fits(one.proposal.action.budget, one.proposal.cost)
+        ]
 
-    def available_after(shown: tuple[int, ...]) -> tuple[int, ...]:
+    def available_after(shown: Sequence[int]) -> Sequence[int]:
         nonlocal counts, passing
         if not shown:
             return affordable(passing)
-        last = places[shown[-1]]
-        if not last.contact.is_counted:
+        last = eligible[shown[-1]]
+        if last.proposal.action.is_no_action:
             return ()
-        if counts is None and stands and request.counts is not None:
-            counts = request.counts.copy()
-        elif counts is None:
-            counts = ContactCounts(
-                request.policies, profile.contacts, now=request.at, account_contacts=profile.account_contacts
-            )
-        if last.repeats is None:
-            counts.add(last.counted_by)
-            room.take(last.contact.budget, last.contact.cost)
         # What a slot could not get, later ones cannot either: there is only ever less left.
-        suppressing = counts.suppressing if counts.suppresses_any else None
-        rest = []
-        for index in passing:
-            place = places[index]
-            if index == shown[-1] or place.contact.action_id == NO_ACTION:
-                continue
-            if suppressing is None or place.repeats is not None or suppressing(place.counted_by) is None:
-                rest.append(index)
-        passing = rest
+        passing = [i for i in passing if i != shown[-1]]
+        if len(shown) == 1:
+            passing = [i for i in passing if eligible[i].proposal.action.id != NO_ACTION]
+        if last.repeats is None:
+            if counts is None:
+                counts = ContactCounts(
+                    request.policies, profile.contacts, now=request.at, account_contacts=profile.account_contacts
+                )
+            room.take(last.proposal.action.budget, last.proposal.cost)
+            taken.append(last.proposal)
+            for per, key in counts.closed_by([proposal.counted_by for proposal in taken]):
+                passing = [
+                    i
+                    for i in passing
+                    if (one := eligible[i]).proposal.counted_by[per] != key or one.repeats is not None
+                ]
         return affordable(passing)
 
     return fill_slots(request.order, request.slots, available_after)
 
 
-def with_contacts(profile: HotProfile, request: ReservationRequest, filled: Collection[FilledSlot]) -> HotProfile:
+def with_contacts(profile: HotProfile, request: ReservationRequest, filled: Sequence[FilledSlot]) -> HotProfile:
     """The profile as it would be with these slots taken: for what is decided without reserving anything."""
-    made = new_contacts(request, filled)
+    made = [contact for _, contact in request.new_contacts(filled)]
     charged: dict[str, float] = {}
     for contact in made:
         if contact.budget is not None:
@@ -142,9 +155,3 @@ def with_contacts(profile: HotProfile, request: ReservationRequest, filled: Coll
         contacts=(*profile.contacts, *made),
         budgets=tuple(BudgetLeft(b.budget, max(0.0, b.left - charged.get(b.budget, 0.0))) for b in profile.budgets),
     )
-
-
-def new_contacts(request: ReservationRequest, filled: Collection[FilledSlot]) -> list[Contact]:
-    """The contacts that these slots make; what repeats an earlier answer makes none."""
-    taken = (request.places[slot.chosen] for slot in filled)
-    return [place.contact for place in taken if place.repeats is None]

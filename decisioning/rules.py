@@ -15,7 +15,7 @@ from typing import Any
 
 import cel
 
-from decisioning.direct_rules import LEFT_TO_CEL, direct, values_of
+from decisioning.direct_rules import LEFT_TO_CEL, direct
 from decisioning.rule_text import Piece, is_root, joined, literal, looks_like, pieces
 
 ROOTS = ("customer", "account", "context", "now")
@@ -106,11 +106,11 @@ class Rule:
     def _evaluate(self, scope: "RuleScope") -> Any:
         if self._direct is not None:
             try:
-                return self._direct(*scope.values)
+                return self._direct(scope.customer, scope.account, scope.context)
             except LEFT_TO_CEL:
                 pass
         try:
-            return self._program.execute(scope.context)
+            return self._program.execute(scope.for_cel)
         except KeyError as error:
             return RuleFailure(f"'{self.shown}': {error} is not known for this customer")
         except Exception as error:  # callers choose values: a division by zero must cost an action, not the answer
@@ -120,10 +120,11 @@ class Rule:
 class RuleScope:
     """What rules see in one decision; each distinct rule is evaluated once in it.
 
-    Most decisions do without CEL's own `context` (see `direct_rules`), so it is made when first asked for.
+    A feature that is not known is null; `named` are those that rules name, and CEL must be told so.
+    Most decisions do without CEL (see `direct_rules`), so what it sees is made when first asked for.
     """
 
-    __slots__ = ("_context", "_known", "results", "values")
+    __slots__ = ("_for_cel", "_named", "account", "context", "customer", "now", "results")
 
     def __init__(
         self,
@@ -132,21 +133,25 @@ class RuleScope:
         customer: Mapping[str, Any] | None = None,
         account: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
+        named: Iterable[tuple[str, str]] = (),
     ) -> None:
-        self._known = customer or {}, account or {}, context or {}, now
-        self._context: cel.Context | None = None
-        self.values = values_of(customer or {}, account or {}, context or {})
+        self.now = now
+        self.customer: Mapping[str, Any] = customer or {}
+        self.account: Mapping[str, Any] = account or {}
+        self.context: Mapping[str, Any] = context or {}
         self.results: dict[str, Any] = {}
+        self._named = named
+        self._for_cel: cel.Context | None = None
 
     @property
-    def context(self) -> cel.Context:
+    def for_cel(self) -> cel.Context:
         """What CEL sees."""
-        if self._context is None:
-            customer, account, context, now = self._known
-            self._context = cel.Context(
-                variables={"customer": dict(customer), "account": dict(account), "context": dict(context), "now": now}
-            )
-        return self._context
+        if self._for_cel is None:
+            known: dict[str, dict[str, Any]] = {"customer": dict(self.customer), "account": dict(self.account)}
+            for root, name in self._named:
+                known[root].setdefault(name, None)
+            self._for_cel = cel.Context(variables={**known, "context": dict(self.context), "now": self.now})
+        return self._for_cel
 
 
 def expanded(source: str, *, action: Mapping[str, Any] | None, audience: Callable[[str], str]) -> str:
@@ -254,11 +259,6 @@ def _refuse_functions(words: list[Piece], written: str) -> None:
     for name, following in calls:
         if name.startswith("get") and following and following[0].said != ")":
             raise ValueError(f"'{written}' gives {name} a time zone; it takes none, times are in UTC")
-
-
-def conjunction(rules: Iterable[Rule]) -> str:
-    """One rule that holds where all of these do."""
-    return " && ".join(f"({rule.source})" for rule in rules)
 
 
 def _first_line(error: BaseException) -> str:

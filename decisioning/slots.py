@@ -8,7 +8,6 @@ reservation, makes importance weights biased.
 """
 
 import hashlib
-import struct
 from collections.abc import Callable, Sequence
 from math import fsum
 from typing import NamedTuple
@@ -68,8 +67,8 @@ def uniforms(key: bytes, decision_id: str, count: int) -> NDArray[np.float64]:
         hashlib.blake2b(block.to_bytes(4, "big") + identity, key=key, digest_size=64).digest()
         for block in range((count + 7) // 8)
     )
-    integers = struct.unpack_from(f">{count}Q", stream)
-    return np.array([((integer >> 11) + 0.5) * 2.0**-53 for integer in integers])
+    integers = np.frombuffer(stream, dtype=">u8", count=count) >> np.uint64(11)
+    return (integers.astype(np.float64) + 0.5) * 2.0**-53
 
 
 def key_id(key: bytes) -> str:
@@ -91,7 +90,10 @@ def draw_order(spread: Distribution, noise: NDArray[np.float64]) -> NDArray[np.i
     >>> draw_order(spread, np.array([0.9, 0.1, 0.5])).tolist()
     [0, 1, 2]
     """
-    return np.lexsort((-np.log(noise) / spread.weights, spread.tiers))
+    times = -np.log(noise) / spread.weights
+    if not spread.tiers.any():
+        return np.argsort(times, kind="stable")
+    return np.lexsort((times, spread.tiers))
 
 
 class FilledSlot(NamedTuple):
@@ -119,7 +121,7 @@ def fill_slots(
     shown: tuple[int, ...] = ()
     for _ in range(slots):
         free = tuple(available_after(shown))
-        could = set(free)
+        could = frozenset(free)
         chosen = next((candidate for candidate in order if candidate in could), None)
         if chosen is None:
             break
@@ -128,15 +130,30 @@ def fill_slots(
     return tuple(filled)
 
 
-def slot_probability(spread: Distribution, slot: FilledSlot) -> float:
-    """The chance with which this slot got what it got, given its availability.
+def slot_probabilities(spread: Distribution, filled: Sequence[FilledSlot]) -> list[float]:
+    """The chance with which each slot got what it got, given its availability.
 
     >>> spread = Distribution(np.array([0.6, 0.3, 0.1]), np.zeros(3, dtype=np.int64))
-    >>> round(slot_probability(spread, FilledSlot(chosen=1, available=(1, 2))), 3)
-    0.75
+    >>> [round(p, 3) for p in slot_probabilities(spread, [FilledSlot(0, (0, 1, 2)), FilledSlot(1, (1, 2))])]
+    [0.6, 0.75]
+
+    Raises:
+        ArithmeticError: A slot got what it could not: another tier was ahead.
     """
     weights, tiers = spread.weights.tolist(), spread.tiers.tolist()
-    tier = min([tiers[index] for index in slot.available])
-    if tiers[slot.chosen] != tier:
-        raise ArithmeticError(f"candidate {slot.chosen} was chosen while others of tier {tier} were ahead of it")
-    return weights[slot.chosen] / fsum([weights[index] for index in slot.available if tiers[index] == tier])
+    has_tiers = any(tiers)
+    probabilities = []
+    for chosen, available in filled:
+        rivals: Sequence[int] = available
+        if has_tiers:
+            tier = min([tiers[index] for index in available])
+            if tiers[chosen] != tier:
+                raise ArithmeticError(f"candidate {chosen} was chosen while others of tier {tier} were ahead of it")
+            rivals = [index for index in available if tiers[index] == tier]
+        probabilities.append(weights[chosen] / fsum([weights[index] for index in rivals]))
+    return probabilities
+
+
+def slot_probability(spread: Distribution, slot: FilledSlot) -> float:
+    """The chance with which one slot got what it got; see `slot_probabilities`."""
+    return slot_probabilities(spread, [slot])[0]

@@ -6,11 +6,11 @@ counts as reached and as spent.
 
 from collections.abc import Mapping, Sequence
 
-from decisioning.budget import BudgetRoom, charge_of
+from decisioning.budget import BudgetRoom
 from decisioning.case import Case
+from decisioning.catalog import Eligible
 from decisioning.contact_policy import ContactCounts, Suppression, cooling_down
 from decisioning.content import ContactPolicy, CountedPer
-from decisioning.eligibility import Eligible
 from decisioning.profile import Facts, HotProfile
 from decisioning.quiet_hours import TIME_ZONE_FEATURE, applies_to, quiet_at, zone_of
 from decisioning.reasons import Drop
@@ -20,17 +20,24 @@ def in_time_and_budget(
     case: Case, facts: Facts, engaged: Sequence[Eligible], counts: ContactCounts, dropped: list[Drop]
 ) -> list[Eligible]:
     """Contact policies and budgets; the same answer asked for again meets neither caps nor budgets."""
-    content, hot = case.catalog.content, facts.hot
-    kept: list[Eligible] = []
+    catalog, hot = case.catalog, facts.hot
+    content = catalog.content
     quiet = _quiet(case, facts)
     # What colleagues were shown, and what the account has spent, is not known of a customer whose account is not.
     of_account = [] if facts.account_known else [cap for cap in content.contact_policies if cap.of == "account"]
     profile = hot or HotProfile()
-    capping = counts.suppresses_any
     silent = cooling_down(content.cool_downs, profile.contacts, now=case.contact_at) if content.cool_downs else {}
-    room = BudgetRoom(case.catalog.budgets, profile, now=case.contact_at)
+    capped = _first_caps(case, counts)
+    each_is_asked = bool(quiet or hot is None or of_account or silent)
+    if not (each_is_asked or capped or catalog.budgets):
+        return list(engaged)
+    kept: list[Eligible] = []
+    room = BudgetRoom(catalog.budgets, profile, now=case.contact_at)
     for candidate in engaged:
         action = candidate.proposal.action
+        if not each_is_asked and action.budget is None and action.id not in capped:
+            kept.append(candidate)
+            continue
         if action.is_no_action:
             kept.append(candidate)
             continue
@@ -42,8 +49,8 @@ def in_time_and_budget(
             refusal = "CONTACTS_UNKNOWN", "hot state cannot be read"
         elif of_account and _capped(of_account, candidate):
             refusal = "CONTACTS_UNKNOWN", "the feature store, which knows the customer's account, cannot be read"
-        elif capping and not repeated and (policy := counts.suppressing(candidate.proposal.counted_by)):
-            refusal = "CAP_REACHED", case.catalog.caps.said[policy.id]
+        elif action.id in capped and not repeated:
+            refusal = "CAP_REACHED", catalog.caps.said[catalog.caps[capped[action.id]].id]
         elif silent and (suppression := _silenced(silent, candidate.proposal.counted_by)):
             until = suppression.until.isoformat(timespec="minutes")
             refusal = "COOL_DOWN", f"{suppression.cool_down.id}: after {suppression.cool_down.after}, until {until}"
@@ -53,15 +60,25 @@ def in_time_and_budget(
             kept.append(candidate)
         elif hot is None:
             dropped.append(Drop(action.id, "budget", "BUDGET_UNKNOWN", "hot state cannot be read"))
-        elif not facts.account_known and case.catalog.budgets[action.budget].of == "account":
+        elif not facts.account_known and catalog.budgets[action.budget].of == "account":
             detail = "the feature store, which knows the customer's account, cannot be read"
             dropped.append(Drop(action.id, "budget", "BUDGET_UNKNOWN", detail))
-        elif room.fits(action.budget, charge_of(action, case.catalog.budgets)):
+        elif room.fits(action.budget, candidate.proposal.cost):
             kept.append(candidate)
         else:
             detail = f"{action.budget}: {room.left(action.budget):g} left of what is released by now"
             dropped.append(Drop(action.id, "budget", "BUDGET_SPENT", detail))
     return kept
+
+
+def _first_caps(case: Case, counts: ContactCounts) -> dict[str, int]:
+    """Actions that a contact policy forbids, with the place of the first that does."""
+    counting_as = case.catalog.offered(case.placement).counting_as
+    capped: dict[str, int] = {}
+    for counted, place in counts.reached.items():
+        for action_id in counting_as.get(counted, ()):
+            capped[action_id] = min(place, capped.get(action_id, place))
+    return capped
 
 
 def _quiet(case: Case, facts: Facts) -> str | None:

@@ -1,7 +1,6 @@
 """Where a decision's microseconds go: CPU by stage, in process, one decision at a time."""
 
 import asyncio
-import gc
 import statistics
 import time
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from decisioning.request import DecisionRequest
 from nextmove import steps
 from nextmove.console import out, print_json, print_table, step
 from nextmove.sandbox import Sandbox
+from serving import collector
 from storage.settings import Settings
 
 
@@ -52,7 +52,7 @@ def run_decide(settings: Settings, *, placement: str | None, decisions: int, rou
             result = asyncio.run(_measure(sandbox, requests, rounds))
     finally:
         sandbox.close()
-        gc.unfreeze()  # libraries in C check at exit that their objects were collected
+        collector.unsettle()
     if as_json:
         print_json(as_document(result))
         return
@@ -80,8 +80,7 @@ async def _measure(sandbox: Sandbox, asked: list[DecisionRequest], rounds: int) 
     deciding, others, walls, candidates = [], [], [], []
     for number in range(rounds + 1):
         engine.timers.reset()
-        gc.collect()
-        gc.freeze()
+        collector.settle()
         process, thread = time.process_time_ns(), time.thread_time_ns()
         for request in asked:
             began = time.perf_counter_ns()

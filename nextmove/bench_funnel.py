@@ -4,7 +4,6 @@ Everything is generated from a seed, so two machines measure the same work. Besi
 rule library alone costs for these rules, called directly: ratios to that carry over to other machines.
 """
 
-import gc
 import random
 import statistics
 import time
@@ -39,6 +38,7 @@ from decisioning.request import DecisionRequest
 from decisioning.reservation import take
 from nextmove.bench_hot_state import HotStateCost, hot_state_cost
 from nextmove.console import out, print_json, print_table, step
+from serving import collector
 from storage.settings import Settings, prepare_home
 
 SEED = 7
@@ -118,7 +118,7 @@ def run_funnel(settings: Settings, *, rounds: int, decisions: int, as_json: bool
             progress("hot state in Redis")
             hot_state = hot_state_cost(settings, pairs=4 * decisions)
         finally:
-            gc.unfreeze()
+            collector.unsettle()
         path = settings.bench_dir / "funnel.json"
         path.write_bytes(msgspec.json.format(msgspec.json.encode(as_document(costs, growth, hot_state)), indent=2))
         progress.result = str(path)
@@ -141,8 +141,7 @@ def cost_of(size: Size, *, rounds: int, decisions: int) -> FunnelCost:
     cpu: list[int] = []
     candidates: list[int] = []
     for number in range(rounds + 1):
-        gc.collect()
-        gc.freeze()
+        collector.settle()
         for index in range(decisions):
             began = time.thread_time_ns()
             times, count = _decide(work, index % CUSTOMERS)

@@ -1,7 +1,6 @@
 """What hot state in Redis costs this process: a read and a reservation, several at a time on one event loop."""
 
 import asyncio
-import gc
 import os
 import time
 from dataclasses import replace
@@ -10,10 +9,14 @@ from typing import NamedTuple
 
 import redis
 
-from decisioning.content import ContactPolicy
+from decisioning.caps import Caps
+from decisioning.catalog import Catalog, Eligible
+from decisioning.content import Action, Channel, ContactPolicy, Content, Placement, Treatment
 from decisioning.errors import StoreError
-from decisioning.profile import Contact, HotProfile, Subject
-from decisioning.reservation import Place, ReservationRequest, take
+from decisioning.exploration import Greedy
+from decisioning.profile import HotProfile, Subject
+from decisioning.reservation import ReservationRequest, take
+from serving import collector
 from storage.hot_state.rebuild import needs_rebuild
 from storage.hot_state.redis import RedisHotState
 from storage.settings import Settings
@@ -21,7 +24,8 @@ from storage.settings import Settings
 CONCURRENT = 8
 CUSTOMERS, CONTACTS, CANDIDATES = 200, 8, 50
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-_POLICIES = tuple(
+_ORDER = tuple(range(CANDIDATES))
+_CAPS = Caps(
     ContactPolicy(f"cap_{number}", limit=1_000, within=timedelta(days=1 + number), per="group") for number in range(20)
 )
 
@@ -58,8 +62,7 @@ async def _measured(settings: Settings, pairs: int) -> HotStateCost:
     hot_state = RedisHotState(settings, clock=lambda: NOW)
     try:
         await _pairs(hot_state, CUSTOMERS * CONTACTS, "before")
-        gc.collect()
-        gc.freeze()
+        collector.settle()
         wall, cpu = time.perf_counter_ns(), time.process_time_ns()
         contacts = await _pairs(hot_state, pairs, "during")
         cpu, wall = time.process_time_ns() - cpu, time.perf_counter_ns() - wall
@@ -98,25 +101,52 @@ async def _pairs(hot_state: RedisHotState, count: int, name: str) -> float:
     return read / count
 
 
+def _eligible() -> tuple[Eligible, ...]:
+    actions = [
+        Action(
+            id=f"action_{number}",
+            name=f"Action {number}",
+            group=f"group_{number % 10}",
+            goal="sell",
+            status="live",
+            value=1.0,
+            treatments=(Treatment(f"action_{number}_web", "web", {}),),
+        )
+        for number in range(CANDIDATES)
+    ]
+    content = Content(
+        domain="bench",
+        currency="EUR",
+        groups=tuple(f"group_{number}" for number in range(10)),
+        goals=("sell",),
+        channels=(Channel("web"),),
+        placements=(_PLACEMENT,),
+        actions=tuple(actions),
+    )
+    live = Catalog(content, version="sha256:bench").offered(_PLACEMENT).live
+    return tuple(Eligible(proposal, 1.0, proposal.value) for proposal in live)
+
+
+_PLACEMENT = Placement(id="hero", channel="web", priority_scale=1.0, exploration=Greedy(), reward={})
+_ELIGIBLE = _eligible()
+
+
 def _request(decision_id: str, subject: Subject, seen: HotProfile) -> ReservationRequest:
-    until = NOW + timedelta(minutes=30)
     return ReservationRequest(
         decision_id=decision_id,
         digest="bench",
         subject=subject,
         now=NOW,
         at=NOW,
-        places=tuple(
-            Place(Contact(f"action_{n}", f"group_{n % 10}", "web", NOW, "sell", "hero", decision_id, until), {}, None)
-            for n in range(CANDIDATES)
-        ),
-        order=tuple(range(CANDIDATES)),
+        placement=_PLACEMENT,
+        eligible=_ELIGIBLE,
+        order=_ORDER,
         slots=1,
-        policies=_POLICIES,
+        policies=_CAPS,
         budgets={},
         confirmed=True,
         seen=seen,
-        still=lambda _: range(CANDIDATES),
+        still=lambda _: _ORDER,
     )
 
 

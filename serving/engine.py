@@ -165,7 +165,7 @@ class Engine:
         reservation = funnel.reservation(case, facts, choice.planned, digest=digest)
         after = facts
         try:
-            if live and facts.hot is not None and reservation.places:
+            if live and facts.hot is not None and reservation.eligible:
                 reserved = await self._hot_state.reserve(reservation)
                 if isinstance(reserved, AlreadyClaimed):
                     return await self._twin(reservation, reserved), facts

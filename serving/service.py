@@ -1,6 +1,5 @@
 """The BentoML service: `bentoml serve serving.service:Nextmove`."""
 
-import gc
 import json
 import os
 from http import HTTPStatus
@@ -13,6 +12,7 @@ from bentoml.exceptions import BentoMLException
 
 from decisioning.errors import NextmoveError
 from decisioning.request import DecisionRequest
+from serving import collector
 from serving.http.app import Routes, create_app
 from serving.http.body import DECISION_LIMIT, parse
 from serving.http.guard import Guard
@@ -41,9 +41,7 @@ class Nextmove:
 
     def __init__(self) -> None:
         runtime.open(settings)
-        # Nothing that was loaded so far is garbage; a collector that walks it stalls requests.
-        gc.collect()
-        gc.freeze()
+        collector.settle()
 
     @bentoml.api  # type: ignore[untyped-decorator]
     async def decide(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +57,7 @@ class Nextmove:
     def close(self) -> None:
         """Called in every worker."""
         runtime.close()
-        gc.unfreeze()  # libraries in C check at exit that their objects were collected
+        collector.unsettle()
 
 
 def _json(request: dict[str, Any]) -> bytes:

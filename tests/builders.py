@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from decisioning.case import Case, case_of
-from decisioning.catalog import Catalog, Release
+from decisioning.catalog import Catalog, Eligible, Proposal, Release
 from decisioning.content import (
     BLUEPRINT,
     NO_ACTION,
@@ -72,6 +72,26 @@ def content(*actions: Action, **overrides: Any) -> Content:
         "actions": actions or (action("card"), action("loan", group="loans"), action(NO_ACTION, group="other")),
     }
     return Content(**(defaults | overrides))
+
+
+def eligible(
+    action_id: str = "card", *, channel: str = "web", repeats: str | None = None, cost: float = 0.0, **overrides: Any
+) -> Eligible:
+    """A candidate without rules; a contact with it is charged its `cost`."""
+    made = action(action_id, **overrides)
+    proposal = Proposal(
+        action=made,
+        treatment=None,
+        engagement=(),
+        weights=(),
+        value=1.0,
+        value_rule=None,
+        rate=1.0,
+        counted_by={"any": "", "channel": channel, "group": made.group, "goal": made.goal, "action": made.id},
+        cost=cost,
+        gated=False,
+    )
+    return Eligible(proposal, 1.0, 1.0, repeats)
 
 
 def catalog(*actions: Action, **overrides: Any) -> Catalog:

@@ -12,7 +12,7 @@ from decisioning.content import NO_ACTION, Budget, Value
 from decisioning.errors import StoreError
 from decisioning.profile import Contact, HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
-from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, new_contacts, take
+from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -59,7 +59,7 @@ class FakeHotState:
             return self.claims[request.decision_id]
         self.claims[request.decision_id] = AlreadyClaimed(request.digest, request.now)
         filled = take(request, self._profile(request.subject, self.taken_by_others))
-        self.contacts += [(request.subject, contact) for contact in new_contacts(request, filled)]
+        self.contacts += [(request.subject, contact) for _, contact in request.new_contacts(filled)]
         return Reserved(filled, self._profile(request.subject, self.taken_by_others))
 
     async def apply(self, told: Told) -> None:

@@ -11,7 +11,7 @@ from decisioning.catalog import Catalog
 from decisioning.content import FeatureKind
 from decisioning.errors import SetupError
 from decisioning.profile import ConsentChange
-from decisioning.rules import RuleFailure, RuleScope
+from decisioning.rules import RuleFailure
 from storage.settings import Settings
 from training.features import declared_views
 
@@ -57,7 +57,7 @@ def audience_sizes(
     reachable = {audience.id: dict.fromkeys(audience.minimum_size, 0) for audience in audiences}
     for customer_id, customer, account in customers:
         met += 1
-        scope = RuleScope(customer=customer, account=account, now=now)
+        scope = catalog.scope(now=now, customer=customer, account=account, context={})
         for audience in audiences:
             try:
                 if not catalog.audiences[audience.id].holds(scope):

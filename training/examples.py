@@ -241,7 +241,11 @@ def _values(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) -> list
         placement = catalog.placements[placement_id]
         proposals = [catalog.proposal(name, placement) if name in catalog.actions else None for name in ids]
         by_rule = any(proposal is not None and proposal.value_rule is not None for proposal in proposals)
-        scope = _scope(log, features, row) if by_rule else RuleScope(now=log["decided_at"].iloc[row].to_pydatetime())
+        scope = (
+            _scope(catalog, log, features, row)
+            if by_rule
+            else RuleScope(now=log["decided_at"].iloc[row].to_pydatetime())
+        )
         values = tuple(_worth(proposal, scope) for proposal in proposals)
         if not by_rule:
             known[placement_id, ids] = values
@@ -256,15 +260,14 @@ def _worth(proposal: Proposal | None, scope: RuleScope) -> float:
         return 0.0
 
 
-def _scope(log: pd.DataFrame, features: pd.DataFrame, row: int) -> RuleScope:
+def _scope(catalog: Catalog, log: pd.DataFrame, features: pd.DataFrame, row: int) -> RuleScope:
     """What rules see of one row; what the caller sent supplies the features that it names."""
     stored = {name.removeprefix(CUSTOMER): features[name].iloc[row] for name in features.columns}
     context = log["context"].iloc[row]
     supplied = {name: value for name, value in context.items() if name in stored and value is not None}
     customer = {name: None if value is None or value != value else value for name, value in stored.items()}
-    return RuleScope(
-        now=log["decided_at"].iloc[row].to_pydatetime(), customer={**customer, **supplied}, context=context
-    )
+    now = log["decided_at"].iloc[row].to_pydatetime()
+    return catalog.scope(now=now, customer={**customer, **supplied}, account={}, context=context)
 
 
 def _with_features_from_context(frame: pd.DataFrame) -> pd.DataFrame:

@@ -31,7 +31,6 @@ from decisioning.errors import StoreError
 from decisioning.profile import BudgetLeft, ConsentChange, Contact, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
-from decisioning.slots import FilledSlot
 from storage.hot_state.charges import MILLIONTHS, millionths, of_everyone, with_room
 from storage.hot_state.effects import LIFTS, Effect, effect_of
 from storage.hot_state.redis_budgets import LEASED_FOR, Leases, settle_command, settled_command
@@ -171,7 +170,7 @@ class RedisHotState:
             reserved = await self._reserve(request, seen, counted)
             back = dict(held)
             if isinstance(reserved, Reserved):
-                for _, contact in _made(request, reserved.filled):
+                for _, contact in request.new_contacts(reserved.filled):
                     if contact.budget in back:
                         back[contact.budget] -= millionths(contact.cost)
         except (ReplyLost, asyncio.CancelledError):
@@ -258,7 +257,7 @@ class RedisHotState:
         shared = {budget.id for budget in counted}
         for _ in range(ATTEMPTS):
             filled = take(request, profile)
-            made = _made(request, filled)
+            made = request.new_contacts(filled)
             claim = _encode_claim(
                 _Claim(request.digest, self._clock(), tuple(contact_field(c.decision_id, c.action_id) for _, c in made))
             )
@@ -309,9 +308,9 @@ class RedisHotState:
         asked: list[tuple[Budget, Command]] = []
         for budget in counted:
             charges = sorted(
-                millionths(place.contact.cost)
-                for place in request.places
-                if place.repeats is None and place.contact.budget == budget.id
+                millionths(each.proposal.cost)
+                for each in request.eligible
+                if each.repeats is None and each.proposal.action.budget == budget.id
             )
             wanted[budget.id] = sum(charges[-request.slots :])
             held[budget.id], question = self._leases.hold(
@@ -415,16 +414,6 @@ class RedisHotState:
         if self._is_connected:
             self._send(self._leases.ended())
         self._watch_leases()
-
-
-def _made(request: ReservationRequest, filled: Sequence[FilledSlot]) -> list[tuple[int, Contact]]:
-    """The contacts that these slots make, with their slots."""
-    places = request.places
-    return [
-        (slot, places[taken.chosen].contact)
-        for slot, taken in enumerate(filled, start=1)
-        if places[taken.chosen].repeats is None
-    ]
 
 
 def apply_command(keys: Keys, told: Told, effect: Effect) -> Command:

@@ -188,11 +188,7 @@ class SqliteHotState:
             room = self._room(connection, request)
             profile = msgspec.structs.replace(profile, budgets=with_room(request.seen, room))
             filled = take(request, profile)
-            contacts = [
-                (slot, request.places[taken.chosen].contact)
-                for slot, taken in enumerate(filled, start=1)
-                if request.places[taken.chosen].repeats is None
-            ]
+            contacts = request.new_contacts(filled)
             insert_contacts(connection, self._domain, request.subject, contacts, confirmed=request.confirmed)
             if contacts:
                 version = self._version(connection, request.subject)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from decisioning import decision as funnel
-from decisioning.budget import BudgetRoom, charge_of, left, period_of, released, spent_on_contacts
+from decisioning.budget import BudgetRoom, left, period_of, released, spent_on_contacts
 from decisioning.content import Budget
 from decisioning.profile import BudgetLeft, Facts, HotProfile
 from tests.builders import NOW, action, case, catalog, contact
@@ -65,10 +65,15 @@ def test_spending_counts_the_periods_own_contacts_of_that_budget() -> None:
 
 
 def test_a_contact_costs_its_money_or_counts_as_one() -> None:
-    promoted = action(budget="promo", cost=3.0)
-    assert charge_of(promoted, {"promo": weekly()}) == 3.0
-    assert charge_of(promoted, {"promo": weekly(counts="contacts")}) == 1.0
-    assert charge_of(action(cost=3.0), {}) == 0.0
+    def cost(counts: str, **given: Any) -> float:
+        offered = catalog(action(**given), budgets=(weekly(counts=counts),))
+        proposal = offered.proposal("card", offered.placements["home_hero"])
+        assert proposal is not None
+        return proposal.cost
+
+    assert cost("money", budget="promo", cost=3.0) == 3.0
+    assert cost("contacts", budget="promo", cost=3.0) == 1.0
+    assert cost("money", cost=3.0) == 0.0
 
 
 @pytest.mark.parametrize(("of", "left_for_this_customer"), [("customer", 65.0), ("account", 60.0)])

@@ -309,13 +309,6 @@ def test_a_rule_of_a_stage_is_told_with_its_journey() -> None:
     assert found.startswith("journeys[j].stages[s].entry: 'x >' is not a CEL expression")
 
 
-def test_rules_that_are_too_long_together_are_told() -> None:
-    audiences = (Audience(id="a", rule=" || ".join(f"customer.x{n} > 1.0" for n in range(80))),)
-    asks = " || ".join(["in_audience('a')"] * 6)
-    [found] = refused(action(eligibility=asks, suitability=f"!({asks})"), audiences=audiences)
-    assert found.startswith("actions[card]: eligibility, applicability and suitability together: the rule has")
-
-
 def test_times_far_from_each_other_are_compared() -> None:
     far = action(valid_from=datetime(1, 1, 1, tzinfo=UTC), valid_until=datetime(9999, 12, 31, tzinfo=UTC))
     assert mistakes(content(far)) == []

@@ -83,22 +83,19 @@ def test_the_first_policy_that_forbids_is_named() -> None:
     assert counts(contact(), policies=(loose, strict)).suppressing(CARD) is strict
 
 
-def test_policies_that_count_alike_count_one_more_contact_once() -> None:
-    two, three = weekly_cap(2), ContactPolicy("three", limit=3, within=WEEK)
-    counted = counts(contact(), policies=(two, three))
-    assert not counted.suppresses_any
-    counted.add(CARD)
-    assert counted.suppressing(CARD) is two
-    counted.add(CARD)
-    assert [counts(*[contact()] * 2, policies=(three,)).suppressing(CARD), counted.suppressing(CARD)] == [None, two]
+def test_policies_that_count_alike_each_have_their_limit() -> None:
+    counted = counts(contact(), policies=(weekly_cap(2), ContactPolicy("three", limit=3, within=WEEK)))
+    assert (counted.reached, counted.closed_by([])) == ({}, set())
+    assert counted.closed_by([CARD]) == {("any", "")}
+    assert counts(contact(), policies=(weekly_cap(3),)).closed_by([CARD]) == set()
+    assert counts(contact(), policies=(weekly_cap(3),)).closed_by([CARD, CARD]) == {("any", "")}
 
 
 def test_a_contact_of_this_answer_closes_its_own_group_and_no_other() -> None:
     counted = counts(policies=(weekly_cap(1, per="group"),))
-    assert not counted.suppresses_any
-    counted.add(CARD)
-    assert counted.suppressing(CARD) is not None
-    assert counted.suppressing(LOAN) is None
+    assert counted.closed_by([CARD]) == {("group", CARD["group"])}
+    assert CARD["group"] != LOAN["group"]
+    assert counts(policies=(weekly_cap(1, per="group", only=LOAN["group"]),)).closed_by([CARD]) == set()
 
 
 def silent(*contacts: Contact, **cool_down: Any) -> list[tuple[str, str]]:
@@ -184,8 +181,9 @@ def test_counting_at_once_says_what_the_policies_say_one_by_one(
     policies: Any, own: Any, account: Any, asked: Any
 ) -> None:
     counted = counts(*own, policies=tuple(policies), account=tuple(account))
-    for place, key in enumerate(asked):
-        assert [counted.suppressing(one) for one in asked] == [
-            by_hand(policies, own, account, asked[:place], one) for one in asked
+    assert [counted.suppressing(one) for one in asked] == [by_hand(policies, own, account, [], one) for one in asked]
+    for number in range(len(asked)):
+        closed = counted.closed_by(asked[:number])
+        assert [bool(counted.suppressing(one) or closed & set(one.items())) for one in asked] == [
+            by_hand(policies, own, account, asked[:number], one) is not None for one in asked
         ]
-        counted.add(key)

@@ -9,7 +9,7 @@ from decisioning.case import RANKED
 from decisioning.content import NO_ACTION, Action
 from decisioning.continuity import NOTHING_OPEN, Continuity, going_on
 from decisioning.profile import Contact, Facts, HotProfile
-from decisioning.reservation import new_contacts, take
+from decisioning.reservation import take
 from tests.builders import NOW, action, case, catalog, contact, weekly_cap
 
 HOUR, DAY, INSTANT = timedelta(hours=1), timedelta(days=1), timedelta(microseconds=1)
@@ -144,7 +144,7 @@ def reloaded(*, cap: int = 1, again: timedelta = HOUR) -> tuple[list[str], int]:
     reservation = funnel.reservation(asked, facts, planned, digest="")
     filled = take(reservation, reservation.seen)
     answered = funnel.finish(asked, planned, filled)
-    return [slot.action_id for slot in answered], len(new_contacts(reservation, filled))
+    return [slot.action_id for slot in answered], len(reservation.new_contacts(filled))
 
 
 def test_a_reload_repeats_its_answer_though_the_cap_is_reached_and_counts_nothing() -> None:

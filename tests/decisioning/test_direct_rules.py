@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from decisioning.direct_rules import EXACT, LEFT_TO_CEL, MAX_DEPTH, direct, together, values_of
+from decisioning.direct_rules import EXACT, LEFT_TO_CEL, MAX_DEPTH, Screened, direct, screen
 from decisioning.rules import Rule, RuleFailure, RuleScope
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -53,7 +53,8 @@ holdings = st.fixed_dictionaries(
 
 
 def scopes(held: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {"customer": {}, "account": {}, "context": {}}
+    """By root; a feature that is not known is null."""
+    found: dict[str, dict[str, Any]] = {"customer": dict.fromkeys(NAMES), "account": {"size": None}, "context": {}}
     for name, value in held.items():
         found[name.partition("@")[2]][name.partition("@")[0]] = value
     return found
@@ -63,7 +64,7 @@ def both(source: str, held: dict[str, dict[str, Any]]) -> tuple[Any, Any]:
     """What the direct rule says and what CEL says; an ellipsis where one does not."""
     plain = direct(source)
     try:
-        said = ... if plain is None else plain(*values_of(**held))
+        said = ... if plain is None else plain(**held)
     except LEFT_TO_CEL:
         said = ...
     try:
@@ -125,19 +126,30 @@ def test_plain_rules_are_direct(source: str, expected: Any) -> None:
     assert same(judged, expected)
 
 
-@settings(derandomize=True, deadline=None, max_examples=300)
-@given(sources=st.lists(rules, max_size=6), held=holdings)
-def test_rules_together_say_what_each_says_alone(sources: list[str], held: dict[str, Any]) -> None:
-    values = values_of(**scopes(held))
-    results: dict[str, Any] = {}
-    together(sources)(*values, results)
-    for source in sources:
-        plain = direct(source)
-        try:
-            said = ... if plain is None else plain(*values)
-        except LEFT_TO_CEL:
-            said = ...
-        assert same(said, results.get(source, ...))
+@settings(derandomize=True, deadline=None, max_examples=600)
+@given(asked=st.lists(rules, max_size=3), switches=st.lists(rules, max_size=3), held=holdings)
+def test_screened_rules_say_what_each_says_alone(asked: list[str], switches: list[str], held: dict[str, Any]) -> None:
+    scope = scopes(held)
+    refusals = [(source, f"refused by {place}") for place, source in enumerate(asked)]
+    outcomes = [f"kept by {which}" for which in range(1 << len(switches))]
+    always = Screened([], [], ["always"])
+    assert screen([always, Screened(refusals, switches, outcomes)])(**scope) == [
+        "always",
+        alone(asked, switches, scope),
+    ]
+
+
+def alone(asked: list[str], switches: list[str], scope: dict[str, dict[str, Any]]) -> str | None:
+    plain = [direct(source) for source in (*asked, *switches)]
+    if None in plain:
+        return None
+    try:
+        for place, rule in enumerate(plain[: len(asked)]):
+            if not rule(**scope):
+                return f"refused by {place}"
+        return f"kept by {sum(1 << bit for bit, rule in enumerate(plain[len(asked) :]) if rule(**scope))}"
+    except LEFT_TO_CEL:
+        return None
 
 
 @pytest.mark.parametrize(
@@ -175,7 +187,7 @@ def test_a_value_of_another_kind_is_left_to_cel(age: Any) -> None:
     plain = direct("customer.age > 30.0")
     assert plain is not None
     with pytest.raises(LEFT_TO_CEL):
-        plain(*values_of({"age": age}, {}, {}))
+        plain({"age": age}, {}, {})
 
 
 def test_a_rule_in_use_says_the_same_with_and_without_its_direct_form() -> None:

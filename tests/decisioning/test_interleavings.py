@@ -21,7 +21,7 @@ from decisioning.content import NO_ACTION, Budget, ContactPolicy
 from decisioning.exploration import SquareCB
 from decisioning.profile import Contact, Facts, Subject
 from decisioning.record import OutcomeRecord, Told
-from decisioning.reservation import Reserved, new_contacts
+from decisioning.reservation import Reserved
 from serving.ports import HotState
 from storage.hot_state.rebuild import needs_rebuild
 from storage.hot_state.redis import RedisHotState
@@ -107,7 +107,7 @@ class World:
         reservation = funnel.reservation(asked, facts, planned, digest=asked.decision_id)
         reserved = await self.hot_state.reserve(reservation)
         assert isinstance(reserved, Reserved)
-        made = [contact for contact in new_contacts(reservation, reserved.filled) if contact.is_counted]
+        made = [contact for _, contact in reservation.new_contacts(reserved.filled) if contact.is_counted]
         self.book += [Booked(subject, contact) for contact in made]
         for contact in made:
             self.check(subject, contact, asked.now)

@@ -1,9 +1,9 @@
 """The logged probability is right: importance weights with it give the truth, with others they do not."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -118,7 +118,7 @@ def test_the_funnel_logs_the_truth_when_others_take_away_candidates_meanwhile() 
         asked = case(shop, decision_id=f"d-{number}")
         planned = funnel.plan(asked, narrowed, VALUES, key=b"key")
         left = np.flatnonzero(rng.random(5) < 0.6).tolist() or [0]
-        reservation = replace(
+        reservation = msgspec.structs.replace(
             funnel.reservation(asked, facts, planned, digest=""), still=lambda profile, left=left: left
         )
         filled = take(reservation, HotProfile(version=2))

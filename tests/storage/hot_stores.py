@@ -11,16 +11,18 @@ from typing import Any
 import pytest
 import redis
 
+from decisioning.catalog import Eligible
 from decisioning.contact_policy import ContactCounts
 from decisioning.content import Budget, ContactPolicy
-from decisioning.profile import ConsentChange, Contact, HotProfile, Subject
+from decisioning.profile import ConsentChange, HotProfile, Subject
 from decisioning.record import Told
-from decisioning.reservation import AlreadyClaimed, Place, ReservationRequest, Reserved
+from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved
 from decisioning.slots import FilledSlot
 from storage.hot_state.rebuild import StoredHotState, needs_rebuild
 from storage.hot_state.redis import RedisHotState
 from storage.hot_state.sqlite import SqliteHotState
 from storage.settings import Settings
+from tests.builders import eligible, placement
 from tests.storage.kept import NOW, outcome
 
 PATIENT = timedelta(seconds=5)
@@ -113,47 +115,20 @@ def settings_for(kind: str, settings: Settings) -> Iterator[Settings]:
         client.close()
 
 
-def place(action_id: str = "card", *, repeats: str | None = None, **overrides: Any) -> Place:
-    contact = Contact(
-        **{
-            "action_id": action_id,
-            "group": f"{action_id}s",
-            "channel": "web",
-            "at": NOW,
-            "goal": "sell",
-            "placement": "home_hero",
-            "decision_id": "d-1",
-            "until": NOW + timedelta(minutes=30),
-            **overrides,
-        }
-    )
-    keys = {"any": "", "channel": contact.channel, "group": contact.group, "goal": contact.goal, "action": action_id}
-    return Place(contact, keys, repeats)  # type: ignore[arg-type]
+def candidate(action_id: str = "card", **overrides: Any) -> Eligible:
+    return eligible(action_id, **{"group": f"{action_id}s", **overrides})
 
 
-def reservation(decision_id: str = "d-1", **overrides: Any) -> ReservationRequest:
+def reservation(decision_id: str = "d-1", *, channel: str = "web", **overrides: Any) -> ReservationRequest:
     """A card and a loan, the loan drawn first, for one slot; nothing depends on the profile but caps."""
     now = overrides.get("now", NOW)
     at = overrides.get("at", now)
     policies: tuple[ContactPolicy, ...] = overrides.get("policies", ())
-    places = overrides.pop("places", None) or (place("card"), place("loan"))
-    places = tuple(
-        one._replace(
-            contact=Contact(
-                **{
-                    **{name: getattr(one.contact, name) for name in one.contact.__struct_fields__},
-                    "decision_id": decision_id,
-                    "at": at,
-                    "until": None if one.contact.until is None else at + (one.contact.until - NOW),
-                }
-            )
-        )
-        for one in places
-    )
+    candidates = overrides.pop("eligible", None) or (candidate("card"), candidate("loan"))
 
     def still(profile: HotProfile) -> list[int]:
         counts = ContactCounts(policies, profile.contacts, now=at, account_contacts=profile.account_contacts)
-        return [i for i, one in enumerate(places) if one.repeats or counts.suppressing(one.counted_by) is None]
+        return [i for i, e in enumerate(candidates) if e.repeats or counts.suppressing(e.proposal.counted_by) is None]
 
     defaults: dict[str, Any] = {
         "decision_id": decision_id,
@@ -161,8 +136,9 @@ def reservation(decision_id: str = "d-1", **overrides: Any) -> ReservationReques
         "subject": CUSTOMER,
         "now": now,
         "at": at,
-        "places": places,
-        "order": tuple(reversed(range(len(places)))),
+        "placement": placement(channel=channel),
+        "eligible": candidates,
+        "order": tuple(reversed(range(len(candidates)))),
         "slots": 1,
         "policies": policies,
         "budgets": {},
@@ -199,5 +175,5 @@ def charged(budget: Budget, decision_id: str = "d-1", *, cost: float = 1.0, **ov
     """A reservation whose one candidate is charged to the budget."""
     return reservation(
         decision_id,
-        **{"places": (place("loan", budget=budget.id, cost=cost),), "budgets": {budget.id: budget}, **overrides},
+        **{"eligible": (candidate("loan", budget=budget.id, cost=cost),), "budgets": {budget.id: budget}, **overrides},
     )

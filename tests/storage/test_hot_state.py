@@ -21,9 +21,9 @@ from storage.ledger.writer import Ledger
 from storage.settings import Settings
 from tests.storage.hot_stores import (
     Store,
+    candidate,
     charged,
     mails,
-    place,
     reservation,
     settings_for,
 )
@@ -61,7 +61,7 @@ def test_the_first_of_the_drawn_order_is_taken_and_counts_until_it_expires(store
     assert isinstance(reserved, Reserved)
     assert reserved.filled == (FilledSlot(chosen=1, available=(0, 1)),)
     assert store.read(after=timedelta(minutes=29)) == reserved.profile
-    assert reserved.profile.contacts == (request.places[1].contact,)
+    assert reserved.profile.contacts == (request.contact(1),)
     assert store.seen(after=timedelta(minutes=30)) == []
 
 
@@ -73,8 +73,8 @@ def test_what_the_decision_itself_confirms_does_not_expire_but_ages(store: Store
 
 
 def test_contacts_come_oldest_first_and_of_one_instant_by_slot(store: Store) -> None:
-    three = (place("card"), place("loan"), place("fund"))
-    store.reserve(reservation("d-2", places=three, slots=3))
+    three = (candidate("card"), candidate("loan"), candidate("fund"))
+    store.reserve(reservation("d-2", eligible=three, slots=3))
     store.reserve(reservation("d-1", now=NOW - HOUR, confirmed=True))
 
     assert store.seen() == ["loan", "fund", "loan", "card"]
@@ -88,7 +88,7 @@ def test_a_planned_contact_is_kept_with_its_time(store: Store) -> None:
 
 
 def test_showing_nothing_is_kept_so_that_it_can_be_repeated(store: Store) -> None:
-    store.reserve(reservation(places=(place(NO_ACTION),)))
+    store.reserve(reservation(eligible=(candidate(NO_ACTION),)))
 
     [contact] = store.read().contacts
     assert (contact.action_id, contact.is_counted) == (NO_ACTION, False)
@@ -97,7 +97,7 @@ def test_showing_nothing_is_kept_so_that_it_can_be_repeated(store: Store) -> Non
 def test_what_repeats_an_earlier_answer_makes_no_contact(store: Store) -> None:
     first = store.reserve(reservation("d-1", policies=(ONCE,)))
     assert isinstance(first, Reserved)
-    again = reservation("d-2", places=(place("loan", repeats="d-1"),), policies=(ONCE,), seen=first.profile)
+    again = reservation("d-2", eligible=(candidate("loan", repeats="d-1"),), policies=(ONCE,), seen=first.profile)
 
     assert len(store.take(again)) == 1
     assert store.read() == first.profile
@@ -119,7 +119,7 @@ def test_consent_that_was_withdrawn_after_it_was_read_is_obeyed(store: Store) ->
     def still(profile: HotProfile) -> list[int]:
         return [0] if profile.permits("marketing", "email") else []
 
-    asks: dict[str, Any] = {"places": (place("loan", channel="email"),), "still": still}
+    asks: dict[str, Any] = {"eligible": (candidate("loan"),), "still": still}
     store.set_consents([consent(at=NOW - DAY)])
     seen = store.read()
     assert len(store.take(reservation("d-1", seen=seen, **asks))) == 1
@@ -422,7 +422,9 @@ def test_many_consents_are_changed_in_parts_and_again_after_a_failure(store: Sto
 def test_names_with_unusual_characters_are_kept_apart(store: Store) -> None:
     names = ["a", "a}", "a}:claim:b", "{a}", "a%7D", "a:b", "ä ö|\n"]
     for number, name in enumerate(names):
-        store.reserve(reservation(f"d-{number}", subject=Subject(name, f"{name}}}"), places=(place(f"x{number}"),)))
+        store.reserve(
+            reservation(f"d-{number}", subject=Subject(name, f"{name}}}"), eligible=(candidate(f"x{number}"),))
+        )
 
     for number, name in enumerate(names):
         profile = store.read(Subject(name, f"{name}}}"))
@@ -520,7 +522,7 @@ def test_what_was_abandoned_is_given_back(store: Store) -> None:
     budget = mails(1.0)
     store.reserve(charged(budget))
 
-    assert len(store.take(charged(budget, now=NOW + LATER, places=(place("card", budget=None),)))) == 1
+    assert len(store.take(charged(budget, now=NOW + LATER, eligible=(candidate("card", budget=None),)))) == 1
     assert left(store, budget, after=LATER) == 1.0
 
 
@@ -535,10 +537,10 @@ def test_a_new_period_begins_with_the_whole_amount(store: Store) -> None:
 
 def test_what_is_not_taken_is_left_for_others(store: Store, chosen: Settings) -> None:
     budget = mails(1.0)
-    both = (place("loan", budget="mails", cost=1.0), place("card"))
+    both = (candidate("loan", budget="mails", cost=1.0), candidate("card"))
     other = Store(chosen)
 
-    store.reserve(charged(budget, "d-1", places=both))  # draws the card
+    store.reserve(charged(budget, "d-1", eligible=both))  # draws the card
 
     assert len(other.take(charged(budget, "d-2", subject=Subject("c-2")))) == 1
     other.close()

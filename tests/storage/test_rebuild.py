@@ -26,7 +26,7 @@ from storage.ledger.consents import append_consents
 from storage.ledger.reader import LedgerReader
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
-from tests.storage.hot_stores import REDIS_URL, Store, charged, mails, place, reservation, settings_for
+from tests.storage.hot_stores import REDIS_URL, Store, candidate, charged, mails, reservation, settings_for
 from tests.storage.hot_stores import told as told_of
 from tests.storage.kept import NOW, consent, decision, outcome, slot
 
@@ -71,8 +71,8 @@ def random_traffic(settings: Settings, store: Store, ledger: Ledger, rng: np.ran
     for number in range(400):
         now += timedelta(minutes=float(rng.integers(1, 288)))
         subject, channel = CUSTOMERS[rng.integers(len(CUSTOMERS))], pick(rng, "web", "email")
-        places = tuple(
-            place(action_id, group=group, channel=channel, budget=budget, cost=cost)
+        candidates = tuple(
+            candidate(action_id, group=group, channel=channel, budget=budget, cost=cost)
             for action_id, group in ACTIONS
             for budget, cost in [COSTS.get(action_id, (None, 0.0))]
         )
@@ -80,7 +80,8 @@ def random_traffic(settings: Settings, store: Store, ledger: Ledger, rng: np.ran
             f"d-{number}",
             subject=subject,
             now=now,
-            places=places,
+            channel=channel,
+            eligible=candidates,
             order=tuple(rng.permutation(len(ACTIONS)).tolist()),
             slots=int(rng.integers(1, 4)),
             policies=caps,
@@ -89,7 +90,7 @@ def random_traffic(settings: Settings, store: Store, ledger: Ledger, rng: np.ran
         )
         reserved = store.reserve(request)
         assert isinstance(reserved, Reserved)
-        contacts = [request.places[filled.chosen].contact for filled in reserved.filled]
+        contacts = [request.contact(filled.chosen) for filled in reserved.filled]
         slots = tuple(
             slot(c.action_id, slot=n, group=c.group, goal=c.goal, confirmed=request.confirmed, budget=c.budget,
                  cost=c.cost, products=(f"{c.action_id}_product",))

@@ -249,7 +249,7 @@ def test_what_was_abandoned_is_given_back_even_if_the_first_attempt_dies(confirm
             raise ReplyLost("the connection died")
         return await call(commands)
 
-    again = {"places": (), "order": (), "now": NOW + timedelta(seconds=6)}
+    again = {"eligible": (), "order": (), "now": NOW + timedelta(seconds=6)}
     store.hot._call = breaks
     with pytest.raises(ReplyLost):
         store.reserve(reservation(**again))

@@ -293,7 +293,7 @@ def test_the_control_gets_something_where_everybody_may_be_shown_something() -> 
     told = catalog("simulated")
     fallbacks = [p for p in told.offered(told.placements["home_hero"]).live if p.action.fallback]
     assert len(fallbacks) == told.placements["home_hero"].slots
-    assert all(p.action.budget is None and p.engaged is None and not p.action.buying_roles for p in fallbacks)
+    assert all(p.action.budget is None and not p.engagement and not p.action.buying_roles for p in fallbacks)
 
 
 def test_the_shop_s_markets_say_what_is_different_there() -> None:
