@@ -49,42 +49,6 @@ def test_draws_come_out_as_often_as_their_stated_probability() -> None:
         assert abs(first[candidate] / draws - probability) < 4 * error
 
 
-def _importance_weighted_values(probability_of: str, *, draws: int = 60_000) -> tuple[float, float, float]:
-    """Estimated value of a target policy from logged slots, its standard error, and the truth.
-
-    Half of the candidates are unavailable at random when the slot is filled.
-    """
-    rng = np.random.default_rng(11)
-    rewards, target = np.array([0.2, 0.9, 0.5, 0.1]), np.array([0.1, 0.2, 0.3, 0.4])
-    spread = distribution(SquareCB(gamma=6.0), np.array([0.8, 0.2, 0.6, 0.4]))
-    estimates, truths = [], []
-    for noise in rng.random((draws, 4)):
-        available = [i for i in range(4) if rng.random() < 0.5] or [0]
-        order = draw_order(spread, noise)
-        [slot] = fill_slots(order.tolist(), 1, lambda shown, free=tuple(available): free)
-        lost = order[0] not in available
-        probability = {
-            "over availability": slot_probability(spread, slot),
-            "raw": spread.weights[slot.chosen],
-            "only after a loss": slot_probability(spread, slot) if lost else spread.weights[slot.chosen],
-        }[probability_of]
-        wanted = target[available] / target[available].sum()
-        estimates.append(wanted[available.index(slot.chosen)] / probability * rewards[slot.chosen])
-        truths.append(wanted @ rewards[available])
-    return float(np.mean(estimates)), float(np.std(estimates) / np.sqrt(draws)), float(np.mean(truths))
-
-
-def test_the_logged_slot_probability_makes_importance_weights_unbiased() -> None:
-    estimate, error, truth = _importance_weighted_values("over availability")
-    assert abs(estimate - truth) < 4 * error
-
-
-@pytest.mark.parametrize("wrong", ["raw", "only after a loss"])
-def test_the_two_obvious_definitions_would_be_biased(wrong: str) -> None:
-    estimate, error, truth = _importance_weighted_values(wrong)
-    assert abs(estimate - truth) > 10 * error
-
-
 def test_the_second_slot_is_distributed_as_the_rest_renormalised() -> None:
     spread = Distribution(np.array([0.5, 0.3, 0.2]), np.zeros(3, dtype=np.int64))
     seconds: Counter[int] = Counter()
