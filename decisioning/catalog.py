@@ -51,6 +51,7 @@ class Proposal(NamedTuple):
 
     action: Action
     treatment: Treatment | None
+    treatment_id: str | None
     engagement: tuple[tuple[Part, Rule], ...]
     weights: tuple[tuple[Rule, float], ...]
     value: float
@@ -152,6 +153,7 @@ class Catalog:
             action.id: Proposal(
                 action=action,
                 treatment=None,
+                treatment_id=None,
                 engagement=engagement[action.id],
                 weights=weights[action.id],
                 value=values[action.id][0],
@@ -182,7 +184,9 @@ class Catalog:
             "goal": base.action.goal,
             "action": action_id,
         }
-        return base._replace(treatment=treatment, counted_by=counted_by)
+        return base._replace(
+            treatment=treatment, treatment_id=treatment.id if treatment else None, counted_by=counted_by
+        )
 
     def scope(
         self, *, now: datetime, customer: Mapping[str, Any], account: Mapping[str, Any], context: Mapping[str, Any]

@@ -50,7 +50,8 @@ def going_on(
     >>> going_on([seen], {}, "inbox", now=datetime(2026, 1, 4), lasting=timedelta(days=3)).order
     ()
     """
-    recent = [c for c in contacts if c.at <= now and (now - c.at < lasting or (c.until and now < c.until))]
+    begin = now - lasting
+    recent = [c for c in contacts if c.at <= now and (begin < c.at or (c.until and now < c.until))]
     if not recent and not any(contact.accepted_at for contact in contacts):
         return NOTHING_OPEN
     order: list[str] = []

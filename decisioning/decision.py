@@ -215,7 +215,7 @@ def _candidates(
         map(
             Candidate,
             [proposal.action.id for proposal in proposals],
-            [proposal.treatment.id if proposal.treatment else None for proposal in proposals],
+            [proposal.treatment_id for proposal in proposals],
             propensities,
             [each.value for each in eligible],
             [each.context_weight for each in eligible],
@@ -273,7 +273,7 @@ def finish(case: Case, planned: Plan, filled: Sequence[FilledSlot]) -> tuple[Sho
             ShownSlot(
                 slot=number,
                 action_id=action.id,
-                treatment_id=treatment.id if treatment else None,
+                treatment_id=eligible.proposal.treatment_id,
                 probability=probability,
                 available=slot.available,
                 content=localised(treatment, locales) if treatment else {},

@@ -64,13 +64,11 @@ class SquareCB(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     gamma: Annotated[float, msgspec.Meta(ge=0)]
 
     def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `Policy`; ties at the top share what the best gets, so that order decides nothing."""
-        top = np.maximum.reduce(values)
-        best = values == top
-        weights = 1.0 / (len(values) + self.gamma * (top - values))
-        weights[best] = 0.0
-        weights[best] = (1.0 - np.add.reduce(weights)) / np.count_nonzero(best)
-        return weights
+        """See `Policy`; ties at the top share what is left over, so that order decides nothing."""
+        gaps = np.maximum.reduce(values) - values
+        weights = 1.0 / (len(values) + self.gamma * gaps)
+        best = gaps == 0.0
+        return weights + best * ((1.0 - np.add.reduce(weights)) / np.count_nonzero(best))
 
 
 ExplorationPolicy = Greedy | EpsilonGreedy | SquareCB

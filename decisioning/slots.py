@@ -150,7 +150,7 @@ def slot_probabilities(spread: Distribution, filled: Sequence[FilledSlot]) -> li
             if tiers[chosen] != tier:
                 raise ArithmeticError(f"candidate {chosen} was chosen while others of tier {tier} were ahead of it")
             rivals = [index for index in available if tiers[index] == tier]
-        probabilities.append(weights[chosen] / fsum([weights[index] for index in rivals]))
+        probabilities.append(weights[chosen] / fsum(map(weights.__getitem__, rivals)))
     return probabilities
 
 

@@ -82,6 +82,7 @@ def eligible(
     proposal = Proposal(
         action=made,
         treatment=None,
+        treatment_id=None,
         engagement=(),
         weights=(),
         value=1.0,

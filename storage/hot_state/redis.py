@@ -34,7 +34,7 @@ from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved
 from storage.hot_state.charges import MILLIONTHS, millionths, of_everyone, with_room
 from storage.hot_state.effects import LIFTS, Effect, effect_of
 from storage.hot_state.redis_budgets import LEASED_FOR, Leases, settle_command, settled_command
-from storage.hot_state.redis_connection import Address, Command, Connection, ReplyLost, address_of
+from storage.hot_state.redis_connection import Address, Command, Connection, ReplyLost, address_of, packed
 from storage.hot_state.redis_scripts import ABANDON, ALL, APPLY, CLEAR, CONSENT, REMOVE, RESERVE
 from storage.hot_state.redis_values import (
     ANSWERS,
@@ -48,6 +48,7 @@ from storage.hot_state.redis_values import (
     instant,
     mark_in,
     member_prefix,
+    paused_in,
     profile_of,
     settlements_in,
     suppression_field,
@@ -110,6 +111,10 @@ class RedisHotState:
         self._leases = Leases(self._keys, clock=clock)
         self._lease_watch: asyncio.AbstractEventLoop | None = None
         self._on_loss = on_loss
+        self._ask_paused = packed(("SMEMBERS", self._keys.paused))
+        # As last told, and what that says.
+        self._members: list[bytes] | None = None
+        self._paused: tuple[str, ...] = ()
         self._mark: bytes | None = None
         self._is_lost = False
 
@@ -133,18 +138,19 @@ class RedisHotState:
         """
         at = at or now
         keys = self._keys
-        commands: list[Command] = [("HGETALL", keys.customer(subject.customer_id)), ("SMEMBERS", keys.paused)]
+        commands: list[Command] = [("HGETALL", keys.customer(subject.customer_id)), self._ask_paused]
         if subject.account_id is not None:
             commands.append(("HGETALL", keys.account(subject.account_id)))
         counted = of_everyone(budgets) if budgets else []
         asked = self._leases.to_ask(counted, now=now, at=at) if counted else []
-        replies = await self._call([*commands, *(command for _, command in asked)])
-        self._check_mark(replies[1])
+        commands += [command for _, command in asked]
+        replies = await self._call(commands)
+        paused = self._paused_of(replies[1])
         account = replies[2] if subject.account_id is not None else []
-        profile = profile_of(replies[0], account, subject, replies[1], now=now)
+        profile = profile_of(replies[0], account, subject, paused, now=now)
         if not counted:
             return profile
-        for (budget, _), reply in zip(asked, replies[len(commands) :], strict=True):
+        for (budget, _), reply in zip(asked, replies[len(commands) - len(asked) :], strict=True):
             self._leases.answered(budget, reply, at=at)
         self._watch_leases()
         return msgspec.structs.replace(profile, budgets=tuple(self._leases.room(counted, now=at)))
@@ -270,9 +276,9 @@ class RedisHotState:
                 )
             known = (profile.version, claim, _CLAIM_SECONDS, CONTACT_SECONDS, called, oldest)
             reply, paused = await self._call(
-                [("EVALSHA", RESERVE.sha, len(touched), *touched, *known, *written), ("SMEMBERS", keys.paused)]
+                [("EVALSHA", RESERVE.sha, len(touched), *touched, *known, *written), self._ask_paused]
             )
-            self._check_mark(paused)
+            self._paused_of(paused)
             if isinstance(reply, int):
                 if not request.confirmed and shared:
                     self._note_pending(subject.customer_id, made, shared)
@@ -321,10 +327,8 @@ class RedisHotState:
         if asked:
             sources = {budget.id: self._leases.source(budget, at=request.at) for budget in counted}
             try:
-                *replies, paused = await self._call(
-                    [*(question for _, question in asked), ("SMEMBERS", self._keys.paused)]
-                )
-                self._check_mark(paused)
+                *replies, paused = await self._call([*(question for _, question in asked), self._ask_paused])
+                self._paused_of(paused)
             except BaseException:
                 for budget in counted:
                     self._leases.give_back(budget, held[budget.id], at=request.at, source=sources[budget.id])
@@ -365,23 +369,26 @@ class RedisHotState:
                 [replies[place]] = await self._call([("EVAL", _SOURCES[str(command[1])], *command[2:])])
         return replies
 
-    def _check_mark(self, paused: Collection[bytes]) -> None:
-        """See that Redis knows all that it should.
+    def _paused_of(self, members: list[bytes]) -> tuple[str, ...]:
+        """The paused actions, after seeing that Redis knows all that it should.
 
         Raises:
             StoreError: It has lost it; somebody else may believe that nobody was ever contacted.
         """
-        mark = mark_in(paused)
-        if mark is not None and mark == self._mark:
-            return
+        if members == self._members:
+            return self._paused
+        mark = mark_in(members)
         # What is spent was counted anew, or is about to be; leases are in neither.
-        if self._mark is not None:
+        if self._mark is not None and mark != self._mark:
             self._leases.drop_all()
-        self._mark, self._is_lost = mark, mark is None
+        self._mark, self._is_lost, self._members = mark, mark is None, members
         if mark is None:
+            self._members = None
             if self._on_loss is not None:
                 self._on_loss()
             raise StoreError(str(self.problem))
+        self._paused = paused_in(members)
+        return self._paused
 
     @property
     def _is_connected(self) -> bool:

@@ -20,7 +20,7 @@ from decisioning.errors import SetupError, StoreError
 
 # Redis answers in well under a millisecond; whoever waits this long had better fall back.
 PATIENCE = timedelta(seconds=1)
-Command = tuple[bytes | str | int | float, ...]
+Command = tuple[bytes | str | int | float, ...] | bytes  # with its arguments; or `packed`
 
 
 class Address(NamedTuple):
@@ -62,6 +62,11 @@ def address_of(url: str) -> Address:
         tls=split.scheme == "rediss",
         greeting=tuple(greeting),
     )
+
+
+def packed(command: Command) -> bytes:
+    """The command as it is sent, for one that is sent often."""
+    return command if isinstance(command, bytes) else hiredis.pack_command(cast(Any, command))
 
 
 class ReplyLost(StoreError):
@@ -108,14 +113,14 @@ class Connection(asyncio.Protocol):
 
     def call(self, commands: Sequence[Command]) -> "asyncio.Future[list[Any]]":
         """The replies to these commands, errors among them, once all are there."""
-        packed = [hiredis.pack_command(cast(Any, command)) for command in commands]  # all of them, or none is sent
+        out = [packed(command) for command in commands]  # all of them, or none is sent
         call = _Call(self.loop.create_future(), len(commands), [], self.loop.time())
         if not self.is_open:
             call.done.set_exception(StoreError(self._failure("the connection is closed")))
             return call.done
         if not self._out:
             self.loop.call_soon(self._flush)
-        self._out += packed
+        self._out += out
         self._calls.append(call)
         if self._watch is None:
             self._watch = self.loop.call_later(PATIENCE.total_seconds(), self._look)

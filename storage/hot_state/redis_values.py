@@ -29,7 +29,7 @@ it was confirmed.
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import NamedTuple, cast
 
 import msgspec
@@ -59,6 +59,7 @@ ANSWERS: dict[Answered, int] = {
 }
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Contact).decode
+_decode_all = msgspec.msgpack.Decoder(list[Contact]).decode
 
 
 class Keys:
@@ -187,7 +188,7 @@ def settlements_in(customer_id: str, changed: list[bytes]) -> Iterator[Settlemen
 
 
 def profile_of(
-    customer: list[bytes], account: list[bytes], subject: Subject, paused: Iterable[bytes], *, now: datetime
+    customer: list[bytes], account: list[bytes], subject: Subject, paused: tuple[str, ...], *, now: datetime
 ) -> HotProfile:
     """What the customer's and the account's hash say, each a list of fields and values in turn."""
     begin = instant(now - CONTACT_MEMORY).encode()
@@ -198,7 +199,8 @@ def profile_of(
     purchases: list[Purchase] = []
     events: list[Event] = []
     version = 0
-    for name, value in zip(customer[::2], customer[1::2], strict=True):
+    pairs = iter(customer)
+    for name, value in zip(pairs, pairs, strict=True):
         kind = name[0]
         if kind == _C:
             if value[0] != _X and value[_AT:_SLOT] > begin:
@@ -220,47 +222,66 @@ def profile_of(
     others: list[bytes] = []
     if account:
         mine = member_prefix(subject.customer_id).encode()
-        for name, value in zip(account[::2], account[1::2], strict=True):
+        pairs = iter(account)
+        for name, value in zip(pairs, pairs, strict=True):
             if name == b"v":
                 version += int(value)
             elif len(value) >= _BODY and value[0] != _X and value[_AT:_SLOT] > begin and not name.startswith(mine):
                 others.append(value)
     return HotProfile(
-        consents=tuple(sorted(consents, key=lambda consent: (consent.purpose, consent.channel))),
-        contacts=_contacts(own, now),
-        suppressed=tuple(sorted(c.decode() for c, at in suppressed if lifted.get(c, NEVER) <= at)),
-        account_contacts=_contacts(others, now),
-        purchases=tuple(sorted(purchases, key=lambda purchase: purchase.product)),
-        events=tuple(sorted(events, key=lambda event: event.name)),
-        paused=tuple(sorted(action.decode() for action in paused if action[0] != _EQUALS)),
+        consents=tuple(sorted(consents, key=_BY_PURPOSE)) if consents else (),
+        contacts=_contacts(own, now) if own else (),
+        suppressed=tuple(sorted([c.decode() for c, at in suppressed if lifted.get(c, NEVER) <= at])),
+        account_contacts=_contacts(others, now) if others else (),
+        purchases=tuple(sorted(purchases, key=_BY_PRODUCT)) if purchases else (),
+        events=tuple(sorted(events, key=_BY_NAME)) if events else (),
+        paused=paused,
         version=version,
     )
 
 
+def paused_in(members: Iterable[bytes]) -> tuple[str, ...]:
+    """The paused actions, which stand beside the mark."""
+    return tuple(sorted(member.decode() for member in members if member[0] != _EQUALS))
+
+
 _C, _S, _SUPPRESSED, _P, _E, _X, _ONE, _CONFIRMED, _EQUALS = b"csxpex1c="
 _LIFTS = LIFTS.encode()
+_BY_PURPOSE, _BY_PRODUCT, _BY_NAME = attrgetter("purpose", "channel"), attrgetter("product"), attrgetter("name")
+_BY_TIME = itemgetter(slice(_AT, _SLOT))
 
 
 def _contacts(kept: list[bytes], now: datetime) -> tuple[Contact, ...]:
     """Oldest first; those of one instant by decision and slot."""
-    if not kept:
-        return ()
-    found: list[tuple[bytes, str, bytes, Contact]] = []
-    for value in kept:
-        account = value[_ACCOUNT:_BODY]
-        contact = _decode(value[_BODY:] if account == b"0000" else value[_BODY + int(account) :])
-        if value[0] != _CONFIRMED and contact.until is not None and contact.until <= now:
-            continue
-        if value[_CLICKED:_CHARGED] != _UNANSWERED:
-            contact = msgspec.structs.replace(
-                contact,
-                clicked_at=_time(value[_CLICKED:_ACCEPTED]),
-                accepted_at=_time(value[_ACCEPTED:_REJECTED]),
-                rejected_at=_time(value[_REJECTED:_CHARGED]),
-            )
-        found.append((value[_AT:_SLOT], contact.decision_id, value[_SLOT:_CLICKED], contact))
-    found.sort(key=itemgetter(0, 1, 2))
-    return tuple([entry[3] for entry in found])
+    kept.sort(key=_BY_TIME)
+    # All at once, as one array: that costs a third.
+    bodies = [
+        value[_BODY:] if value[_ACCOUNT:_BODY] == b"0000" else value[_BODY + int(value[_ACCOUNT:_BODY]) :]
+        for value in kept
+    ]
+    found: list[Contact] = _decode_all(b"".join((b"\xdd", len(bodies).to_bytes(4, "big"), *bodies)))
+    answered = [place for place, value in enumerate(kept) if value[_CLICKED:_CHARGED] != _UNANSWERED]
+    for place in answered:
+        value = kept[place]
+        found[place] = msgspec.structs.replace(
+            found[place],
+            clicked_at=_time(value[_CLICKED:_ACCEPTED]),
+            accepted_at=_time(value[_ACCEPTED:_REJECTED]),
+            rejected_at=_time(value[_REJECTED:_CHARGED]),
+        )
+    if len({*map(_BY_TIME, kept)}) < len(kept):
+        order = sorted(
+            range(len(kept)),
+            key=lambda place: (kept[place][_AT:_SLOT], found[place].decision_id, kept[place][_SLOT:_CLICKED]),
+        )
+        kept, found = [kept[place] for place in order], [found[place] for place in order]
+    return tuple(
+        [
+            contact
+            for contact, value in zip(found, kept, strict=True)
+            if value[0] == _CONFIRMED or contact.until is None or contact.until > now
+        ]
+    )
 
 
 def _time(text: bytes) -> datetime | None:

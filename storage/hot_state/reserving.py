@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 import msgspec
 
@@ -28,10 +29,16 @@ def reserved_with(profile: HotProfile, contacts: Sequence[Contact], *, version: 
             charged[contact.budget] = charged.get(contact.budget, 0.0) + contact.cost
     return msgspec.structs.replace(
         profile,
-        contacts=tuple(sorted((*profile.contacts, *contacts), key=lambda contact: contact.at)),
+        contacts=_oldest_first(profile.contacts, contacts),
         budgets=tuple(
             BudgetLeft(entry.budget, max(0.0, entry.left - charged[entry.budget])) if entry.budget in charged else entry
             for entry in profile.budgets
         ),
         version=version,
     )
+
+
+def _oldest_first(known: tuple[Contact, ...], made: Sequence[Contact]) -> tuple[Contact, ...]:
+    """Those that were just made are the newest, unless others are planned for later."""
+    together = (*known, *made)
+    return together if not known or known[-1].at <= made[0].at else tuple(sorted(together, key=attrgetter("at")))
