@@ -126,7 +126,7 @@ class Comparison:
     def catalog_of(self, record: DecisionRecord) -> Catalog:
         """The catalogue that a decision was made under."""
         try:
-            return self._releases(record.catalog_version).of(None if record.market == BLUEPRINT else record.market)
+            return self._releases(record.catalog_version).of(market_of(record))
         except (StoreError, CatalogError, RequestError) as error:
             raise LeftOut("its own catalogue cannot be read any more") from error
 
@@ -144,7 +144,7 @@ class Comparison:
 
     def _new(self, record: DecisionRecord) -> Catalog:
         try:
-            return self.new.of(None if record.market == BLUEPRINT else record.market)
+            return self.new.of(market_of(record))
         except RequestError as error:
             raise LeftOut(f"the new catalogue has no market {record.market}") from error
 
@@ -190,6 +190,15 @@ class Comparison:
             known.update(zip((action.id for action in unknown), scores, strict=True))
         propensities = np.array([known[action.id] for action in actions], dtype=np.float64)
         return funnel.plan(case, narrowed, propensities, baseline=known[NO_ACTION] if by_uplift else None, key=key)
+
+
+def market_of(record: DecisionRecord) -> str:
+    """The market that a decision is of.
+
+    Records from before markets name `default` and were asked for none: what serves such requests now
+    is the blueprint.
+    """
+    return BLUEPRINT if record.market == "default" and record.request.market is None else record.market
 
 
 def logged_masses(record: DecisionRecord) -> Masses:

@@ -19,7 +19,7 @@ from decisioning.reward import closes_at, counted, credited, of_slot, reward
 from training.example_sources import Progress, silent
 from training.examples import FEATURES_UNAVAILABLE
 from training.figures import shift_figure
-from training.redecide import Comparison, LeftOut, Shift
+from training.redecide import Comparison, LeftOut, Shift, market_of
 from training.tracking import Tracking
 from training.what_if_reward import Earned, earned_by
 
@@ -102,10 +102,10 @@ def what_if(
     for number, record in enumerate(records, start=1):
         if number % SAID_EVERY == 0:
             progress(f"{number:,} decisions decided again")
-        markets[record.market] += 1
+        markets[market_of(record)] += 1
         if any(slot.repeats is not None for slot in record.slots):
             repeating.append(record)
-        if market not in (None, record.market):
+        if market not in (None, market_of(record)):
             continue
         try:
             shift = comparison.shift(record)

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from decisioning.catalog import Release
-from decisioning.content import NO_ACTION, Action, Audience, Budget
+from decisioning.content import BLUEPRINT, NO_ACTION, Action, Audience, Budget
 from decisioning.errors import BundleError, DataError, StoreError
 from decisioning.evaluation import Estimate
 from decisioning.exploration import EpsilonGreedy, Greedy
@@ -414,6 +414,28 @@ def test_decisions_of_another_market_are_no_part_of_it() -> None:
         compare(logged(shop(), 2), shop(), market="de")
     with pytest.raises(DataError, match="the ledger has none"):
         compare([], shop(), market="de")
+
+
+@pytest.mark.parametrize("market", [None, BLUEPRINT])
+def test_decisions_from_before_markets_are_of_the_blueprint(market: str | None) -> None:
+    blueprint = shop().blueprint.content
+    of_old = msgspec.structs.replace(blueprint, market="default")
+    old = Release({BLUEPRINT: blueprint, "default": of_old}, version="sha256:old")
+    records = [msgspec.structs.replace(record, market="default") for record in logged(old, 4)]
+    new = shop(action("card"), action(NO_ACTION), version="sha256:new")
+    report = compare(records, new, old, market=market)
+    assert (report.decisions, report.left_out) == (4, {})
+    assert report.changed == pytest.approx(4 / 3)
+
+
+def test_a_market_that_is_called_default_now_is_not_the_blueprint() -> None:
+    blueprint = shop().blueprint.content
+    fewer = msgspec.structs.replace(blueprint, market="default", actions=(action("card"), action(NO_ACTION)))
+    served = Release({BLUEPRINT: blueprint, "default": fewer}, version="sha256:old")
+    report = compare(logged(served, 4, market="default"), served)
+    assert (report.decisions, report.changed) == (4, 0.0)
+    with pytest.raises(DataError, match=r"they are of default \(4\)"):
+        compare(logged(served, 4, market="default"), served, market=BLUEPRINT)
 
 
 def test_before_its_window_closes_no_reward_is_estimated() -> None:
