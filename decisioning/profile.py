@@ -180,7 +180,7 @@ class ContactHistory:
 
 
 class ConsentChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer's word on one purpose and channel, with when and where it was given."""
+    """A customer's word on one purpose and channel, with when and where it was given, and on which legal basis."""
 
     customer_id: str
     purpose: Purpose
@@ -188,3 +188,4 @@ class ConsentChange(msgspec.Struct, frozen=True, kw_only=True):
     granted: bool
     at: datetime
     source: str
+    legal_basis: str | None = None

@@ -27,6 +27,7 @@ def append_consents(settings: Settings, changes: Iterable[ConsentChange]) -> int
             "granted": change.granted,
             "at": to_microseconds(change.at),
             "source": change.source,
+            "legal_basis": change.legal_basis,
         }
         for change in changes
     ]

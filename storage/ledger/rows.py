@@ -99,7 +99,7 @@ def audit_of(row: Sequence[Any]) -> AuditRecord:
 
 def consent_of(row: Sequence[Any]) -> ConsentChange:
     """The change in a row of `consents`, without `seq` and `domain`."""
-    customer_id, purpose, channel, granted, at, source = row
+    customer_id, purpose, channel, granted, at, source, legal_basis = row
     return ConsentChange(
         customer_id=customer_id,
         purpose=purpose,
@@ -107,4 +107,5 @@ def consent_of(row: Sequence[Any]) -> ConsentChange:
         granted=bool(granted),
         at=from_microseconds(at),
         source=source,
+        legal_basis=legal_basis,
     )

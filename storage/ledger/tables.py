@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"  # newest file in migrations/versions; a test holds them together
+REVISION = "0003"  # newest file in migrations/versions; a test holds them together
 
 metadata = MetaData()
 
@@ -78,9 +78,58 @@ consents = Table(
     Column("granted", Boolean, nullable=False),
     Column("at", BigInteger, nullable=False),
     Column("source", Text, nullable=False),
+    Column("legal_basis", Text),
     # The same word told twice is one word.
     UniqueConstraint("domain", "customer_id", "purpose", "channel", "at", "granted", name="consents_once"),
     sqlite_autoincrement=True,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("event_id", Text, nullable=False, unique=True),  # of the source that told it: `source/message id`
+    Column("domain", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("customer_id", Text),
+    Column("anonymous_id", Text),
+    Column("occurred_at", BigInteger, nullable=False),
+    Column("received_at", BigInteger, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("record", LargeBinary, nullable=False),  # an `EventRecord` as JSON
+    Index("events_by_customer", "domain", "customer_id", "occurred_at"),
+    Index("events_by_visitor", "domain", "anonymous_id"),
+    Index("events_by_arrival", "received_at"),
+    sqlite_autoincrement=True,
+)
+
+preferences = Table(
+    "preferences",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("domain", Text, nullable=False),
+    Column("customer_id", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("record", LargeBinary, nullable=False),
+    Index("preferences_by_customer", "domain", "customer_id"),
+    sqlite_autoincrement=True,
+)
+
+# Who may call. The only rows that change: a key is revoked. The secret itself is kept nowhere.
+keys = Table(
+    "keys",
+    metadata,
+    Column("key_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("market", Text),
+    Column("publishable", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
 )
 
 blobs = Table(
