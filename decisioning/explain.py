@@ -5,6 +5,7 @@ Read from the record alone, so an explanation never depends on what the catalogu
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -157,11 +158,10 @@ def _why(record: DecisionRecord, candidate: Candidate, slot: ShownSlot | None, r
     if candidate.tier < 0:
         said.append("goes on from an earlier decision")
     if slot is None:
-        drop = next((d for d in record.dropped if d.action_id == candidate.action_id and d.step == "reservation"), None)
-        if drop is None:
-            return "; ".join([*said, "not shown"])
-        lost = "no longer available at the reservation" if drop.reason == "TAKEN_MEANWHILE" else drop.detail
-        return "; ".join([*said, lost])
+        place = record.candidates.index(candidate)
+        if not record.slots or place not in record.slots[0].available:
+            return "; ".join([*said, "no longer available at the reservation"])
+        return "; ".join([*said, _closed(record, place) or "not shown"])
     if slot.repeats is not None:
         said.append(f"still the contact of decision {slot.repeats}")
     if slot.probability is None:
@@ -172,6 +172,26 @@ def _why(record: DecisionRecord, candidate: Candidate, slot: ShownSlot | None, r
         if rank is not None and _was_exploration(record, slot, candidate):
             said.append(f"exploration: it ranks {rank}. by priority")
     return "; ".join(said)
+
+
+def _closed(record: DecisionRecord, place: int) -> str | None:
+    """How the answer's own slots closed the later ones to a candidate that the first could have had.
+
+    None where they did not, as far as the record says. It has neither a candidate's group nor the
+    contact policies: what the slot took is named, not which of it was too much.
+    """
+    for before, slot in pairwise(record.slots):
+        if place in slot.available:
+            continue
+        if record.candidates[place].action_id == NO_ACTION:
+            return "to show nothing was possible in slot 1 alone"
+        named = (("group", before.group), ("goal", before.goal), ("budget", before.budget))
+        took = ", ".join(f"{what} {name}" for what, name in named if name)
+        return f"closed for slot {slot.slot} by what slot {before.slot} took" + (f" ({took})" if took else "")
+    last = record.slots[-1]
+    if last.action_id == NO_ACTION and record.request.limit != 1:
+        return f"slot {last.slot} shows nothing, which ends the answer"
+    return None
 
 
 def _was_exploration(record: DecisionRecord, slot: ShownSlot, candidate: Candidate) -> bool:
@@ -230,6 +250,7 @@ def _loser(record: DecisionRecord, place: int, candidate: Candidate, priority: f
     else:
         needed = _needed(record, candidate, rival, target)
         why = f"level with {where} at priority {_number(target)}: {_ways(candidate, needed)}"
+    closed = _closed(record, place)
     return Loser(
         action_id=candidate.action_id,
         priority=priority,
@@ -239,7 +260,7 @@ def _loser(record: DecisionRecord, place: int, candidate: Candidate, priority: f
         value=needed.value,
         lever=needed.lever,
         chance=chance,
-        why=why,
+        why=f"{closed}; {why}" if closed else why,
     )
 
 

@@ -1,4 +1,5 @@
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -6,11 +7,10 @@ import numpy as np
 import pytest
 
 from decisioning.answer import answer
-from decisioning.content import NO_ACTION, ContextWeight, Holdout
+from decisioning.content import NO_ACTION, Budget, ContextWeight, Holdout
 from decisioning.explain import Explanation, Loser, explain, formula
 from decisioning.exploration import EpsilonGreedy, Greedy, SquareCB
 from decisioning.profile import HotProfile
-from decisioning.reasons import Drop
 from decisioning.record import Candidate, DecisionRecord
 from serving.engine import Engine
 from tests.builders import CONSENTED, NOW, action, contact, placement, release, request, weekly_cap
@@ -182,11 +182,39 @@ def test_what_was_lost_at_the_reservation_is_no_loser() -> None:
     assert card.why == "no longer available at the reservation"
 
 
-def test_why_a_later_slot_could_not_have_it_is_said_in_the_drops_own_words() -> None:
-    record = decided(shop())
-    drop = Drop("loan", "reservation", "CAP_REACHED", "weekly: the slots before took what was left")
-    [loan] = [c for c in explain(msgspec.structs.replace(record, dropped=(drop,))).candidates if c.action_id == "loan"]
-    assert loan.why == "weekly: the slots before took what was left"
+def test_what_the_slot_before_closed_says_what_that_took() -> None:
+    asked_of = shop(action("card"), action("gold", value=9.0), action("loan", group="loans", value=8.0), slots=2,
+                    contact_policies=(weekly_cap(per="group"),))  # fmt: skip
+    found = explain(decided(asked_of))
+    assert [each.action_id for each in found.shown] == ["card", "loan"]
+    [gold] = [each for each in found.candidates if each.action_id == "gold"]
+    assert gold.why == "closed for slot 2 by what slot 1 took (group cards, goal sell)"
+    assert loser(found, "gold").why.startswith(f"{gold.why}; level with card in slot 1")
+
+
+def test_a_budget_that_the_slot_before_spent_is_named() -> None:
+    once = Budget(id="mails", amount=1.0, counts="contacts", of="customer", period=timedelta(days=7),
+                  starts=NOW - timedelta(days=1))  # fmt: skip
+    charged = [action(name, value=value, budget="mails") for name, value in (("card", 9.0), ("gold", 7.0))]
+    found = explain(decided(shop(action("first", value=900.0), *charged, action("loan", value=1.0), slots=3, budgets=(once,))))
+    assert [each.action_id for each in found.shown] == ["first", "card", "loan"]
+    [gold] = [each for each in found.candidates if each.action_id == "gold"]
+    assert gold.why == "closed for slot 3 by what slot 2 took (group cards, goal sell, budget mails)"
+
+
+def test_what_every_slot_could_have_had_is_merely_not_shown() -> None:
+    found = explain(decided(shop(slots=2)))
+    assert [each.action_id for each in found.shown] == ["card", "loan"]
+    why = {each.action_id: each.why for each in found.candidates}
+    assert (why["insurance"], why[NO_ACTION]) == ("not shown", "to show nothing was possible in slot 1 alone")
+
+
+def test_where_nothing_is_shown_that_is_what_ended_the_answer() -> None:
+    asked_of = shop(action("card"), action(NO_ACTION, value=90.0), slots=2)
+    card = loser(explain(decided(asked_of)), "card")
+    assert card.why.startswith("slot 1 shows nothing, which ends the answer; level with no_action in slot 1")
+    only_one = loser(explain(decided(asked_of, limit=1)), "card")
+    assert only_one.why.startswith("level with")
 
 
 def test_nothing_beats_what_goes_on_from_earlier() -> None:
@@ -234,7 +262,7 @@ def test_an_answer_that_is_to_explain_carries_formulas_losers_and_drops() -> Non
 
 
 def test_every_random_decision_can_be_explained_and_its_needed_numbers_hold() -> None:
-    losers = 0
+    losers = closed = 0
     for seed in range(20):
         for _, record in random_decisions(np.random.default_rng([seed, 1]), 10):
             found = explain(record)
@@ -246,6 +274,15 @@ def test_every_random_decision_can_be_explained_and_its_needed_numbers_hold() ->
                     if getattr(each, number) is not None:
                         changed = with_numbers(record, each.action_id, **{number: getattr(each, number)})
                         assert priority_of(changed, record.baseline) == pytest.approx(each.needed)
+            ids = [candidate.action_id for candidate in record.candidates]
+            for each in found.candidates:
+                absent = [s.slot for s in record.slots if ids.index(each.action_id) not in s.available]
+                if each.slot is None and each.action_id != NO_ACTION and absent and absent[0] > 1:
+                    closed += 1
+                    assert f"closed for slot {absent[0]} by what slot {absent[0] - 1} took (group " in each.why
+                else:
+                    assert "closed" not in each.why
             for candidate in record.candidates:
                 assert (formula(candidate) is None) == (candidate.priority is None)
     assert losers > 50
+    assert closed >= 5

@@ -131,6 +131,27 @@ def test_an_explanation_for_machines_says_the_same(nextmove: Callable[..., Said]
     assert len(found["losers"]) == 2
 
 
+def test_an_explanation_says_what_an_earlier_slot_closed(nextmove: Callable[..., Said], past: Past) -> None:
+    record = past.records[4]
+    first, second, third = (candidate.action_id for candidate in record.candidates)
+    [shown] = record.slots
+    two = msgspec.structs.replace(
+        record,
+        decision_id="two-slots",
+        slots=(
+            msgspec.structs.replace(shown, action_id=first, available=(0, 1, 2), group="rain", goal=""),
+            msgspec.structs.replace(shown, slot=2, action_id=third, available=(2,)),
+        ),
+    )
+    ledger = Ledger(Settings(home=past.home, domain="tiny"))
+    asyncio.run(ledger.append_decision(two, digest="two"))
+    ledger.close()
+    sentence = "closed for slot 2 by what slot 1 took (group rain)"
+    assert sentence in " ".join(nextmove("explain", "two-slots").out.split())
+    found = json.loads(nextmove("explain", "two-slots", "--json").out)
+    assert {each["action_id"]: each["why"] for each in found["candidates"]}[second] == sentence
+
+
 @pytest.mark.parametrize("command", ["explain", "replay"])
 def test_an_unknown_decision_is_one_clear_line(nextmove: Callable[..., Said], command: str) -> None:
     said = nextmove(command, "nowhere")
