@@ -30,7 +30,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self._opened: _Opened | None = None
-        self.metrics = Metrics(lambda: self.engine)
+        self.metrics = Metrics(lambda: self.engine, hot_state_lost=self._hot_state_lost)
 
     @property
     def engine(self) -> Engine:
@@ -90,6 +90,9 @@ class Runtime:
             problems=[] if scorer else ["no model is live; run: nextmove promote"],
             warnings=[*self._opened.follower.warnings(), *([lost] if lost else [])],
         )
+
+    def _hot_state_lost(self) -> bool:
+        return self._opened is not None and self._opened.hot_state.problem is not None
 
     def _count_failure(self, what: str) -> None:
         self.metrics.reload_failures.labels(what).inc()

@@ -15,7 +15,7 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class Metrics:
     """The service's metrics; counts are those of all workers together."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
+    def __init__(self, engine: Callable[[], Engine], *, hot_state_lost: Callable[[], bool]) -> None:
         own = CollectorRegistry()
         self.requests = Counter("nextmove_http_requests", "Requests answered.", ("route", "status"), registry=own)
         self.seconds = Histogram(
@@ -31,7 +31,7 @@ class Metrics:
         self._registry = CollectorRegistry() if shared else own
         if shared:
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
-        self._registry.register(_EngineCollector(engine))
+        self._registry.register(_EngineCollector(engine, hot_state_lost))
 
     def render(self) -> bytes:
         """The exposition text."""
@@ -39,10 +39,11 @@ class Metrics:
 
 
 class _EngineCollector:
-    """What the worker that is asked serves now, and where its decisions' time goes."""
+    """What the worker that is asked serves now, what it lacks, and where its decisions' time goes."""
 
-    def __init__(self, engine: Callable[[], Engine]) -> None:
+    def __init__(self, engine: Callable[[], Engine], hot_state_lost: Callable[[], bool]) -> None:
         self._engine = engine
+        self._hot_state_lost = hot_state_lost
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: the engine is not there yet when this is registered."""
@@ -60,3 +61,5 @@ class _EngineCollector:
         model = (manifest.name, manifest.version) if manifest else ("none", "none")
         serving.add_metric((*model, engine.release.version), 1)
         yield serving
+        said = "1 while hot state has lost what it knew and is rebuilt, as this worker last met it."
+        yield GaugeMetricFamily("nextmove_hot_state_lost", said, value=int(self._hot_state_lost()))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 import redis
+from prometheus_client import values
 
 from decisioning.content import BLUEPRINT
 from decisioning.errors import BundleError, CatalogError, SetupError, StoreError
@@ -216,8 +217,12 @@ def test_a_service_that_stops_gives_back_what_it_leased(tmp_path: Path, monkeypa
         assert [int(amount) for name, amount in known.items() if b"/" in name] == [1_000_000]
 
 
+GAUGE = "nextmove_hot_state_lost"
+
+
 @pytest.mark.services
-def test_readiness_warns_while_hot_state_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readiness_and_metrics_say_while_hot_state_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "ValueClass", values.MutexValue)  # some libraries make the process count in files
     with settings_for("redis", Settings(home=tmp_path / "home", domain="shop")) as settings:
         named(catalogue(), settings=settings).close()
         monkeypatch.setattr(bootstrap, "open_feature_store", lambda _: None)
@@ -226,14 +231,24 @@ def test_readiness_warns_while_hot_state_is_lost(tmp_path: Path, monkeypatch: py
         runtime.open(settings)
         hot: Any = runtime.engine._hot_state
         hot._on_loss = None  # nobody fills it
-        with redis.Redis.from_url(REDIS_URL) as client:
-            client.delete(Keys(settings.redis_prefix, "shop").paused)
+        paused = Keys(settings.redis_prefix, "shop").paused
 
         async def ask() -> None:
+            await hot.read(CUSTOMER, now=STORED)
+
+        def lost() -> list[str]:
+            return [line for line in runtime.metrics.render().decode().splitlines() if line.startswith(GAUGE)]
+
+        assert lost() == [f"{GAUGE} 0.0"]
+        with redis.Redis.from_url(REDIS_URL) as client:
+            known = client.smembers(paused)
+            client.delete(paused)
             with pytest.raises(StoreError):
-                await hot.read(CUSTOMER, now=STORED)
+                asyncio.run(ask())
 
+            assert any("has lost what it knew" in said for said in runtime.readiness().warnings)
+            assert lost() == [f"{GAUGE} 1.0"]
+            client.sadd(paused, *known)  # somebody has filled it
         asyncio.run(ask())
-
-        assert any("has lost what it knew" in said for said in runtime.readiness().warnings)
+        assert lost() == [f"{GAUGE} 0.0"]
         runtime.close()

@@ -40,7 +40,8 @@ def shop() -> Shop:
 def client(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     # Libraries that tests import switch the whole process to counting in files, as BentoML's workers do.
     monkeypatch.setattr(values, "ValueClass", values.MutexValue)
-    return TestClient(create_app(Routes(lambda: shop.engine, metrics := Metrics(lambda: shop.engine)), metrics))
+    metrics = Metrics(lambda: shop.engine, hot_state_lost=lambda: False)
+    return TestClient(create_app(Routes(lambda: shop.engine, metrics), metrics))
 
 
 def problem(response: Any) -> tuple[int, str, str | None]:
