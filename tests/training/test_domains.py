@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from decisioning.assignment import is_held_out
-from decisioning.catalog import Catalog
+from decisioning.catalog import Catalog, Eligible
 from decisioning.content import NO_ACTION
 from decisioning.continuity import NOTHING_OPEN
-from decisioning.eligibility import Eligible, engaged
+from decisioning.eligibility import engaged
 from decisioning.errors import SetupError
 from decisioning.journey import stages_of
 from decisioning.profile import HISTORY_FEATURES, Contact, Facts
@@ -245,10 +245,11 @@ def plain(value: Any) -> Any:
 
 def judged(told: Catalog, facts: Facts, placement: str) -> tuple[list[Eligible], list[Drop], tuple[str, ...]]:
     """Who passes the shop's rules here, who does not, and the journey stage."""
-    scope = RuleScope(customer=facts.features, account=facts.account, context={"daypart": "evening"}, now=LATER)
+    scope = told.scope(now=LATER, customer=facts.features, account=facts.account, context={"daypart": "evening"})
     stages = stages_of(told, (), scope)
-    offered = told.offered(told.placements[placement]).live
-    kept, dropped = engaged(offered, told, facts, scope, NOTHING_OPEN, stages, now=LATER)
+    offered = told.offered(told.placements[placement])
+    screened = offered.screened(scope.customer, scope.account, scope.context)
+    kept, dropped = engaged(offered.live, screened, told, facts, scope, NOTHING_OPEN, stages, now=LATER)
     return kept, dropped, stages
 
 
