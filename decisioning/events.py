@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
 # Of the Segment specification, which every customer data platform and tag manager can send.
 EventType = Literal["track", "identify", "page", "screen", "group", "alias"]
 EVENT_KINDS: tuple[str, ...] = get_args(EventType)
+PURCHASE = "purchase"
 
 
 class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,3 +44,40 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def unit(self) -> str:
         """Whom hot state knows this customer or visitor as; see `DecisionRequest.unit`."""
         return self.customer_id if self.customer_id is not None else f"anonymous:{self.anonymous_id}"
+
+
+class Happened(NamedTuple):
+    """What the very next decision must know of an event: what was done last when, and what was bought."""
+
+    unit: str
+    name: str
+    at: datetime
+    products: tuple[str, ...] = ()
+
+
+def happened(event: EventRecord) -> Happened | None:
+    """What hot state is told of an event; of views and traits, nothing.
+
+    >>> from datetime import UTC
+    >>> at = datetime(2026, 1, 1, tzinfo=UTC)
+    >>> bought = EventRecord(event_id="shop/1", source="shop", type="track", name="purchase", customer_id="c-1",
+    ...                      properties={"products": [{"product_id": "gold_card"}]}, occurred_at=at, received_at=at)
+    >>> happened(bought).products
+    ('gold_card',)
+    """
+    if event.type != "track":
+        return None
+    products = products_of(event.properties) if event.name == PURCHASE else ()
+    return Happened(event.unit, event.name, event.occurred_at, products)
+
+
+def products_of(properties: Mapping[str, Any]) -> tuple[str, ...]:
+    """Ids of the products that an event is about: its own, and those of its lines."""
+    lines = properties.get("products")
+    each = (
+        [properties, *(line for line in lines if isinstance(line, Mapping))]
+        if isinstance(lines, list)
+        else [properties]
+    )
+    ids = (line.get("product_id") for line in each)
+    return tuple(dict.fromkeys(str(found) for found in ids if isinstance(found, str | int) and str(found)))

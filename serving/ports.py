@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from decisioning.bundle import Manifest
 from decisioning.catalog import Release
 from decisioning.content import Budget
+from decisioning.events import EventRecord, Happened
 from decisioning.profile import HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved
@@ -51,6 +52,10 @@ class HotState(Protocol):
         """Let an outcome change contacts, consent, purchases and events; again changes nothing."""
         ...
 
+    async def note(self, happened: Sequence[Happened]) -> None:
+        """Let what customers did elsewhere count from the next decision on; again changes nothing."""
+        ...
+
     async def pause(self, action: str, *, paused: bool) -> None:
         """Stop an action (`id`, or `market/id`) from the next decision on, or let it go on."""
         ...
@@ -85,6 +90,12 @@ class Ledger(Protocol):
         self, records: Sequence[tuple[OutcomeRecord, str]]
     ) -> list[Literal["accepted", "duplicate", "conflict"]]:
         """Returns once the records would survive a power cut; each comes with its body's digest."""
+        ...
+
+    async def append_events(
+        self, records: Sequence[tuple[EventRecord, str]]
+    ) -> list[Literal["accepted", "duplicate", "conflict"]]:
+        """Returns once the events would survive a power cut; each comes with its digest."""
         ...
 
     async def outcomes_of(self, decision_id: str) -> list[OutcomeRecord]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from decisioning.bundle import Manifest, ModelFeature
 from decisioning.content import NO_ACTION, Budget, Value
 from decisioning.errors import StoreError
+from decisioning.events import EventRecord, Happened
 from decisioning.profile import Contact, HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
@@ -42,6 +43,7 @@ class FakeHotState:
         self.contacts: list[tuple[Subject, Contact]] = []
         self.claims: dict[str, AlreadyClaimed] = {}
         self.applied: list[Told] = []
+        self.happened: list[Happened] = []
         self.taken_by_others: tuple[Contact, ...] = ()
         self.reads = 0
         self.down = False
@@ -64,6 +66,11 @@ class FakeHotState:
 
     async def apply(self, told: Told) -> None:
         self.applied.append(told)
+
+    async def note(self, happened: Sequence[Happened]) -> None:
+        if self.down:
+            raise StoreError("hot state is down")
+        self.happened += happened
 
     async def pause(self, action: str, *, paused: bool) -> None:
         if self.down:
@@ -90,6 +97,7 @@ class FakeLedger:
     def __init__(self) -> None:
         self.decisions: dict[str, tuple[DecisionRecord, str]] = {}
         self.outcomes: dict[str, tuple[OutcomeRecord, str]] = {}
+        self.events: dict[str, tuple[EventRecord, str]] = {}
         self.audits: list[AuditRecord] = []
         self.down = False
 
@@ -109,6 +117,15 @@ class FakeLedger:
         for outcome, digest in records:
             known = self.outcomes.setdefault(outcome.outcome_id, (outcome, digest))
             statuses.append("accepted" if known[0] is outcome else "duplicate" if known[1] == digest else "conflict")
+        return statuses
+
+    async def append_events(self, records: Sequence[tuple[EventRecord, str]]) -> list[str]:
+        if self.down:
+            raise StoreError("the ledger is down")
+        statuses = []
+        for event, digest in records:
+            known = self.events.setdefault(event.event_id, (event, digest))
+            statuses.append("accepted" if known[0] is event else "duplicate" if known[1] == digest else "conflict")
         return statuses
 
     async def append_audit(self, entry: AuditRecord) -> None:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable
 
+from decisioning.events import Happened
 from decisioning.profile import ConsentChange, Contact, Subject
 from decisioning.record import Told
 from storage.hot_state.charges import millionths
@@ -96,6 +97,14 @@ def apply_outcome(connection: sqlite3.Connection, domain: str, told: Told) -> No
         connection.execute(_CONSENT, (domain, customer_id, LIFTS, told.channel, False, at))
     connection.executemany(_BUY, [(domain, customer_id, product, at) for product in effect.products])
     connection.executemany(_HAPPEN, [(domain, customer_id, event, at) for event in effect.events])
+
+
+def note_happened(connection: sqlite3.Connection, domain: str, happened: Iterable[Happened]) -> None:
+    """Let what customers did count, at its latest time; again, or in another order, changes nothing."""
+    for each in happened:
+        at = to_microseconds(each.at)
+        connection.execute(_HAPPEN, (domain, each.unit, each.name, at))
+        connection.executemany(_BUY, [(domain, each.unit, product, at) for product in each.products])
 
 
 def change_consents(connection: sqlite3.Connection, domain: str, changes: Iterable[ConsentChange]) -> None:

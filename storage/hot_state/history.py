@@ -1,4 +1,4 @@
-"""What the ledger says of hot state: contacts, charges, outcomes and pauses, in an order to apply them."""
+"""What the ledger says of hot state: contacts, charges, outcomes, events and pauses, in an order to apply them."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from decisioning.content import CONTACT_MEMORY
+from decisioning.events import Happened, happened
 from decisioning.profile import Contact, Subject
 from decisioning.record import ShownSlot, lifts
 from storage.hot_state.charges import CHARGE_MEMORY
@@ -81,6 +82,14 @@ def kept_outcomes(
             yield addressed
 
 
+def kept_happened(reader: LedgerReader, *, domain: str, received_since: datetime | None = None) -> Iterator[Happened]:
+    """What customers of the domain did elsewhere, for good."""
+    for event in reader.events(domain, types=("track",), received_since=received_since):
+        each = happened(event)
+        if each is not None:
+            yield each
+
+
 def kept_pauses(reader: LedgerReader, *, domain: str | None = None) -> list[tuple[str, str]]:
     """What is paused, as domain and action (`id`, or `market/id`): the last word counts.
 
@@ -99,4 +108,4 @@ def kept_pauses(reader: LedgerReader, *, domain: str | None = None) -> list[tupl
 def is_worth_a_rebuild(reader: LedgerReader, domain: str | None = None) -> bool:
     """Whether the ledger holds anything that hot state is made of."""
     counts = reader.counts(domain)
-    return counts.decisions > 0 or counts.consents > 0 or bool(kept_pauses(reader, domain=domain))
+    return counts.decisions > 0 or counts.consents > 0 or counts.events > 0 or bool(kept_pauses(reader, domain=domain))

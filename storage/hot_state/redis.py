@@ -28,6 +28,7 @@ from redis import Redis, RedisError
 
 from decisioning.content import CONTACT_MEMORY, Budget
 from decisioning.errors import StoreError
+from decisioning.events import Happened
 from decisioning.profile import BudgetLeft, ConsentChange, Contact, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
@@ -35,7 +36,7 @@ from storage.hot_state.charges import MILLIONTHS, millionths, of_everyone, with_
 from storage.hot_state.effects import LIFTS, Effect, effect_of
 from storage.hot_state.redis_budgets import LEASED_FOR, Leases, settle_command, settled_command
 from storage.hot_state.redis_connection import Address, Command, Connection, ReplyLost, address_of, packed
-from storage.hot_state.redis_scripts import ABANDON, ALL, APPLY, CLEAR, CONSENT, REMOVE, RESERVE
+from storage.hot_state.redis_scripts import ABANDON, ALL, APPLY, CLEAR, CONSENT, HAPPEN, REMOVE, RESERVE
 from storage.hot_state.redis_values import (
     ANSWERS,
     CONTACT_SECONDS,
@@ -211,6 +212,14 @@ class RedisHotState:
         if due:
             await self._call([settle_command(self._keys, each) for each in due])
             self._send(cleared_commands(self._keys, customer_id, due))
+
+    async def note(self, happened: Sequence[Happened]) -> None:
+        """Let what customers did elsewhere count from the next decision on; again changes nothing.
+
+        Raises:
+            StoreError: Redis cannot be written; tell it again.
+        """
+        await self._call(list(happened_commands(self._keys, happened)))
 
     async def pause(self, action: str, *, paused: bool) -> None:
         """Stop an action from the next decision on, or let it go on.
@@ -451,6 +460,18 @@ def consent_command(keys: Keys, change: ConsentChange) -> Command:
         raise StoreError(f"a consent of customer '{change.customer_id}' names no purpose or channel")
     word = (consent_field(change.purpose, change.channel), int(change.granted), instant(change.at))
     return "EVALSHA", CONSENT.sha, 1, keys.customer(change.customer_id), *word
+
+
+def happened_commands(keys: Keys, happened: Iterable[Happened]) -> Iterator[Command]:
+    """What lets Redis know of what customers did: one command a customer."""
+    by_unit: dict[str, list[str]] = {}
+    for each in happened:
+        at = instant(each.at)
+        said = by_unit.setdefault(each.unit, [])
+        for field in (f"e{each.name}", *(f"p{product}" for product in each.products)):
+            said += (field, at)
+    for unit, said in by_unit.items():
+        yield "EVALSHA", HAPPEN.sha, 1, keys.customer(unit), *said
 
 
 @contextmanager

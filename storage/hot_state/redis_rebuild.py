@@ -24,10 +24,18 @@ from storage.hot_state.history import (
     UNDER_WAY,
     is_worth_a_rebuild,
     kept_contacts,
+    kept_happened,
     kept_outcomes,
     kept_pauses,
 )
-from storage.hot_state.redis import apply_command, bulk_client, cleared_commands, consent_command, run_together
+from storage.hot_state.redis import (
+    apply_command,
+    bulk_client,
+    cleared_commands,
+    consent_command,
+    happened_commands,
+    run_together,
+)
 from storage.hot_state.redis_budgets import settle_command
 from storage.hot_state.redis_connection import Command, address_of
 from storage.hot_state.redis_scripts import ALL, CLEAR, MARK, REPLACE
@@ -101,7 +109,7 @@ def _mark(client: Redis, keys: Keys, run_id: str, *, anew: bool) -> None:
 
 
 def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received_since: datetime) -> None:
-    """Make sure of the domain's newest outcomes and of its pauses."""
+    """Make sure of the domain's newest outcomes and events and of its pauses."""
     keys = Keys(settings.redis_prefix, settings.domain)
     with bulk_client(settings.redis_url, address_of(settings.redis_url)) as client:
         for script in ALL:
@@ -125,6 +133,9 @@ def _apply_live(
             if due:
                 run_together(client, [settle_command(keys, each) for each in due])
                 run_together(client, cleared_commands(keys, customer_id, due))
+    others = kept_happened(reader, domain=settings.domain, received_since=received_since)
+    while events := list(islice(others, TOGETHER)):
+        run_together(client, happened_commands(keys, events))
 
 
 class _Rebuild:
@@ -143,6 +154,7 @@ class _Rebuild:
         self._write(consent_command(self._aside, change) for change in reader.consents(settings.domain))
         contacts = self._put_contacts(settings, reader, now, progress)
         outcomes = self._apply_outcomes(settings, reader, now)
+        self._note_happened(settings, reader)
         progress(f"hot state rebuilt from {contacts} contacts and {outcomes} outcomes")
         self._take_over(now)
         self._put_budgets(now)
@@ -195,6 +207,12 @@ class _Rebuild:
             self._alive()
             applied += len(chunk)
         return applied
+
+    def _note_happened(self, settings: Settings, reader: LedgerReader) -> None:
+        rest = kept_happened(reader, domain=settings.domain)
+        while events := list(islice(rest, TOGETHER)):
+            run_together(self._client, happened_commands(self._aside, events))
+            self._alive()
 
     def _give_back(self, charge: Charge) -> None:
         self._spent[charge.budget][charge.at // _QUARTER * _QUARTER] -= charge.amount

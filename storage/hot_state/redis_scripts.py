@@ -231,6 +231,19 @@ end
 return 1
 """)
 
+# KEYS: customer. ARGV: field and time of everything that happened.
+HAPPEN = Script(
+    _LATER
+    + _LASTS
+    + """
+local changed = 0
+for place = 1, #ARGV, 2 do changed = math.max(changed, keep_latest(KEYS[1], ARGV[place], ARGV[place + 1])) end
+lasts(KEYS[1])
+if changed == 1 then redis.call('HINCRBY', KEYS[1], 'v', 1) end
+return changed
+"""
+)
+
 # KEYS: customer. ARGV: field, word and time of each change.
 CONSENT = Script(
     _CONSENT
@@ -355,4 +368,4 @@ if redis.call('HEXISTS', KEYS[1], 'd') == 0 then redis.call('EXPIRE', KEYS[1], A
 return version
 """)
 
-ALL = (RESERVE, ABANDON, REMOVE, APPLY, CLEAR, CONSENT, LEASE, GIVE_BACK, SETTLE, SETTLED, MARK, REPLACE)
+ALL = (RESERVE, ABANDON, REMOVE, APPLY, CLEAR, HAPPEN, CONSENT, LEASE, GIVE_BACK, SETTLE, SETTLED, MARK, REPLACE)

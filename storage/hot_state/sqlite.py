@@ -21,10 +21,11 @@ import msgspec
 
 from decisioning.content import CONTACT_MEMORY, Budget, Purpose
 from decisioning.errors import StoreError
+from decisioning.events import Happened
 from decisioning.profile import BudgetLeft, Consent, ConsentChange, Contact, Event, HotProfile, Purchase, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
-from storage.hot_state.changes import apply_outcome, change_consents, change_pause, insert_contacts
+from storage.hot_state.changes import apply_outcome, change_consents, change_pause, insert_contacts, note_happened
 from storage.hot_state.charges import CHARGE_MEMORY, of_everyone, period_at, room_in, with_room
 from storage.hot_state.effects import LIFTS
 from storage.hot_state.reserving import CLAIM_KEPT, UNCONFIRMED_KEPT, is_abandoned, reserved_with
@@ -204,6 +205,15 @@ class SqliteHotState:
         """
         with self._transaction() as connection:
             apply_outcome(connection, self._domain, told)
+
+    async def note(self, happened: Sequence[Happened]) -> None:
+        """Let what customers did elsewhere count from the next decision on; again changes nothing.
+
+        Raises:
+            StoreError: Hot state cannot be written.
+        """
+        with self._transaction() as connection:
+            note_happened(connection, self._domain, happened)
 
     async def pause(self, action: str, *, paused: bool) -> None:
         """Stop an action from the next decision on, or let it go on.

@@ -8,11 +8,12 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-from storage.hot_state.changes import apply_outcome, change_consents, change_pause, insert_contacts
+from storage.hot_state.changes import apply_outcome, change_consents, change_pause, insert_contacts, note_happened
 from storage.hot_state.history import (
     UNDER_WAY,
     is_worth_a_rebuild,
     kept_contacts,
+    kept_happened,
     kept_outcomes,
     kept_pauses,
 )
@@ -56,13 +57,18 @@ def rebuild(settings: Settings, reader: LedgerReader, *, now: datetime, progress
 
 
 def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received_since: datetime) -> None:
-    """Make sure of the domain's newest outcomes and of its pauses."""
+    """Make sure of the domain's newest outcomes and events and of its pauses."""
     rest = kept_outcomes(reader, now=now, domain=settings.domain, received_since=received_since)
     with closing(connect(settings.hot_path)) as connection:
         while chunk := list(islice(rest, OUTCOMES_PER_COMMIT)):
             with transaction(connection):
                 for addressed in chunk:
                     apply_outcome(connection, addressed.domain, addressed.told)
+            time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
+        others = kept_happened(reader, domain=settings.domain, received_since=received_since)
+        while chunk_of_events := list(islice(others, OUTCOMES_PER_COMMIT)):
+            with transaction(connection):
+                note_happened(connection, settings.domain, chunk_of_events)
             time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
         with transaction(connection):
             _apply_pauses(connection, reader, settings.domain)
@@ -86,6 +92,9 @@ def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime) -> 
                 connection.execute("UPDATE written_since SET boot_id = ?", (boot_id(),))
                 for addressed in kept_outcomes(reader, now=now, received_since=under_way):
                     apply_outcome(connection, addressed.domain, addressed.told)
+                for domain in reader.domains_of_events():
+                    rest = kept_happened(reader, domain=domain, received_since=under_way)
+                    note_happened(connection, domain, rest)
                 _apply_pauses(connection, reader, None)
     except sqlite3.OperationalError:
         raise
@@ -107,6 +116,8 @@ def _fill(connection: sqlite3.Connection, reader: LedgerReader, now: datetime, p
     for addressed in kept_outcomes(reader, now=now):
         apply_outcome(connection, addressed.domain, addressed.told)
         outcomes += 1
+    for domain in reader.domains_of_events():
+        note_happened(connection, domain, kept_happened(reader, domain=domain))
     _apply_pauses(connection, reader, None)
     connection.execute(
         "UPDATE contacts SET charged = FALSE WHERE charged AND state = 'reserved' AND until <= ?",

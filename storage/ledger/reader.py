@@ -12,13 +12,14 @@ import msgspec
 import pyarrow as pa
 from sqlalchemy import ColumnElement, Select, Table, and_, func, or_, select
 
+from decisioning.events import EventRecord
 from decisioning.profile import ConsentChange, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, ShownSlot, Told, told
 from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.arrow import DECISIONS_SCHEMA, decision_columns
 from storage.ledger.database import open_ledger, reading
-from storage.ledger.rows import audit_of, consent_of, decoded, outcome_of
-from storage.ledger.tables import audit, consents, decisions, outcomes
+from storage.ledger.rows import audit_of, consent_of, decoded, event_of, outcome_of
+from storage.ledger.tables import audit, consents, decisions, events, outcomes
 from storage.settings import Settings
 
 CHUNK = 2_000
@@ -34,6 +35,7 @@ class LedgerCounts(NamedTuple):
     outcomes: int
     unjoined_outcomes: int
     consents: int
+    events: int
 
 
 class AddressedOutcome(NamedTuple):
@@ -168,19 +170,22 @@ class LedgerReader:
                 yield AddressedOutcome(owner, from_microseconds(decided_at), addressed)
 
     def last_arrival(self, domain: str) -> datetime | None:
-        """When the domain's newest outcome was received."""
+        """When the newest of the domain's outcomes and events was received."""
         # Not a join: that would be made from the decisions, all of them, and sorted.
         its_domain = select(decisions.c.domain).where(decisions.c.decision_id == outcomes.c.decision_id)
-        query = (
+        of_outcomes = (
             select(outcomes.c.received_at)
             .where(select(decisions.c.seq).where(decisions.c.domain == domain).exists())
             .where(its_domain.correlate(outcomes).scalar_subquery() == domain)
             .order_by(outcomes.c.received_at.desc())
             .limit(1)
         )
+        of_events = (
+            select(events.c.received_at).where(events.c.domain == domain).order_by(events.c.received_at.desc()).limit(1)
+        )
         with reading(self._engine) as connection:
-            found = connection.execute(query).scalar()
-        return None if found is None else from_microseconds(found)
+            found = [connection.execute(query).scalar() for query in (of_outcomes, of_events)]
+        return max((from_microseconds(at) for at in found if at is not None), default=None)
 
     def outcomes_of(self, decision_id: str) -> list[OutcomeRecord]:
         """The outcomes of one decision, in the order of arrival."""
@@ -193,6 +198,28 @@ class LedgerReader:
         for rows in self._by_sequence(consents, None if domain is None else consents.c.domain == domain):
             for row in rows:
                 yield consent_of(row[2:])
+
+    def events(
+        self, domain: str, *, types: Collection[str] | None = None, received_since: datetime | None = None
+    ) -> Iterator[EventRecord]:
+        """The domain's events, of these types or of all, in the order of arrival.
+
+        Raises:
+            StoreError: The ledger cannot be read.
+        """
+        conditions = [events.c.domain == domain]
+        if types is not None:
+            conditions.append(events.c.type.in_(types))
+        if received_since is not None:
+            conditions.append(events.c.received_at >= to_microseconds(received_since))
+        for rows in self._by_sequence(events, and_(*conditions)):
+            for row in rows:
+                yield event_of(row.record)
+
+    def domains_of_events(self) -> list[str]:
+        """Domains in which anything happened."""
+        with reading(self._engine) as connection:
+            return list(connection.execute(select(events.c.domain).distinct().order_by(events.c.domain)).scalars())
 
     def audits(self, domain: str | None = None, *, what: Collection[str] | None = None) -> Iterator[AuditRecord]:
         """What was done, in the domain or in all, of these kinds or of all, in the order in which it was kept."""
@@ -209,7 +236,7 @@ class LedgerReader:
             return list(connection.execute(select(consents.c.domain).distinct()).scalars())
 
     def counts(self, domain: str | None = None) -> LedgerCounts:
-        """How much there is; `domain` narrows decisions and consents, outcomes are counted in all."""
+        """How much there is; `domain` narrows all but outcomes."""
         unjoined = ~_ITS_DECISION.exists()
         with reading(self._engine) as connection:
 
@@ -224,6 +251,7 @@ class LedgerReader:
                 outcomes=count(outcomes),
                 unjoined_outcomes=count(outcomes, unjoined),
                 consents=count(consents, *narrowed(consents)),
+                events=count(events, *narrowed(events)),
             )
 
     def close(self) -> None:

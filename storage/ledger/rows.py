@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from decisioning.errors import StoreError
+from decisioning.events import EventRecord
 from decisioning.profile import ConsentChange
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord
 from storage.instants import from_microseconds, to_microseconds
@@ -14,6 +15,7 @@ Row = tuple[Any, ...]
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(DecisionRecord)
+_event_decoder = msgspec.json.Decoder(EventRecord)
 
 
 def decision_row(record: DecisionRecord, digest: str) -> Row:
@@ -57,6 +59,43 @@ def outcome_row(record: OutcomeRecord, digest: str) -> Row:
         to_microseconds(record.received_at),
         digest,
     )
+
+
+def event_row(event: EventRecord, domain: str, digest: str) -> Row:
+    """A row of `events`.
+
+    Raises:
+        StoreError: The event holds something that JSON cannot.
+    """
+    try:
+        encoded = _encoder.encode(event)
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise StoreError(f"event {event.event_id!r} cannot be kept: {error}") from error
+    return (
+        event.event_id,
+        domain,
+        event.source,
+        event.type,
+        event.name,
+        event.customer_id,
+        event.anonymous_id,
+        to_microseconds(event.occurred_at),
+        to_microseconds(event.received_at),
+        digest,
+        encoded,
+    )
+
+
+def event_of(record: bytes) -> EventRecord:
+    """The event in the column `record`.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    try:
+        return _event_decoder.decode(record)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"an event in the ledger cannot be read: {error}; restore it from a backup") from error
 
 
 def decoded(record: bytes) -> DecisionRecord:

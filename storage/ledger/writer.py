@@ -1,4 +1,4 @@
-"""Decisions, outcomes and the audit become durable, many in one commit.
+"""Decisions, outcomes, events and the audit become durable, many in one commit.
 
 One thread takes all that waits, writes it in one transaction and only then lets the callers go
 on. So a commit's cost (one `fsync`) is shared by everyone who came while the one before it ran,
@@ -17,10 +17,11 @@ from sqlalchemy import Table
 from sqlalchemy.pool import PoolProxiedConnection
 
 from decisioning.errors import DecisionConflict, StoreError
+from decisioning.events import EventRecord
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord
 from storage.ledger.checkpoint import Checkpointer
 from storage.ledger.database import BUSY_TIMEOUT, first_line, open_ledger
-from storage.ledger.rows import Row, audit_row, decision_row, decoded, outcome_of, outcome_row
+from storage.ledger.rows import Row, audit_row, decision_row, decoded, event_row, outcome_of, outcome_row
 from storage.ledger.statements import (
     SELECT_DECISION,
     SELECT_OUTCOMES,
@@ -29,7 +30,7 @@ from storage.ledger.statements import (
     insert_new,
     select_digest,
 )
-from storage.ledger.tables import audit, decisions, outcomes
+from storage.ledger.tables import audit, decisions, events, outcomes
 from storage.settings import Settings
 
 Status = Literal["accepted", "duplicate", "conflict"]
@@ -60,6 +61,7 @@ class Ledger:
             SetupError: The state directory or the file cannot be used, or is of a newer version.
         """
         self._engine = open_ledger(settings, busy_timeout=busy_timeout)
+        self._domain = settings.domain
         self._limit = settings.ledger_queue
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._entry = threading.Lock()  # nothing may enter the queue behind its end
@@ -97,6 +99,16 @@ class Ledger:
         if not records:
             return []
         return await self._submit(outcomes, [outcome_row(record, digest) for record, digest in records])
+
+    async def append_events(self, records: Sequence[tuple[EventRecord, str]]) -> list[Status]:
+        """Return once all are durable, each with its digest; the first event with an id stands.
+
+        Raises:
+            StoreError: They could not be kept, none of them.
+        """
+        if not records:
+            return []
+        return await self._submit(events, [event_row(event, self._domain, digest) for event, digest in records])
 
     async def append_audit(self, entry: AuditRecord) -> None:
         """Return once the entry is durable; told twice, it is kept twice.
@@ -231,7 +243,7 @@ def _write_together(connection: sqlite3.Connection, batch: list[_Write]) -> None
     """Write every row as a new one; if that fails, none of them."""
     statements = [
         (insert_all(table, len(rows)), [value for row in rows for value in row])
-        for table in (decisions, outcomes, audit)
+        for table in (decisions, outcomes, events, audit)
         for rows in _chunks([row for write in batch if write.table is table for row in write.rows])
     ]
     if len(statements) == 1:

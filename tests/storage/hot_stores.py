@@ -14,6 +14,7 @@ import redis
 from decisioning.catalog import Eligible
 from decisioning.contact_policy import ContactCounts
 from decisioning.content import Budget, ContactPolicy
+from decisioning.events import Happened
 from decisioning.profile import ConsentChange, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved
@@ -72,6 +73,9 @@ class Store:
 
     def tell(self, **overrides: Any) -> None:
         self._runner.run(self.hot.apply(told(**overrides)))
+
+    def note(self, *happened: Happened) -> None:
+        self._runner.run(self.hot.note(happened))
 
     def pause(self, action: str, *, paused: bool) -> None:
         self._runner.run(self.hot.pause(action, paused=paused))

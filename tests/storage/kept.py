@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from decisioning.events import EventRecord
 from decisioning.profile import Consent, ConsentChange
 from decisioning.reasons import Drop
 from decisioning.record import Candidate, DecisionRecord, ModelVersion, OutcomeRecord, PolicyVersion, ShownSlot
@@ -81,3 +82,16 @@ def consent(customer_id: str = "c-1", **overrides: Any) -> ConsentChange:
         "source": "test",
     }
     return ConsentChange(**{**defaults, **overrides})
+
+
+def event(event_id: str = "shop/1", **overrides: Any) -> EventRecord:
+    defaults: dict[str, Any] = {
+        "event_id": event_id,
+        "source": "shop",
+        "type": "track",
+        "name": "purchase",
+        "customer_id": "c-1",
+        "occurred_at": NOW,
+        "received_at": NOW,
+    }
+    return EventRecord(**{**defaults, **overrides})

@@ -14,6 +14,7 @@ import pytest
 
 from decisioning.content import NO_ACTION, ContactPolicy
 from decisioning.errors import StoreError
+from decisioning.events import Happened
 from decisioning.profile import BudgetLeft, Consent, Event, HotProfile, Purchase, Subject
 from decisioning.reservation import AlreadyClaimed, Reserved
 from decisioning.slots import FilledSlot
@@ -668,3 +669,34 @@ def test_a_claim_from_the_past_is_not_taken_over_while_its_caller_lives(chosen: 
 
     assert isinstance(store.reserve(reservation(now=NOW - 20 * DAY)), AlreadyClaimed)
     store.close()
+
+
+def bought(*products: str, name: str = "purchase", unit: str = "c-1", at: Any = NOW) -> Happened:
+    return Happened(unit, name, at, products)
+
+
+def test_what_a_customer_did_elsewhere_counts_at_once_and_at_its_latest_time(store: Store) -> None:
+    later = bought("sofa", at=NOW + HOUR)
+    store.note(later, bought("rug", "sofa"), bought(name="cart_added"), bought("lamp", unit="c-2"))
+
+    known = store.read()
+    assert known.purchases == (Purchase("rug", NOW), Purchase("sofa", NOW + HOUR))
+    assert known.events == (Event("cart_added", NOW), Event("purchase", NOW + HOUR))
+    assert store.read(COLLEAGUE).purchases == (Purchase("lamp", NOW),)
+
+
+def test_what_happened_told_again_changes_nothing_not_even_the_version(store: Store) -> None:
+    store.note(bought("sofa"))
+    known = store.read()
+    store.note(bought("sofa"), bought("sofa", at=NOW - DAY))
+
+    assert store.read() == known
+
+
+def test_a_purchase_since_a_customer_was_read_makes_the_reservation_look_again(store: Store) -> None:
+    seen = store.read()
+    store.note(bought("sofa"))
+
+    assert store.take(reservation(seen=seen, still=lambda profile: [0] if profile.purchases else [])) == (
+        FilledSlot(0, (0,)),
+    )

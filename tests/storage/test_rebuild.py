@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from decisioning.content import ContactPolicy
+from decisioning.events import happened as happened_of
 from decisioning.profile import Consent, Subject
 from decisioning.record import AuditRecord, DecisionRecord, told
 from decisioning.reservation import Reserved
@@ -28,7 +29,7 @@ from storage.ledger.writer import Ledger
 from storage.settings import Settings
 from tests.storage.hot_stores import REDIS_URL, Store, candidate, charged, mails, reservation, settings_for
 from tests.storage.hot_stores import told as told_of
-from tests.storage.kept import NOW, consent, decision, outcome, slot
+from tests.storage.kept import NOW, consent, decision, event, outcome, slot
 
 CUSTOMERS = [Subject(f"c-{number}", [None, "acme", "initech"][number % 3]) for number in range(9)]
 ACTIONS = [("card", "cards"), ("loan", "loans"), ("no_action", "none"), ("fund", "savings")]
@@ -64,8 +65,9 @@ def pick(rng: np.random.Generator, *options: str) -> str:
 
 
 def random_traffic(settings: Settings, store: Store, ledger: Ledger, rng: np.random.Generator) -> datetime:
-    """40 days of decisions, outcomes (late, repeated, hard bounces), changes of consent and pauses; returns the end."""
+    """40 days of decisions, outcomes (late, repeated, hard bounces), events, consents and pauses; returns the end."""
     made: list[DecisionRecord] = []
+    elsewhere = np.random.default_rng(8)
     caps = (ContactPolicy("cap", limit=4, within=timedelta(days=7)),)
     now = NOW
     for number in range(400):
@@ -135,6 +137,18 @@ def random_traffic(settings: Settings, store: Store, ledger: Ledger, rng: np.ran
             record_consents(
                 settings, store.hot, [consent(subject.customer_id, channel=channel, granted=granted, at=at)]
             )
+        if elsewhere.random() < 0.3:
+            told_elsewhere = event(
+                f"shop/{elsewhere.integers(60)}",
+                name=pick(elsewhere, "purchase", "cart_added"),
+                customer_id=subject.customer_id,
+                properties={"product_id": pick(elsewhere, "card_product", "sofa")},
+                occurred_at=now - timedelta(days=float(elsewhere.integers(40))),
+                received_at=now,
+            )
+            [status] = asyncio.run(ledger.append_events([(told_elsewhere, repr(told_elsewhere))]))
+            if status == "accepted":
+                store.note(*(each for each in [happened_of(told_elsewhere)] if each))
         if rng.random() < 0.05:
             paused, action = bool(rng.random() < 0.6), pick(rng, "card", "de/loan")
             pause(ledger, action, paused=paused)
@@ -428,3 +442,19 @@ def test_a_rebuild_forgets_what_the_ledger_does_not_know(chosen: Settings, ledge
     assert store.read(after=timedelta(minutes=2)).consents == ()
     assert store.read(after=timedelta(minutes=2), budgets=(mails(2.0),)).budgets[0].left == 2.0
     store.close()
+
+
+def test_an_event_whose_caller_died_before_hot_state_knew_counts_after_the_next_start(
+    chosen: Settings, ledger: Ledger
+) -> None:
+    """In the ledger first, in hot state second."""
+    store = Store(chosen)
+    store.reserve(reservation())  # so that nothing is rebuilt
+    store.close()
+    asyncio.run(ledger.append_events([(event("shop/1", properties={"product_id": "sofa"}), "a")]))
+
+    opened = open_hot_state(chosen, now=NOW + timedelta(hours=1))
+    opened.close()
+    again = Store(chosen)
+    assert [purchase.product for purchase in again.read().purchases] == ["sofa"]
+    again.close()
