@@ -16,6 +16,7 @@ from decisioning.errors import NextmoveError
 from nextmove.catalog_commands import audience, catalog_app
 from nextmove.console import err, next_command, print_json, print_table, step
 from nextmove.decision_commands import explain, replay
+from nextmove.key_commands import keys_app
 from nextmove.options import AsJson, Data, Dataset, now_utc, settings_of
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app = typer.Typer(
 state_app = typer.Typer(help="What is true of each customer at this instant.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measurements; each prints its own baseline or breakdown.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(keys_app, name="keys")
 app.add_typer(state_app, name="state")
 app.add_typer(bench_app, name="bench")
 app.command("audience")(audience)
