@@ -196,7 +196,9 @@ def test_a_budget_that_the_slot_before_spent_is_named() -> None:
     once = Budget(id="mails", amount=1.0, counts="contacts", of="customer", period=timedelta(days=7),
                   starts=NOW - timedelta(days=1))  # fmt: skip
     charged = [action(name, value=value, budget="mails") for name, value in (("card", 9.0), ("gold", 7.0))]
-    found = explain(decided(shop(action("first", value=900.0), *charged, action("loan", value=1.0), slots=3, budgets=(once,))))
+    found = explain(
+        decided(shop(action("first", value=900.0), *charged, action("loan", value=1.0), slots=3, budgets=(once,)))
+    )
     assert [each.action_id for each in found.shown] == ["first", "card", "loan"]
     [gold] = [each for each in found.candidates if each.action_id == "gold"]
     assert gold.why == "closed for slot 3 by what slot 2 took (group cards, goal sell, budget mails)"
