@@ -14,6 +14,7 @@ import msgspec
 from decisioning.content import (
     BUCKETS,
     CONTACT_MEMORY,
+    EVENT_MEMORY,
     NO_ACTION,
     Action,
     Approver,
@@ -24,13 +25,18 @@ from decisioning.content import (
     Content,
     CoolDown,
     CountedPer,
+    EventFeature,
     Experiment,
     Journey,
+    Naming,
     Placement,
     QuietHours,
+    Source,
+    name_of,
     variant_ends,
 )
 from decisioning.outcome_types import EVENT_TYPES, OUTCOME_TYPES
+from decisioning.vocabulary import Vocabulary
 
 _ENTRIES: dict[str, type[msgspec.Struct]] = {
     "channels": Channel,
@@ -42,10 +48,16 @@ _ENTRIES: dict[str, type[msgspec.Struct]] = {
     "quiet_hours": QuietHours,
     "journeys": Journey,
     "audiences": Audience,
+    "sources": Source,
     "experiments": Experiment,
+    "event_features": EventFeature,
 }
 
+_NEVER_A_MARKETS = ("domain", "market", "market_currency", "locked", "event_features", "features")
+_EVENT_NAME = re.compile("[a-z][a-z0-9_]*")
 SHORTEST_PERIOD = timedelta(minutes=1)
+# A feature is `customer.<name>` in rules, which CEL reads as a name followed by one of its own words here.
+_NAMEABLE = re.compile(r"(?!(?:in|true|false|null)$)[A-Za-z_][A-Za-z0-9_]*")
 
 
 class _Findings:
@@ -88,7 +100,7 @@ def mistakes(content: Content) -> list[str]:
         findings.unique(kind, findings.ids[kind])
     checks: tuple[Callable[[_Findings], None], ...] = (
         _market, _naming, _placements, _actions, _approvals, _budgets, _contact_policies, _cool_downs, _quiet_hours,
-        _journeys, _audiences, _experiments,
+        _journeys, _audiences, _sources, _experiments, _event_features,
     )  # fmt: skip
     for check in checks:
         check(findings)
@@ -115,7 +127,7 @@ def _market(f: _Findings) -> None:
 def _lock(f: _Findings, path: str) -> None:
     """A lock that can never meet an override would be a silent gap."""
     kind, _, inside = path.partition(".")
-    if kind not in Content.__struct_fields__ or kind in ("domain", "market", "market_currency", "locked", "features"):
+    if kind not in Content.__struct_fields__ or kind in _NEVER_A_MARKETS:
         f.add("locked", f"'{path}' is no path that a market can override; write it like actions.*.eligibility")
     elif kind in _ENTRIES and inside:
         ids = ("*", *f.ids[kind])
@@ -129,7 +141,7 @@ def _lock(f: _Findings, path: str) -> None:
 
 
 def _naming(f: _Findings) -> None:
-    for kind in ("actions", "audiences", "budgets", "experiments"):
+    for kind in Naming.__struct_fields__:
         pattern = getattr(f.content.naming, kind)
         try:
             rule = re.compile(pattern)
@@ -153,6 +165,7 @@ def _placements(f: _Findings) -> None:
 
 def _actions(f: _Findings) -> None:
     content = f.content
+    features = content.rule_features()
     follow_ups = {action.id: (action.follow_up,) for action in content.actions if action.follow_up is not None}
     stages = [stage.id for journey in content.journeys for stage in journey.stages]
     placement_channels = {placement.id: placement.channel for placement in content.placements}
@@ -186,7 +199,7 @@ def _actions(f: _Findings) -> None:
             f.refer(f"{path}.stages", stage, stages)
         if action.budget is not None:
             f.refer(f"{path}.budget", action.budget, f.ids["budgets"])
-        if action.buying_roles and f.content.features is not None and "buying_role" not in f.content.features.customer:
+        if action.buying_roles and features is not None and "buying_role" not in features.customer:
             f.add(f"{path}.buying_roles", "needs a customer feature buying_role, and there is none")
         if action.follow_up is not None:
             f.refer(f"{path}.follow_up", action.follow_up, f.ids["actions"])
@@ -297,6 +310,7 @@ def _quiet_hours(f: _Findings) -> None:
 
 
 def _journeys(f: _Findings) -> None:
+    vocabulary = Vocabulary(f.content.sources)
     all_stages = [stage.id for journey in f.content.journeys for stage in journey.stages]
     f.unique("journeys.stages", all_stages)
     for journey in f.content.journeys:
@@ -310,7 +324,8 @@ def _journeys(f: _Findings) -> None:
             f.refer(f"{inner}.source", transition.source, stages)
             f.refer(f"{inner}.target", transition.target, stages)
             kind, colon, action = transition.on.partition(":")
-            f.refer(f"{inner}.on", kind, EVENT_TYPES)
+            # Of one action there are outcomes alone; what happens elsewhere is about none.
+            f.refer(f"{inner}.on", kind, EVENT_TYPES if colon else (*EVENT_TYPES, *vocabulary.names))
             if colon:
                 f.refer(f"{inner}.on", action, f.ids["actions"])
             if any(other.on == transition.on and other.source == transition.target for other in journey.transitions):
@@ -319,6 +334,21 @@ def _journeys(f: _Findings) -> None:
                     f"'{transition.on}' leads to {transition.target} and on from there, but of an event only the last"
                     " time is known; name the event of one action, like purchase:winter_coat",
                 )
+
+
+def _sources(f: _Findings) -> None:
+    reserved = {name for name in OUTCOME_TYPES if name not in ("purchase", "custom")}
+    for source in f.content.sources:
+        path = f"sources[{source.id}]"
+        for said, name in source.events.items():
+            if name in reserved:
+                f.add(
+                    f"{path}.events", f"'{said}' is called {name}, which only outcomes of decisions are; choose another"
+                )
+            elif not _EVENT_NAME.fullmatch(name):
+                f.add(f"{path}.events", f"'{said}' is called '{name}', must be small letters, digits and underscores")
+            if said in source.ignored:
+                f.add(f"{path}.ignored", f"'{said}' has a meaning in events too; leave it out of one of them")
 
 
 def _audiences(f: _Findings) -> None:
@@ -357,3 +387,44 @@ def _experiments(f: _Findings) -> None:
             f.refer(f"{path}.placements", placement_id, f.ids["placements"])
         if (experiment.salt or experiment.id) == f.content.holdout.salt:
             f.add(f"{path}.salt", "is the holdout's too: who is held out would then hang on the variant")
+
+
+def _event_features(f: _Findings) -> None:
+    stored = {} if f.content.features is None else f.content.features.customer
+    first: dict[str, str] = {}
+    for feature in f.content.event_features:
+        path = f"event_features[{feature.id}]"
+        _event_feature(f, path, feature)
+        for name in dict.fromkeys(each.name for each in feature.derived()):
+            other = first.setdefault(name, feature.id)
+            if other != feature.id:
+                f.add(path, f"gives a feature {name}, and so does event_features[{other}]; give it another id")
+            if name in stored:
+                f.add(path, f"gives a feature {name}, and the feature store has one too; give it another id")
+            if not _NAMEABLE.fullmatch(name):
+                f.add(path, f"gives a feature '{name}', which rules cannot name; use letters, digits and '_' alone")
+
+
+def _event_feature(f: _Findings, path: str, feature: EventFeature) -> None:
+    takes = {"of": feature.compute in ("sum", "last"), "windows": feature.compute in ("count", "sum")}
+    for name, needed in takes.items():
+        if bool(getattr(feature, name)) != needed:
+            said = "is missing; `{}` needs it" if needed else "is not for `{}`; take it out"
+            f.add(f"{path}.{name}", said.format(feature.compute))
+    if feature.kind is not None and feature.compute != "last":
+        f.add(f"{path}.kind", f"is not for `{feature.compute}`, which is a number; take it out")
+    if bool(feature.by) != bool(feature.values):
+        missing = "values" if feature.by else "by"
+        f.add(f"{path}.{missing}", "is missing; `by` names a property, and `values` those of its values that count")
+    for window in feature.windows:
+        f.longer_than_nothing(f"{path}.windows", window, at_most=EVENT_MEMORY)
+        if window % SHORTEST_PERIOD:
+            f.add(f"{path}.windows", f"is {window}, must be whole minutes")
+    names = [each.name for each in feature.derived()]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        f.add(path, f"gives the feature {name} twice; its windows and the names of its values must differ")
+    for value in feature.values:
+        if not name_of(value):
+            f.add(
+                f"{path}.values", f"'{value}' has no Latin letter or digit, which the feature's name would be made of"
+            )

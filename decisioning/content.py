@@ -4,14 +4,17 @@ Durations are ISO 8601 (`P7D`, `PT30M`), times of day are `HH:MM`, rules are CEL
 One `Content` is one market's whole catalogue; `decisioning.catalog` holds its checked, compiled form.
 """
 
+import re
+import unicodedata
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
 from decisioning.exploration import EpsilonGreedy, ExplorationPolicy
 
 CONTACT_MEMORY = timedelta(days=30)  # hot state forgets older contacts
+EVENT_MEMORY = timedelta(days=30)  # the longest window of a feature over events
 BUCKETS = 10_000  # into which experiments and the holdout divide their units
 NO_ACTION = "no_action"  # reserved id: the choice to show nothing, a candidate like any other
 BLUEPRINT = "global"  # the market that every other market starts from
@@ -253,7 +256,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Transition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """An event that takes a customer from one stage to another.
 
-    `on` is an outcome type (`purchase`), or one of one action (`accept:welcome_call`).
+    `on` is an outcome type (`purchase`), one of one action (`accept:welcome_call`), or an event of a source
+    (`cart_added`).
     """
 
     source: Id
@@ -283,6 +287,26 @@ class Audience(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     minimum_size: dict[Id, Annotated[int, msgspec.Meta(ge=0)]] = {}
 
 
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A system that sends events, and what it calls things; `id` is the name of the key that it sends with.
+
+    Attributes:
+        owner: Whom to ask.
+        market: Where its customers are, and `currency`, what its values are in, unless an event says.
+        events: What it calls an event, and what that is called here. Those of the Segment specification are known.
+        properties: The same for properties, those of an order's lines included.
+        ignored: Events that are not kept.
+    """
+
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    owner: Person = "unknown"
+    market: Id | None = None
+    currency: Currency | None = None
+    events: dict[str, Id] = {}
+    properties: dict[str, Id] = {}
+    ignored: tuple[str, ...] = ()
+
+
 class Holdout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The universal control: this share of all units gets fallback actions alone, always the same units."""
 
@@ -307,6 +331,7 @@ class Naming(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     audiences: str = "[a-z][a-z0-9_]*"
     budgets: str = "[a-z][a-z0-9_]*"
     experiments: str = "[a-z][a-z0-9_]*"
+    event_features: str = "[a-z][a-z0-9_]*"
 
 
 class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -328,10 +353,77 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class FeatureTypes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The features that rules may name, with their kinds; the loader fills it in from Feast."""
+    """The features of the feature store, with their kinds; the loader fills it in from Feast."""
 
     customer: dict[str, FeatureKind] = {}
     account: dict[str, FeatureKind] = {}
+
+
+class Derived(NamedTuple):
+    """One feature of an `EventFeature`: over this window, of events with this value of its `by`."""
+
+    name: str
+    kind: FeatureKind
+    window: timedelta | None = None
+    value: str | None = None
+
+
+class EventFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Something computed from what a customer did: one feature for each of its `windows` and `values`.
+
+    Attributes:
+        event: The name of the events (`purchase`); of what is not tracked, the type (`page`).
+        compute: `count` counts them, `sum` adds up the property `of`, `recency` is how many hours ago
+            the last one was, `last` is the newest value of the property `of`.
+        of: A property of the events. Those without it count for nothing, nor do those whose value is
+            no number where one is needed.
+        kind: What `last` gives, `text` when absent.
+        windows: Rolling, 30 days at most, in whole minutes. An event that is exactly one window old
+            no longer counts.
+        by: A property that tells events apart, with a feature for each of these `values` of it.
+    """
+
+    id: Id
+    event: Name
+    compute: Literal["count", "sum", "recency", "last"]
+    of: Name | None = None
+    kind: Literal["number", "text"] | None = None
+    windows: tuple[timedelta, ...] = ()
+    by: Name | None = None
+    values: tuple[Name, ...] = ()
+
+    def derived(self) -> tuple[Derived, ...]:
+        """The features, by value, then by window.
+
+        >>> week = EventFeature(id="orders", event="purchase", compute="count", windows=(timedelta(days=7),))
+        >>> [feature.name for feature in week.derived()]
+        ['orders_7d']
+        """
+        kind: FeatureKind = self.kind or "text" if self.compute == "last" else "number"
+        return tuple(
+            Derived("_".join(part for part in (self.id, name_of(value), _length(window)) if part), kind, window, value)
+            for value in (self.values or (None,))
+            for window in (self.windows or (None,))
+        )
+
+
+def name_of(value: str | None) -> str:
+    """What a property's value is called in a feature's name.
+
+    >>> name_of("Men's Shoes"), name_of("Gemüse")
+    ('men_s_shoes', 'gemuse')
+    """
+    plain = unicodedata.normalize("NFKD", value or "").encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
+
+
+def _length(window: timedelta | None) -> str:
+    """`7d`, `36h`, `30m`: the largest unit that there is a whole number of."""
+    if window is None:
+        return ""
+    seconds = window // timedelta(seconds=1)
+    units = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
+    return next(f"{seconds // unit}{letter}" for unit, letter in units if seconds % unit == 0)
 
 
 class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -345,7 +437,9 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         language: Of content whose request says nothing else.
         continuity: How long a shown action stays the choice.
         locked: Paths that markets must not override: `actions.*.eligibility`, `contact_policies`.
-        features: None where they are not known; names in rules are then not checked.
+        event_features: In every market the same, as events belong to customers.
+        features: Those of the feature store. None where they are not known; names in rules are then
+            not checked.
     """
 
     domain: Id
@@ -370,9 +464,18 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     quiet_hours: tuple[QuietHours, ...] = ()
     journeys: tuple[Journey, ...] = ()
     audiences: tuple[Audience, ...] = ()
+    sources: tuple[Source, ...] = ()
     experiments: tuple[Experiment, ...] = ()
+    event_features: tuple[EventFeature, ...] = ()
     approvers: tuple[Approver, ...] = ()
     features: FeatureTypes | None = None
+
+    def rule_features(self) -> FeatureTypes | None:
+        """The features that rules may name: the feature store's, and those over events; None as `features`."""
+        if self.features is None:
+            return None
+        over_events = {each.name: each.kind for feature in self.event_features for each in feature.derived()}
+        return FeatureTypes(customer=over_events | self.features.customer, account=self.features.account)
 
 
 def variant_ends(experiment: Experiment) -> tuple[int, ...]:

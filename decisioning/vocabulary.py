@@ -1,0 +1,91 @@
+"""One vocabulary: what each source calls an event or a property, and what it is called here.
+
+Names of the Segment specification are known. Every other name is written in small letters and
+underscores, and counts as unmapped until a source's entry in the catalogue says what it means.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from decisioning.content import Source
+
+# https://segment.com/docs/connections/spec/ecommerce/v2/
+STANDARD_EVENTS: Mapping[str, str] = {
+    "Products Searched": "products_searched",
+    "Product List Viewed": "product_list_viewed",
+    "Product Clicked": "product_clicked",
+    "Product Viewed": "product_viewed",
+    "Product Added": "cart_added",
+    "Product Removed": "cart_removed",
+    "Cart Viewed": "cart_viewed",
+    "Checkout Started": "checkout_started",
+    "Order Completed": "purchase",
+    "Order Refunded": "order_refunded",
+    "Order Cancelled": "order_cancelled",
+    "Product Added to Wishlist": "wishlist_added",
+    "Signed Up": "signed_up",
+    "Signed In": "signed_in",
+}
+# What comes first counts where a source sends several.
+STANDARD_PROPERTIES: Mapping[str, str] = {"revenue": "value", "total": "value", "sku": "product_id"}
+_NOT_OF_A_NAME = re.compile(r"\W+")
+
+
+class Translated(NamedTuple):
+    """An event in our vocabulary; `mapped` is whether anybody has said what it means."""
+
+    name: str
+    properties: dict[str, Any]
+    mapped: bool
+
+
+class Vocabulary:
+    """What the sources of a catalogue mean.
+
+    >>> shop = Source(id="till", owner="ann", events={"sale": "purchase"}, properties={"amount": "value"})
+    >>> vocabulary = Vocabulary([shop])
+    >>> vocabulary.translate("till", "sale", {"amount": 9.5})
+    Translated(name='purchase', properties={'value': 9.5}, mapped=True)
+    >>> vocabulary.translate("web", "Order Completed", {"revenue": 20.0}).name
+    'purchase'
+    >>> vocabulary.translate("web", "Song Played", {})
+    Translated(name='song_played', properties={}, mapped=False)
+    """
+
+    def __init__(self, sources: Iterable[Source] = ()) -> None:
+        self._sources = {source.id: source for source in sources}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every event name that somebody has given a meaning."""
+        return frozenset(STANDARD_EVENTS.values()).union(*(s.events.values() for s in self._sources.values()))
+
+    def source(self, name: str) -> Source | None:
+        """The catalogue's entry for who sends under this name, if it has one."""
+        return self._sources.get(name)
+
+    def translate(self, source: str, event: str, properties: Mapping[str, Any]) -> Translated | None:
+        """The event as rules, features and moments know it; None where its source says that it is not wanted."""
+        known = self._sources.get(source)
+        if known is not None and event in known.ignored:
+            return None
+        meant = (known.events.get(event) if known else None) or STANDARD_EVENTS.get(event)
+        given = dict(STANDARD_PROPERTIES) if known is None else {**STANDARD_PROPERTIES, **known.properties}
+        renamed = _renamed(properties, given)
+        lines = renamed.get("products")
+        if isinstance(lines, list):
+            renamed["products"] = [_renamed(line, given) if isinstance(line, Mapping) else line for line in lines]
+        if known is not None and known.currency is not None:
+            renamed.setdefault("currency", known.currency)
+        name = meant or _NOT_OF_A_NAME.sub("_", event).strip("_").lower()
+        return Translated(name, renamed, meant is not None or (known is not None and event in self.names))
+
+
+def _renamed(properties: Mapping[str, Any], meaning: Mapping[str, str]) -> dict[str, Any]:
+    """Under our names; what bears our name already counts before what is called otherwise."""
+    renamed = {name: value for name, value in properties.items() if name not in meaning}
+    for said, name in meaning.items():
+        if said in properties and name not in renamed:
+            renamed[name] = properties[said]
+    return renamed
