@@ -16,15 +16,14 @@ refused by the ledger, not here. And a charge is noted as pending in a step of i
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import hiredis
 import msgspec
-from redis import Redis, RedisError
 
 from decisioning.content import CONTACT_MEMORY, Budget
 from decisioning.errors import StoreError
@@ -33,17 +32,16 @@ from decisioning.profile import BudgetLeft, ConsentChange, Contact, HotProfile, 
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
 from storage.hot_state.charges import MILLIONTHS, millionths, of_everyone, with_room
-from storage.hot_state.effects import LIFTS, Effect, effect_of
+from storage.hot_state.effects import effect_of
 from storage.hot_state.redis_budgets import LEASED_FOR, Leases, settle_command, settled_command
+from storage.hot_state.redis_bulk import bulk_client, run_together
+from storage.hot_state.redis_changes import apply_command, cleared_commands, consent_command, happened_commands
 from storage.hot_state.redis_connection import Address, Command, Connection, ReplyLost, address_of, packed
-from storage.hot_state.redis_scripts import ABANDON, ALL, APPLY, CLEAR, CONSENT, HAPPEN, REMOVE, RESERVE
+from storage.hot_state.redis_scripts import ABANDON, ALL, CONSENT, REMOVE, RESERVE
 from storage.hot_state.redis_values import (
-    ANSWERS,
     CONTACT_SECONDS,
     Keys,
-    Settlement,
     charge_of,
-    consent_field,
     contact_field,
     contact_value,
     instant,
@@ -52,7 +50,6 @@ from storage.hot_state.redis_values import (
     paused_in,
     profile_of,
     settlements_in,
-    suppression_field,
 )
 from storage.hot_state.reserving import CLAIM_KEPT, is_abandoned, reserved_with
 from storage.ledger.reader import LedgerReader
@@ -61,7 +58,6 @@ from storage.settings import Settings
 # How often a reservation is judged anew because others were faster, before it is given up.
 ATTEMPTS = 64
 CONSENTS_TOGETHER = 500
-BULK_PATIENCE = timedelta(seconds=30)
 # What a server says that is no longer, or not yet, the one to talk to.
 _ANOTHER_SERVER = ("READONLY", "LOADING", "MASTERDOWN")
 _SOURCES = {script.sha: script.source for script in ALL}
@@ -430,69 +426,3 @@ class RedisHotState:
         if self._is_connected:
             self._send(self._leases.ended())
         self._watch_leases()
-
-
-def apply_command(keys: Keys, told: Told, effect: Effect) -> Command:
-    """What lets Redis apply an outcome."""
-    customer_id = told.subject.customer_id
-    withdrawn = (suppression_field(told.channel), consent_field(LIFTS, told.channel)) if effect.suppresses else ("", "")
-    contacts = [contact_field(decision_id, action_id) for decision_id, action_id in told.contacts]
-    latest = [f"p{product}" for product in effect.products] + [f"e{event}" for event in effect.events]
-    return (
-        "EVALSHA", APPLY.sha, 1, keys.customer(customer_id),
-        {"confirmed": "c", "released": "x", None: ""}[effect.state],
-        0 if effect.answered is None else ANSWERS[effect.answered],
-        instant(told.outcome.occurred_at), keys.accounts, "}", member_prefix(customer_id), *withdrawn,
-        len(contacts), *contacts, *latest,
-    )  # fmt: skip
-
-
-def cleared_commands(keys: Keys, customer_id: str, settled: Sequence[Settlement]) -> list[Command]:
-    """What notes in contacts that their budgets have heard, and then lets the budgets forget that they did."""
-    said = [part for each in settled for part in (each.field, each.state)]
-    clear: Command = ("EVAL", CLEAR.source, 1, keys.customer(customer_id), *said)
-    return [clear, *(settled_command(keys, each) for each in settled)]
-
-
-def consent_command(keys: Keys, change: ConsentChange) -> Command:
-    """What lets Redis take a customer's word."""
-    if change.purpose is None or change.channel is None:
-        raise StoreError(f"a consent of customer '{change.customer_id}' names no purpose or channel")
-    word = (consent_field(change.purpose, change.channel), int(change.granted), instant(change.at))
-    return "EVALSHA", CONSENT.sha, 1, keys.customer(change.customer_id), *word
-
-
-def happened_commands(keys: Keys, happened: Iterable[Happened]) -> Iterator[Command]:
-    """What lets Redis know of what customers did: one command a customer."""
-    by_unit: dict[str, list[str]] = {}
-    for each in happened:
-        at = instant(each.at)
-        said = by_unit.setdefault(each.unit, [])
-        for field in (f"e{each.name}", *(f"p{product}" for product in each.products)):
-            said += (field, at)
-    for unit, said in by_unit.items():
-        yield "EVALSHA", HAPPEN.sha, 1, keys.customer(unit), *said
-
-
-@contextmanager
-def bulk_client(url: str, address: Address) -> Iterator[Redis]:
-    """A client that waits, for work outside the event loop.
-
-    Raises:
-        StoreError: Redis cannot be used.
-    """
-    client = Redis.from_url(url, socket_timeout=BULK_PATIENCE.total_seconds())
-    try:
-        yield client
-    except RedisError as error:
-        raise StoreError(f"hot state in Redis at {address.shown} cannot be used: {error}") from error
-    finally:
-        client.close()
-
-
-def run_together(client: Redis, commands: Iterable[Command]) -> list[Any]:
-    """The replies to many commands, sent in one go."""
-    pipeline = client.pipeline(transaction=False)
-    for command in commands:
-        pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-    return pipeline.execute()

@@ -28,15 +28,9 @@ from storage.hot_state.history import (
     kept_outcomes,
     kept_pauses,
 )
-from storage.hot_state.redis import (
-    apply_command,
-    bulk_client,
-    cleared_commands,
-    consent_command,
-    happened_commands,
-    run_together,
-)
 from storage.hot_state.redis_budgets import settle_command
+from storage.hot_state.redis_bulk import bulk_client, run_together
+from storage.hot_state.redis_changes import apply_command, cleared_commands, consent_command, happened_commands
 from storage.hot_state.redis_connection import Command, address_of
 from storage.hot_state.redis_scripts import ALL, CLEAR, MARK, REPLACE
 from storage.hot_state.redis_values import (
