@@ -241,17 +241,13 @@ class RedisHotState:
                 run_together(client, [consent_command(self._keys, change) for change in chunk])
 
     def close(self) -> None:
-        """Give back all leases and hang up; the next call connects again."""
+        """Give back all leases and hang up, before the event loop is closed; the next call connects again."""
         back = self._leases.all_ended()
         if back:
             # Where Redis is gone, the leases stay with the budgets until their next period.
             with suppress(StoreError), bulk_client(self._url, self._address) as client:
                 run_together(client, back)
-        connection, self._connection = self._connection, None
-        if connection is not None and connection.loop.is_running():
-            connection.loop.call_soon_threadsafe(connection.close)  # whoever stops the service may be another thread
-        elif connection is not None and not connection.loop.is_closed():
-            connection.close()
+        self._hang_up()
         self._ledger.close()
 
     async def _reserve(
@@ -411,8 +407,16 @@ class RedisHotState:
         async with self._opening[1]:
             connection = self._connection
             if connection is None or not connection.is_open or connection.loop is not loop:
+                self._hang_up()
                 connection = self._connection = await Connection.open(self._address)
         return connection
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.loop.is_running():
+            connection.loop.call_soon_threadsafe(connection.close)  # whoever stops the service may be another thread
+        elif connection is not None and not connection.loop.is_closed():
+            connection.close()
 
     def _watch_leases(self) -> None:
         """See to it that unused leases end even where nobody calls any more."""

@@ -83,6 +83,19 @@ def test_a_call_in_flight_when_the_connection_dies_fails_and_the_next_one_connec
     asyncio.run(scenario())
 
 
+@pytest.mark.services
+def test_the_connection_of_another_event_loop_is_hung_up(chosen: Settings) -> None:
+    store = Store(chosen)
+    store.read()
+    first = store.hot._connection
+    with asyncio.Runner() as runner:
+        runner.run(store.hot.read(CUSTOMER, now=NOW))
+        assert not first.is_open
+        assert store.hot._connection.is_open
+        store.hot.close()
+    store.close()
+
+
 def test_an_address_that_is_none_is_refused(settings: Settings) -> None:
     with pytest.raises(SetupError, match="redis_url"):
         RedisHotState(replace(settings, redis_url="http://localhost"))
@@ -184,12 +197,13 @@ def test_a_redis_that_lost_its_keys_answers_nothing_until_it_is_filled_again(cho
                 await asyncio.sleep(0.05)
         raise AssertionError("nobody filled it")
 
-    profile = asyncio.run(scenario())
+    with asyncio.Runner() as runner:
+        profile = runner.run(scenario())
+        hot.close()
 
     assert hot.problem is None
     assert [entry.channel for entry in profile.consents] == ["email"]
     assert [contact.decision_id for contact in profile.contacts][:1] == ["d-1"]
-    hot.close()
 
 
 @pytest.mark.services
