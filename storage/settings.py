@@ -23,6 +23,8 @@ _CATALOG = Path(__file__).resolve().parents[1] / "catalog"
 DomainName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$", max_length=64)]
 # BLAKE2b takes keys of up to 64 bytes; a short one could be guessed and draws steered.
 Secret = Annotated[str, msgspec.Meta(min_length=16, max_length=64)]
+Name = Annotated[str, msgspec.Meta(min_length=1)]
+_JWT = ("jwt_issuer", "jwt_audience", "jwt_jwks")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class Settings:
         pointer_poll_seconds: How often a service looks for a new bundle or catalogue.
         draw_secret: Key of the exploration's draws, 16 to 64 characters. None: the service keeps
             one of its own in `home`.
+        jwt_issuer: Who issues tokens (`iss`) that callers may show instead of a key; set together with
+            `jwt_audience` (`aud`) and `jwt_jwks`, the issuer's public keys: a file or an https address.
         workers: Processes of the service, each with the model in memory.
         data: File that a data set is read from, for domains that need one.
         require_services: Tests against PostgreSQL and Redis fail instead of being skipped.
@@ -59,6 +63,9 @@ class Settings:
     ledger_queue: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     pointer_poll_seconds: Annotated[float, msgspec.Meta(gt=0)] = 2.0
     draw_secret: Secret | None = field(default=None, repr=False)
+    jwt_issuer: Name | None = None
+    jwt_audience: Name | None = None
+    jwt_jwks: Name | None = None
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     data: Path | None = None
     require_services: bool = False
@@ -127,7 +134,24 @@ def load_settings(environ: Mapping[str, str], *, directory: Path) -> Settings:
     for name in ("home", "catalog_dir", "data"):
         if name in values:
             values[name] = (directory / Path(values[name]).expanduser()).resolve()
+    _check_jwt(values, directory)
     return msgspec.convert(values, Settings, strict=False, dec_hook=_as_path)
+
+
+def _check_jwt(values: dict[str, Any], directory: Path) -> None:
+    """All three settings or none: a token whose issuer or audience nobody checks may be meant for others."""
+    missing = [name for name in _JWT if name not in values]
+    if len(missing) == len(_JWT):
+        return
+    if missing:
+        raise SetupError(
+            f"{', '.join(missing)} must be set too: {', '.join(_JWT)} are set together or not at all", where=missing[0]
+        )
+    place = values["jwt_jwks"]
+    if "://" not in place:
+        values["jwt_jwks"] = str((directory / Path(place).expanduser()).resolve())
+    elif not place.startswith("https://"):
+        raise SetupError(f"the setting jwt_jwks is {place!r}, must be a file or an https address", where="jwt_jwks")
 
 
 def prepare_home(settings: Settings) -> None:

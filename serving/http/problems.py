@@ -22,21 +22,6 @@ from decisioning.errors import (
 )
 from decisioning.record import DecisionRecord
 
-# The one place where errors become HTTP statuses; the nearest class in the tree counts.
-STATUSES: dict[type[NextmoveError], int] = {
-    RequestError: 400,
-    UnknownDecision: 404,
-    DecisionConflict: 409,
-    OutcomeConflict: 409,
-    StillPaused: 409,
-    UnknownPlacement: 422,
-    UnknownAction: 422,
-    StoreError: 503,
-    BundleError: 503,
-    CatalogError: 503,
-    SetupError: 503,
-    NextmoveError: 500,
-}
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -76,6 +61,22 @@ class NoSuchAction(RequestError):
     code = "unknown_action"
 
 
+class Unauthorized(RequestError):
+    """A call without a key or token that counts; `reason` is for the metric and says nothing of any key."""
+
+    code = "unauthorized"
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Forbidden(RequestError):
+    """A call that this caller may not make."""
+
+    code = "forbidden"
+
+
 class LoopbackOnly(RequestError):
     """A caller from another machine, while no keys are configured."""
 
@@ -88,14 +89,31 @@ class InternalError(NextmoveError):
     code = "internal_error"
 
 
-STATUSES |= {
+# The one place where errors become HTTP statuses; the nearest class in the tree counts.
+STATUSES: dict[type[NextmoveError], int] = {
+    RequestError: 400,
+    UnknownDecision: 404,
+    DecisionConflict: 409,
+    OutcomeConflict: 409,
+    StillPaused: 409,
+    UnknownPlacement: 422,
+    UnknownAction: 422,
+    StoreError: 503,
+    BundleError: 503,
+    CatalogError: 503,
+    SetupError: 503,
+    NextmoveError: 500,
     BodyTooLarge: 413,
     WrongMediaType: 415,
     NotFound: 404,
     NoSuchAction: 404,
     MethodNotAllowed: 405,
     LoopbackOnly: 403,
+    Forbidden: 403,
+    Unauthorized: 401,
 }
+# Of the schemes that are taken, the one for which browsers ask nobody for a password.
+_HEADERS = {401: {"WWW-Authenticate": 'Bearer realm="nextmove"'}, 503: {"Retry-After": "1"}}
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,5 +159,5 @@ def problem_of(error: NextmoveError) -> Problem:
 def problem_response(error: NextmoveError) -> Response:
     """The HTTP response for an error."""
     problem = problem_of(error)
-    headers = {"Retry-After": "1"} if problem.status == 503 else None
-    return Response(msgspec.json.encode(problem), problem.status, headers=headers, media_type=MEDIA_TYPE)
+    content = msgspec.json.encode(problem)
+    return Response(content, problem.status, headers=_HEADERS.get(problem.status), media_type=MEDIA_TYPE)

@@ -56,6 +56,35 @@ def test_a_wrong_setting_is_refused_by_name(environ: dict[str, str], toml: str, 
     assert "\n" not in raised.value.message
 
 
+ISSUER = {"NEXTMOVE_JWT_ISSUER": "https://login.example", "NEXTMOVE_JWT_AUDIENCE": "nextmove"}
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [("keys.json", "{directory}/keys.json"), ("https://login.example/keys", "https://login.example/keys")],
+)
+def test_an_issuer_s_keys_are_in_a_file_or_at_an_https_address(place: str, expected: str, tmp_path: Path) -> None:
+    settings = load_settings({**ISSUER, "NEXTMOVE_JWT_JWKS": place}, directory=tmp_path)
+
+    assert settings.jwt_jwks == expected.format(directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        (ISSUER, "jwt_jwks must be set too"),
+        ({"NEXTMOVE_JWT_JWKS": "keys.json"}, "jwt_issuer, jwt_audience must be set too"),
+        ({**ISSUER, "NEXTMOVE_JWT_JWKS": "http://login.example/keys"}, "must be a file or an https address"),
+        ({**ISSUER, "NEXTMOVE_JWT_JWKS": ""}, "jwt_jwks in the environment is ''"),
+    ],
+)
+def test_tokens_are_checked_in_every_respect_or_not_taken(
+    environ: dict[str, str], expected: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SetupError, match=expected):
+        load_settings(environ, directory=tmp_path)
+
+
 def test_secrets_are_shown_neither_in_errors_nor_in_the_settings_themselves(tmp_path: Path) -> None:
     with pytest.raises(SetupError) as raised:
         load_settings({"NEXTMOVE_DRAW_SECRET": "short"}, directory=tmp_path)
