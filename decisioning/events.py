@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 # Of the Segment specification, which every customer data platform and tag manager can send.
 EventType = Literal["track", "identify", "page", "screen", "group", "alias"]
-EVENT_KINDS: tuple[str, ...] = get_args(EventType)
 PURCHASE = "purchase"
 
 

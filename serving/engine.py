@@ -30,6 +30,7 @@ from decisioning.replay import Replayed, replay
 from decisioning.request import DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take, with_contacts
 from decisioning.slots import key_id
+from serving.events import Events, Reported, Taken
 from serving.outcomes import OutcomeResult, Outcomes, digest_of
 from serving.pauses import PauseAnswer, PauseRequest, Pauses
 from serving.ports import Archive, Features, HotState, Ledger, Scorer
@@ -100,6 +101,7 @@ class Engine:
         self._features = features
         self._hot_state = hot_state
         self._ledger = ledger
+        self._events = Events(hot_state, ledger)
         self._outcomes = Outcomes(hot_state, ledger)
         self._pauses = Pauses(hot_state, ledger)
         self._archive = archive
@@ -229,6 +231,10 @@ class Engine:
         """Keep outcomes, durably, then let hot state know; see `Outcomes.record`."""
         return await self._outcomes.record(reports, self.release, now=now)
 
+    async def record_events(self, reported: Sequence[Reported]) -> list[Taken]:
+        """Keep events, durably, then let hot state know; see `Events.record`."""
+        return await self._events.record(reported, self.release)
+
     async def pause(
         self, action_id: str, request: PauseRequest, *, paused: bool, actor: str, now: datetime
     ) -> PauseAnswer:
@@ -286,7 +292,7 @@ class Engine:
                 unreadable = True
         laps.lap("features")
         known = stored.values if stored else dict.fromkeys(self._features.names)
-        supplied = _supplied(request, known, catalog.content.features)
+        supplied = _supplied(request, known, catalog.features)
         account_id = stored.account_id if stored else named if isinstance(named, str) else None
         subject = Subject(request.unit, account_id)
         try:

@@ -98,6 +98,10 @@ class Ledger(Protocol):
         """Returns once the events would survive a power cut; each comes with its digest."""
         ...
 
+    async def events_of(self, event_ids: Sequence[str]) -> list[EventRecord]:
+        """The events with these ids, as they were told first."""
+        ...
+
     async def outcomes_of(self, decision_id: str) -> list[OutcomeRecord]:
         """What is kept of a decision's outcomes, which may have come before it."""
         ...

@@ -128,6 +128,9 @@ class FakeLedger:
             statuses.append("accepted" if known[0] is event else "duplicate" if known[1] == digest else "conflict")
         return statuses
 
+    async def events_of(self, event_ids: Sequence[str]) -> list[EventRecord]:
+        return [self.events[event_id][0] for event_id in event_ids]
+
     async def append_audit(self, entry: AuditRecord) -> None:
         if self.down:
             raise StoreError("the ledger is down")

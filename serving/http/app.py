@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from starlette.applications import Starlette
@@ -15,10 +15,12 @@ from starlette.routing import Match, Route
 
 from decisioning.answer import DecisionAnswer, DecisionAnswers, answer
 from decisioning.errors import NextmoveError, RequestError, StoreError, UnknownDecision
+from decisioning.events import EventType
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from serving.engine import Engine
 from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json, read_optional_json
+from serving.http.event_routes import EventRoutes
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
 from serving.http.problems import (
@@ -40,6 +42,7 @@ MAX_BATCH = 1000
 _KEPT_AS_ARRAYS = (
     "candidates", "contacts", "account_contacts", "consents", "purchases", "events", "budgets", "dropped",
 )  # fmt: skip
+LOCAL_SOURCE = "local"  # of events, likewise
 LOCAL = "this machine"  # who acts, as long as there are no keys
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -66,6 +69,8 @@ def create_app(routes: "Routes", metrics: Metrics) -> Starlette:
         ("GET", "/v1/decisions/{decision_id:path}", routes.find_decision),
         ("POST", "/v1/decisions/{decision_id:path}/replay", routes.replay),
         ("POST", "/v1/outcomes", routes.outcomes),
+        *(("POST", f"/v1/{kind}", routes.events.single(kind)) for kind in get_args(EventType)),
+        ("POST", "/v1/batch", routes.events.batch),
         ("GET", "/v1/catalog", routes.catalog),
         ("GET", "/v1/catalog/schema.json", routes.catalog_schema),
         ("POST", "/v1/actions/{action_id}/pause", routes.pause),
@@ -91,6 +96,7 @@ class Routes:
     def __init__(self, engine: Callable[[], Engine], metrics: Metrics) -> None:
         self._engine = engine
         self._metrics = metrics
+        self.events = EventRoutes(engine, metrics, source=lambda _: LOCAL_SOURCE)
 
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decisions`."""

@@ -21,8 +21,8 @@ async def read_json(request: Request, kind: type[T], *, limit: int) -> T:
     Raises:
         WrongMediaType, BodyTooLarge, MalformedJson, RequestError: With the path of the mistake.
     """
-    _check_media_type(request)
-    return parse(await _content(request, limit), kind, limit=limit)
+    check_media_type(request)
+    return parse(await content_of(request, limit), kind, limit=limit)
 
 
 async def read_optional_json(request: Request, kind: type[T], *, limit: int) -> T | None:
@@ -31,14 +31,19 @@ async def read_optional_json(request: Request, kind: type[T], *, limit: int) -> 
     Raises:
         WrongMediaType, BodyTooLarge, MalformedJson, RequestError: See `read_json`.
     """
-    content = await _content(request, limit)
+    content = await content_of(request, limit)
     if not content:
         return None
-    _check_media_type(request)
+    check_media_type(request)
     return parse(content, kind, limit=limit)
 
 
-def _check_media_type(request: Request) -> None:
+def check_media_type(request: Request) -> None:
+    """See that the body says it is JSON.
+
+    Raises:
+        WrongMediaType: It says something else, or nothing.
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise WrongMediaType(
@@ -46,7 +51,7 @@ def _check_media_type(request: Request) -> None:
         )
 
 
-async def _content(request: Request, limit: int) -> bytearray:
+async def content_of(request: Request, limit: int) -> bytearray:
     """The body as far as one chunk over the limit."""
     content = bytearray()
     async for chunk in request.stream():

@@ -23,6 +23,10 @@ class Metrics:
         )
         self.decisions = Counter("nextmove_decisions", "Decisions.", ("placement", "reason"), registry=own)
         self.outcomes = Counter("nextmove_outcomes", "Outcomes reported.", ("status",), registry=own)
+        self.events = Counter("nextmove_events", "Events told.", ("type", "status"), registry=own)
+        self.unmapped_events = Counter(
+            "nextmove_events_unmapped", "Events whose name nobody has given a meaning.", registry=own
+        )
         self.reload_failures = Counter(
             "nextmove_reload_failures", "Bundles or catalogues that could not be taken.", ("what",), registry=own
         )

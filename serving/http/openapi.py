@@ -136,6 +136,35 @@ _OUTCOME_ANSWER = {
         "problem": _reference("Problem"),
     },
 }
+_TEXT = {"type": "string"}
+_NESTED = ("properties", "traits", "context")
+_COMMON = ("userId", "anonymousId", "messageId", "timestamp", "sentAt", "context")
+_TRACKED = {"event": "Order Completed", "properties": {"revenue": 49.9, "products": [{"product_id": "sneaker"}]}}
+_EVENT_CALLS: tuple[tuple[str, str, tuple[str, ...], dict[str, Any]], ...] = (
+    ("track", "What a customer did.", (*_COMMON, "event", "properties"), _TRACKED),
+    ("identify", "Who a customer is.", (*_COMMON, "traits"), {"traits": {"city": "Ulm"}}),
+    ("page", "A page that a customer saw.", (*_COMMON, "name", "properties"), {"name": "Home"}),
+    ("screen", "A screen that a customer saw.", (*_COMMON, "name", "properties"), {"name": "Home"}),
+    ("group", "The account of a customer.", (*_COMMON, "groupId", "traits"), {"groupId": "acme"}),
+    ("alias", "What a customer was called before.", (*_COMMON, "previousId"), {"previousId": "visitor-7"}),
+)
+_EVENTS_ANSWER = {
+    "type": "object",
+    "properties": {
+        "success": {"type": "boolean"},
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "status": {"enum": ["accepted", "duplicate", "ignored", "rejected"]},
+                    "message_id": _TEXT,
+                    "problem": _reference("Problem"),
+                },
+            },
+        },
+    },
+}
 _ROUTES = (
     _Route(
         "post",
@@ -188,6 +217,32 @@ _ROUTES = (
         {"oneOf": [_reference("OutcomeReport"), _array(_reference("OutcomeReport"))]},
         OUTCOME_EXAMPLE,
         (400, 409, 413, 415, 422, 503),
+    ),
+    *(
+        _Route(
+            "post",
+            f"/v1/{kind}",
+            f"{summary} As in the Segment specification; answered with 200 and what became of it.",
+            200,
+            _EVENTS_ANSWER,
+            {"success": True, "results": [{"status": "accepted", "message_id": "m-1"}]},
+            {"type": "object", "properties": {name: _OBJECT if name in _NESTED else _TEXT for name in fields}},
+            {"userId": "c-00123", "messageId": "m-1", **example},
+            (400, 415, 503),
+        )
+        for kind, summary, fields, example in _EVENT_CALLS
+    ),
+    _Route(
+        "post",
+        "/v1/batch",
+        "Up to 2,500 events of any type, 32 KiB each and 500 KiB together. The good ones are kept, each bad one is"
+        " named in its result.",
+        200,
+        _EVENTS_ANSWER,
+        {"success": True, "results": [{"status": "accepted", "message_id": "m-1"}]},
+        {"type": "object", "properties": {"batch": _array(_OBJECT), "sentAt": _TEXT}, "required": ["batch"]},
+        {"batch": [{"type": "track", "userId": "c-00123", "messageId": "m-1", **_TRACKED}]},
+        (400, 415, 503),
     ),
     _Route(
         "get",

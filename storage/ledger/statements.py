@@ -10,7 +10,7 @@ from functools import cache
 from sqlalchemy import Column, Table, bindparam, select
 from sqlalchemy.dialects import sqlite
 
-from storage.ledger.tables import decisions, outcomes
+from storage.ledger.tables import decisions, events, outcomes
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
 
@@ -20,7 +20,7 @@ SELECT_DECISION = str(
     .compile(dialect=_DIALECT)
 )
 
-
+SELECT_EVENT = str(select(events.c.record).where(events.c.event_id == bindparam("event_id")).compile(dialect=_DIALECT))
 SELECT_OUTCOMES = str(
     select(*outcomes.columns[1:-1])
     .where(outcomes.c.decision_id == bindparam("decision_id"))

@@ -21,9 +21,10 @@ from decisioning.events import EventRecord
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord
 from storage.ledger.checkpoint import Checkpointer
 from storage.ledger.database import BUSY_TIMEOUT, first_line, open_ledger
-from storage.ledger.rows import Row, audit_row, decision_row, decoded, event_row, outcome_of, outcome_row
+from storage.ledger.rows import Row, audit_row, decision_row, decoded, event_of, event_row, outcome_of, outcome_row
 from storage.ledger.statements import (
     SELECT_DECISION,
+    SELECT_EVENT,
     SELECT_OUTCOMES,
     digest_place,
     insert_all,
@@ -135,6 +136,14 @@ class Ledger:
         """
         return [outcome_of(row) for row in self._fetch(SELECT_OUTCOMES, decision_id)]
 
+    async def events_of(self, event_ids: Sequence[str]) -> list[EventRecord]:
+        """The events with these ids, as they were told first.
+
+        Raises:
+            StoreError: The ledger cannot be read.
+        """
+        return [event_of(row[0]) for event_id in event_ids for row in self._fetch(SELECT_EVENT, event_id)]
+
     def close(self) -> None:
         """Write what waits, then let go of the file. A second time does nothing."""
         with self._entry:
@@ -148,13 +157,13 @@ class Ledger:
             self._reader.close()
         self._engine.dispose()
 
-    def _fetch(self, statement: str, decision_id: str) -> list[Row]:
+    def _fetch(self, statement: str, name: str) -> list[Row]:
         try:
             with self._reading:
                 if self._closed:
                     raise StoreError("the ledger is closed")
                 cursor = self._reader.cursor()
-                cursor.execute(statement, (decision_id,))
+                cursor.execute(statement, (name,))
                 return list(cursor.fetchall())
         except UnicodeEncodeError:
             return []  # half a surrogate pair: no id that was ever kept

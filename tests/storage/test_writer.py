@@ -5,7 +5,7 @@ import itertools
 import resource
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -20,6 +20,7 @@ from storage.ledger.reader import LedgerReader
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
 from tests.storage.kept import NOW, decision, outcome
+from tests.storage.kept import event as told_elsewhere
 from tests.storage.processes import Say, others
 
 
@@ -285,3 +286,24 @@ def test_what_a_person_did_is_kept_for_good_as_often_as_it_was_told(ledger: Ledg
     read = LedgerReader(settings)
     assert list(read.audits("simulated")) == [entry, entry]
     assert [found.domain for found in read.audits(what=("action.resume",))] == ["hillstrom"]
+
+
+def test_an_event_stands_as_it_was_told_first(settings: Settings) -> None:
+    ledger = Ledger(settings)
+    first, again = told_elsewhere("shop/1", name="purchase"), told_elsewhere("shop/1", name="other")
+
+    assert asyncio.run(ledger.append_events([(first, "a"), (told_elsewhere("shop/2"), "b")])) == [
+        "accepted",
+        "accepted",
+    ]
+    assert asyncio.run(ledger.append_events([(again, "c"), (told_elsewhere("shop/3"), "d")])) == [
+        "conflict",
+        "accepted",
+    ]
+    assert asyncio.run(ledger.append_events([(first, "a")])) == ["duplicate"]
+    assert asyncio.run(ledger.events_of(["shop/1", "shop/9"])) == [first]
+    ledger.close()
+    with closing(LedgerReader(settings)) as reader:
+        assert [kept.event_id for kept in reader.events("simulated")] == ["shop/1", "shop/2", "shop/3"]
+        assert list(reader.events("another")) == list(reader.events("simulated", types=("page",))) == []
+        assert reader.domains_of_events() == ["simulated"]

@@ -1,0 +1,75 @@
+"""Taking events: each is put into our words, made durable, and then told to hot state."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from decisioning.catalog import Release
+from decisioning.events import EventRecord, happened
+from decisioning.vocabulary import Vocabulary
+from serving.ports import HotState, Ledger
+
+
+class Reported(NamedTuple):
+    """An event as a source says it, and what tells it from another under the same id."""
+
+    event: EventRecord
+    digest: str
+
+
+class Taken(NamedTuple):
+    """What became of an event; `mapped` is whether anybody has said what its name means."""
+
+    status: Literal["accepted", "duplicate", "ignored"]
+    mapped: bool = True
+
+
+class Events:
+    """What customers did elsewhere, on its way into the ledger and hot state."""
+
+    def __init__(self, hot_state: HotState, ledger: Ledger) -> None:
+        self._hot_state = hot_state
+        self._ledger = ledger
+
+    async def record(self, reported: Sequence[Reported], release: Release) -> list[Taken]:
+        """Keep events, durably, then let hot state know. What was told before changes nothing.
+
+        Raises:
+            StoreError: They could not be kept, or do not count yet; send them again.
+        """
+        vocabulary = Vocabulary(release.blueprint.content.sources)
+        taken: list[Taken] = []
+        kept: list[tuple[int, Reported]] = []
+        for place, each in enumerate(reported):
+            translated = _translated(each.event, vocabulary)
+            taken.append(Taken("ignored") if translated is None else Taken("accepted", translated[1]))
+            if translated is not None:
+                kept.append((place, Reported(translated[0], each.digest)))
+        statuses = await self._ledger.append_events([each for _, each in kept])
+        # What was told before stands as it was told first. It is told to hot state again: whoever
+        # told it then may have died between ledger and hot state.
+        standing = [each.event for (_, each), status in zip(kept, statuses, strict=True) if status == "accepted"]
+        again = [each.event.event_id for (_, each), status in zip(kept, statuses, strict=True) if status != "accepted"]
+        if again:
+            standing += await self._ledger.events_of(again)
+        told = [done for event in standing if (done := happened(event)) is not None]
+        if told:
+            await self._hot_state.note(told)
+        for (place, _), status in zip(kept, statuses, strict=True):
+            if status != "accepted":
+                taken[place] = taken[place]._replace(status="duplicate")
+        return taken
+
+
+def _translated(event: EventRecord, vocabulary: Vocabulary) -> tuple[EventRecord, bool] | None:
+    """The event in our words, and whether its name is known; None where its source does not want it kept."""
+    source = vocabulary.source(event.source)
+    market = event.market or (source.market if source else None)
+    if event.type != "track":
+        return (event if market == event.market else msgspec.structs.replace(event, market=market)), True
+    translated = vocabulary.translate(event.source, event.name, event.properties)
+    if translated is None:
+        return None
+    name, properties, mapped = translated
+    return msgspec.structs.replace(event, name=name, properties=properties, market=market), mapped
