@@ -99,6 +99,7 @@ class Catalog:
     Attributes:
         content: What the files say.
         version: `sha256:` and the hash of the release.
+        features: Those that rules may name; None where they are not known.
 
     Raises:
         CatalogError: With every mistake, each with its path and what is allowed.
@@ -113,8 +114,9 @@ class Catalog:
         self.actions = {action.id: action for action in content.actions}
         self.budgets = {budget.id: budget for budget in content.budgets}
         self.caps = Caps(content.contact_policies)
+        self.features = content.rule_features()
         found = mistakes(content)
-        compiler = _Compiler(content, found, rules or CompiledRules(content.features))
+        compiler = _Compiler(content, found, rules or CompiledRules(self.features))
         engagement = {action.id: compiler.engagement(action) for action in content.actions}
         weights = {action.id: compiler.weights(action) for action in content.actions}
         values = {action.id: compiler.value(action) for action in content.actions}
@@ -147,7 +149,7 @@ class Catalog:
         self._lists = tuple(
             (root, name)
             for root, name in sorted(self.named_features)
-            if content.features is not None and getattr(content.features, root).get(name) == "texts"
+            if self.features is not None and getattr(self.features, root).get(name) == "texts"
         )
         self._proposals = {
             action.id: Proposal(
@@ -287,9 +289,10 @@ class Release:
         found: list[str] = []
         shared: list[CompiledRules] = []
         for market, content in contents.items():
-            rules = next((rules for rules in shared if rules.features == content.features), None)
+            features = content.rule_features()
+            rules = next((rules for rules in shared if rules.features == features), None)
             if rules is None:
-                rules = CompiledRules(content.features)
+                rules = CompiledRules(features)
                 shared.append(rules)
             try:
                 self.markets[market] = Catalog(content, version=version, rules=rules)

@@ -14,6 +14,7 @@ from decisioning.content import (
     Audience,
     Budget,
     CoolDown,
+    EventFeature,
     FeatureTypes,
     Holdout,
     Journey,
@@ -45,6 +46,12 @@ def step(**overrides: Any) -> Transition:
     return Transition(**({"source": "new", "target": "old", "on": "purchase"} | overrides))
 
 
+def orders(**overrides: Any) -> EventFeature:
+    return EventFeature(
+        **({"id": "orders", "event": "purchase", "compute": "count", "windows": (DAY, 7 * DAY)} | overrides)
+    )
+
+
 def test_valid_content_has_no_mistakes() -> None:
     whole = content(
         action("card", budget="money", stages=("new",), follow_up="loan", owner="anna", approved_by="ben"),
@@ -56,6 +63,14 @@ def test_valid_content_has_no_mistakes() -> None:
         locked=("actions.*.eligibility", "actions.card", "contact_policies", "actions.card.treatments.card_web"),
         quiet_hours=(QuietHours(id="q", begin="21:00", end="08:00", channels=("email",)),),
         cool_downs=(CoolDown(id="c", after="reject", lasting=DAY, per="group", only="cards"),),
+        event_features=(
+            orders(),
+            orders(id="orders_of", by="category", values=("Men's shoes", "bags"), windows=(30 * DAY,)),
+            orders(id="spend", compute="sum", of="value"),
+            orders(id="since_order", compute="recency", windows=()),
+            orders(id="last_country", compute="last", of="country", kind="text", windows=()),
+        ),
+        features=FeatureTypes(customer={"age": "number"}),
     )
     assert mistakes(whole) == []
 
@@ -312,3 +327,79 @@ def test_a_rule_of_a_stage_is_told_with_its_journey() -> None:
 def test_times_far_from_each_other_are_compared() -> None:
     far = action(valid_from=datetime(1, 1, 1, tzinfo=UTC), valid_until=datetime(9999, 12, 31, tzinfo=UTC))
     assert mistakes(content(far)) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"id": "Orders"}, ".id: does not follow the naming rule [a-z][a-z0-9_]*"),
+        ({"windows": ()}, ".windows: is missing; `count` needs it"),
+        ({"compute": "recency"}, ".windows: is not for `recency`; take it out"),
+        ({"compute": "sum"}, ".of: is missing; `sum` needs it"),
+        ({"of": "value"}, ".of: is not for `count`; take it out"),
+        ({"kind": "number"}, ".kind: is not for `count`, which is a number; take it out"),
+        ({"by": "category"}, ".values: is missing; `by` names a property"),
+        ({"values": ("bags",)}, ".by: is missing; `by` names a property"),
+        ({"windows": (31 * DAY,)}, ".windows: is 31 days, 0:00:00, must be longer than 0 and at most 30 days"),
+        ({"windows": (timedelta(0),)}, ".windows: is 0:00:00, must be longer than 0"),
+        ({"windows": (timedelta(seconds=90),)}, ".windows: is 0:01:30, must be whole minutes"),
+        ({"windows": (DAY, timedelta(hours=24))}, ": gives the feature orders_1d twice; its windows and the names of"),
+        (
+            {"by": "size", "values": ("X-L", "x l")},
+            ": gives the feature orders_x_l_1d twice; its windows and the names",
+        ),
+        ({"by": "size", "values": ("大",)}, ".values: '大' has no Latin letter or digit"),
+        (
+            {"id": "age", "compute": "recency", "windows": ()},
+            ": gives a feature age, and the feature store has one too",
+        ),
+        (
+            {"id": "in", "compute": "recency", "windows": ()},
+            ": gives a feature 'in', which rules cannot name; use letters",
+        ),
+    ],
+)
+def test_a_wrong_event_feature_is_told(wrong: dict[str, Any], said: str) -> None:
+    feature = orders(**wrong)
+    found = mistakes(content(event_features=(feature,), features=FeatureTypes(customer={"age": "number"})))
+    assert found[0].startswith(f"event_features[{feature.id}]{said}")
+
+
+def test_a_name_that_the_naming_rule_allows_and_rules_do_not_is_told() -> None:
+    feature = orders(id="my.orders", windows=(DAY,))
+    assert mistakes(content(event_features=(feature,), naming=Naming(event_features=".*"))) == [
+        "event_features[my.orders]: gives a feature 'my.orders_1d', which rules cannot name; use letters, digits and"
+        " '_' alone"
+    ]
+
+
+def test_two_event_features_of_one_name_are_told() -> None:
+    shoes = orders(id="orders", by="category", values=("shoes",), windows=(DAY,))
+    also = orders(id="orders_shoes", windows=(DAY,))
+    assert mistakes(content(event_features=(shoes, also))) == [
+        "event_features[orders_shoes]: gives a feature orders_shoes_1d, and so does event_features[orders]; give it"
+        " another id"
+    ]
+
+
+def test_event_features_are_no_market_s_to_lock() -> None:
+    [found] = mistakes(content(event_features=(orders(),), locked=("event_features.orders",)))
+    assert found.startswith("locked: 'event_features.orders' is no path that a market can override")
+
+
+def test_rules_may_name_event_features_and_know_their_kinds() -> None:
+    country = orders(id="last_country", compute="last", of="country", windows=())
+    known = {"event_features": (orders(), country), "features": FeatureTypes(customer={"age": "number"})}
+    catalog(action(eligibility="customer.orders_7d > 1 && customer.last_country == 'CH' && customer.age > 3"), **known)
+    with pytest.raises(
+        CatalogError, match=r"customer\.orders_30d, and there is no such feature, must be one like customer.orders"
+    ):
+        catalog(action(eligibility="customer.orders_30d > 1"), **known)
+    with pytest.raises(CatalogError, match=r"'customer\.last_country > 1' does not fit"):
+        catalog(action(eligibility="customer.last_country > 1"), **known)
+
+
+def test_a_buying_role_may_come_from_events() -> None:
+    role = orders(id="buying_role", compute="last", of="role", windows=())
+    wanted = action(buying_roles=("user",))
+    assert mistakes(content(wanted, event_features=(role,), features=FeatureTypes())) == []

@@ -51,8 +51,8 @@ def test_every_example_follows_the_schema(block: str, tmp_path: Path) -> None:
     jsonschema.validate(said, catalog_schema())
 
 
-def test_every_rule_in_it_names_features_that_the_simulated_shop_has(tmp_path: Path) -> None:
-    types = RuleTypes(declared_features("simulated"))
+def test_every_rule_in_it_names_features_that_the_simulated_shop_has(tmp_path: Path, whole: Release) -> None:
+    types = RuleTypes(whole.blueprint.features)
     rules = [rule for block in BLOCKS for rule in rules_in(values_of(block, tmp_path))]
     assert len(rules) > 5
     for rule in rules:
@@ -95,6 +95,15 @@ def test_the_examples_together_are_a_catalogue(whole: Release) -> None:
 def test_the_content_falls_back_to_the_markets_language(whole: Release, locale: str, headline: str) -> None:
     treatment = whole.of("ch").actions["winter_coat"].treatments[0]
     assert localised(treatment, (locale, whole.of("ch").content.language))["headline"] == headline
+
+
+def test_the_features_over_events_are_called_as_the_guide_says(whole: Release) -> None:
+    section = GUIDE.partition("## What customers did")[2].partition("\n## ")[0]
+    features = whole.of("ch").features
+    assert features is not None
+    derived = [each.name for feature in whole.blueprint.content.event_features for each in feature.derived()]
+    assert set(derived) <= set(features.customer)
+    assert set(re.findall(r"`(\w+_\w+)`", section)) & set(derived) == set(derived)
 
 
 def test_where_a_locale_is_not_written_the_content_is_as_it_stands(whole: Release) -> None:

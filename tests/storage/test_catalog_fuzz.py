@@ -64,6 +64,9 @@ journeys:
     transitions: [{source: new, target: done, 'on': "accept:loan"}]
 audiences: [{id: old, rule: "customer.age > 60", exclusions: [young]}, {id: young, rule: "customer.age < 30"}]
 experiments: [{id: copy, status: running, variants: [{id: a, weight: 1}, {id: b, weight: 1}]}]
+event_features:
+  - {id: orders, event: purchase, compute: count, windows: [PT1H, P30D], by: category, values: [shoes]}
+  - {id: last_country, event: purchase, compute: last, of: country, kind: text}
 approvers: [{person: ben, groups: [cards]}]
 """)
 MARKET: dict[str, Any] = {

@@ -271,6 +271,7 @@ def test_a_mistake_of_the_blueprint_is_told_once_and_a_markets_with_its_own_line
         ("actions: [{id: loan}, {id: loan, name: K}]", "actions[loan]: the id is used twice"),
         ("domain: other", "domain: is the blueprint's alone"),
         ("locked: []", "locked: is the blueprint's alone"),
+        ("event_features: []", "event_features: is the blueprint's alone"),
         ("colour: red", "'colour' is not known"),
         ("actions: [", "own.yaml:2: is not YAML"),
         ("actions: [{id: loan, value: [1]}]", "actions[loan].value: is a list, must be"),
