@@ -38,7 +38,7 @@ app.command("explain")(explain)
 app.command("replay")(replay)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")]
-Host = Annotated[str, typer.Option(help="Address to serve on; loopback only, as long as there are no keys.")]
+Host = Annotated[str, typer.Option(help="Address to serve on; another than loopback needs keys, see nextmove keys.")]
 
 
 @app.command()
@@ -193,15 +193,17 @@ def serve(
 
     Example: nextmove serve --port 3000
     """
-    from nextmove.serve import check_address, service_command, service_environment
+    from nextmove.serve import callers_must_say, check_address, service_command, service_environment
     from nextmove.steps import open_home, unreleased_changes
 
     settings = settings_of(dataset)
-    check_address(host, port)
+    check_address(settings, host, port)
     open_home(settings)
     if unreleased_changes(settings):
         err.print("the catalogue's files differ from what is released; to serve them: nextmove catalog release")
     err.print(f"serving '{settings.domain}' on http://{host}:{port}; the API is described at /v1/docs")
+    told = callers_must_say(settings)
+    err.print("callers need a key or token" if told else "there are no keys: only this machine is answered")
     command = service_command(host, port)
     os.execve(command[0], command, service_environment(settings, workers))  # noqa: S606
 

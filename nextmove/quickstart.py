@@ -8,7 +8,7 @@ import fcntl
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +19,8 @@ from decisioning.errors import SetupError
 from nextmove import steps
 from nextmove.console import err, out, step
 from nextmove.reports import print_evaluation, print_verdict
-from nextmove.serve import Service, check_address
+from nextmove.serve import Service, callers_must_say, check_address
+from storage.keys import KeyStore
 from storage.settings import Settings, prepare_home
 from training.evaluation_run import evaluate_run
 from training.example_sources import examples_of
@@ -34,20 +35,18 @@ def run(settings: Settings, *, host: str, port: int, check: bool) -> None:
         SetupError: The port is taken, the state directory cannot be used, or another run is at it.
     """
     began = time.monotonic()
-    check_address(host, port)
+    check_address(settings, host, port)
     prepare_home(settings)
     with _alone(settings):
         catalog = _set_up(settings)
-    with step("serve") as progress:
-        service = Service(settings, host=host, port=port)
-        try:
-            ready = service.wait_until_ready()
-            progress.result = f"{service.url}, model version {ready['model']}"
-        except BaseException:
-            service.stop()
-            raise
-    try:
-        _check_service(service, settings, catalog)
+    with ExitStack() as running:
+        with _own_key(settings) as headers:
+            with step("serve") as progress:
+                service = Service(settings, host=host, port=port)
+                running.callback(service.stop)
+                ready = service.wait_until_ready()
+                progress.result = f"{service.url}, model version {ready['model']}"
+            _check_service(service, settings, catalog, headers)
         err.print(f"ready after {time.monotonic() - began:.0f} s", style="green")
         out.print(f"\nruns, models and figures:  mlflow ui --backend-store-uri {settings.mlflow_uri} --port 5000")
         out.print(f"the API:                   {service.url}/v1/docs")
@@ -56,8 +55,6 @@ def run(settings: Settings, *, host: str, port: int, check: bool) -> None:
         err.print("serving until Ctrl-C")
         service.process.wait()
         raise SetupError(f"the service ended; its log is {service.log_path}")
-    finally:
-        service.stop()
 
 
 def _set_up(settings: Settings) -> Catalog:
@@ -91,14 +88,29 @@ def _set_up(settings: Settings) -> Catalog:
     return catalog
 
 
-def _check_service(service: Service, settings: Settings, catalog: Catalog) -> None:
+@contextmanager
+def _own_key(settings: Settings) -> Iterator[dict[str, str]]:
+    """Headers for the self-check: where callers need a key, of one that lasts as long as the check."""
+    if not callers_must_say(settings):
+        yield {}
+        return
+    with closing(KeyStore(settings)) as store:
+        who = "nextmove quickstart"
+        key, token = store.create(who, scopes=("decide",), now=datetime.now(UTC), actor=who)
+        try:
+            yield {"X-API-Key": token}
+        finally:
+            store.revoke(key.key_id, now=datetime.now(UTC), actor=who)
+
+
+def _check_service(service: Service, settings: Settings, catalog: Catalog, headers: dict[str, str]) -> None:
     """One decision and one outcome over HTTP, printed with the commands that repeat them."""
     placement = steps.example_placement(catalog)
     [customer] = steps.example_customers(settings, 1)
     request = {"customer_id": customer, "placement": placement.id}
-    decision = _post(service, "/v1/decisions", request)
+    decision = _post(service, "/v1/decisions", request, headers)
     out.print("\nOne decision", style="bold")
-    out.print(_curl(service, "/v1/decisions", request))
+    out.print(_curl(service, "/v1/decisions", request, headers))
     out.print_json(data=decision)
     if not decision["actions"]:
         raise SetupError(f"the service has no action for {request}: {decision['reason']} {decision['reason_detail']}")
@@ -107,22 +119,24 @@ def _check_service(service: Service, settings: Settings, catalog: Catalog) -> No
         "action_id": decision["actions"][0]["action_id"],
         "type": "sent" if placement.shown_by == "sent" else "impression",
     }
-    answer = _post(service, "/v1/outcomes", outcome)
+    answer = _post(service, "/v1/outcomes", outcome, headers)
     out.print("\nOne outcome", style="bold")
-    out.print(_curl(service, "/v1/outcomes", outcome))
+    out.print(_curl(service, "/v1/outcomes", outcome, headers))
     out.print_json(data=answer)
 
 
-def _post(service: Service, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    response = httpx.post(f"{service.url}{path}", json=body, timeout=10.0)
+def _post(service: Service, path: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    response = httpx.post(f"{service.url}{path}", json=body, headers=headers, timeout=10.0)
     if not response.is_success:
         raise SetupError(f"the service answered {response.status_code} to {path}: {response.text}")
     answer: dict[str, Any] = response.json()
     return answer
 
 
-def _curl(service: Service, path: str, body: dict[str, Any]) -> str:
-    return f"curl -s {service.url}{path} -H 'content-type: application/json' -d '{json.dumps(body)}'"
+def _curl(service: Service, path: str, body: dict[str, Any], headers: dict[str, str]) -> str:
+    """The command, with a place for the reader's own key where one is needed."""
+    keys = "".join(f' -H "{name}: $API_KEY"' for name in headers)
+    return f"curl -s {service.url}{path}{keys} -H 'content-type: application/json' -d '{json.dumps(body)}'"
 
 
 @contextmanager

@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import httpx
 
 from decisioning.errors import SetupError
+from storage.keys import KeyStore
 from storage.settings import Settings
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -19,16 +21,26 @@ START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
 
-def check_address(host: str, port: int) -> None:
+def callers_must_say(settings: Settings) -> bool:
+    """Whether callers need a key or token: there was a key once, or an issuer of tokens is set."""
+    if settings.jwt_jwks is not None:
+        return True
+    if not settings.ledger_path.exists():
+        return False
+    with closing(KeyStore(settings)) as store:
+        return bool(store.all())
+
+
+def check_address(settings: Settings, host: str, port: int) -> None:
     """Refuse an address that must not or cannot be served.
 
     Raises:
         SetupError: It is not loopback while no keys are configured, or it is taken.
     """
-    if host not in LOOPBACK:
+    if host not in LOOPBACK and not callers_must_say(settings):
         raise SetupError(
             f"--host is {host}, but no keys are configured, so it must be one of {', '.join(LOOPBACK)};"
-            " reach it from elsewhere through a tunnel, such as ssh -L"
+            " make a key first: nextmove keys create NAME --scope decide"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -63,7 +75,7 @@ class Service:
     """The service in a child process, its output in a log file."""
 
     def __init__(self, settings: Settings, *, host: str = "127.0.0.1", port: int = 3000, workers: int = 1) -> None:
-        self.url = f"http://{'localhost' if host == '::1' else host}:{port}"
+        self.url = f"http://{'localhost' if host in ('::1', '::', '0.0.0.0') else host}:{port}"  # noqa: S104
         self.log_path = settings.home / "service.log"
         self._log = self.log_path.open("ab")
         self._log_start = self.log_path.stat().st_size

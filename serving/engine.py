@@ -24,10 +24,10 @@ from decisioning.content import NO_ACTION, Action, FeatureKind, FeatureTypes, Va
 from decisioning.decision import Choice
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision
-from decisioning.profile import ContactHistory, Facts, Subject
+from decisioning.profile import ContactHistory, Facts, StoredFeatures, Subject
 from decisioning.record import DecisionRecord, ModelVersion
 from decisioning.replay import Replayed, replay
-from decisioning.request import DecisionRequest, OutcomeReport, sane
+from decisioning.request import Context, DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take, with_contacts
 from decisioning.slots import key_id
 from serving.events import Events, Reported, Taken
@@ -122,11 +122,14 @@ class Engine:
         [record] = await self.decide_placements(request, now=now)
         return record
 
-    async def decide_placements(self, request: DecisionRequest, *, now: datetime) -> tuple[DecisionRecord, ...]:
+    async def decide_placements(
+        self, request: DecisionRequest, *, now: datetime, stored_first: bool = False
+    ) -> tuple[DecisionRecord, ...]:
         """Answer one request, a record a placement; they are durable when this returns, except in preview.
 
         Placements are decided in their order, with one read of the customer. None shows what
-        another shows, and contacts made by one count for the next.
+        another shows, and contacts made by one count for the next. With `stored_first` a value that
+        the request supplies does not count where one is stored, or where nobody can tell.
 
         Raises:
             RequestError: The request cannot be answered as it is; nothing was kept.
@@ -151,7 +154,7 @@ class Engine:
                     versions = _Versions(self.release.of(request.market), self._model, self.release.everywhere.actions)
                     cases = self._cases(each, versions, now)
                     laps.lap("request")
-                    facts = await self._read(request, versions, laps, now=now)
+                    facts = await self._read(request, versions, laps, now=now, stored_first=stored_first)
                 assert facts is not None
                 case = cases[len(records)]._replace(elsewhere=_shown(records))
                 record, facts = await self._decide(case, versions, facts, digest, laps)
@@ -192,12 +195,15 @@ class Engine:
         return record, after
 
     async def decide_many(
-        self, requests: Sequence[DecisionRequest], *, now: datetime
+        self, requests: Sequence[DecisionRequest], *, now: datetime, stored_first: bool = False
     ) -> list[tuple[DecisionRecord, ...] | Exception]:
         """Several requests in order, each with its own records or error; one commit serves many."""
         results: list[tuple[DecisionRecord, ...] | Exception] = []
         for begin in range(0, len(requests), TOGETHER):
-            chunk = (self.decide_placements(request, now=now) for request in requests[begin : begin + TOGETHER])
+            chunk = (
+                self.decide_placements(request, now=now, stored_first=stored_first)
+                for request in requests[begin : begin + TOGETHER]
+            )
             for result in await asyncio.gather(*chunk, return_exceptions=True):
                 if isinstance(result, BaseException) and not isinstance(result, Exception):
                     raise result  # cancelled
@@ -278,22 +284,23 @@ class Engine:
         laps.lap("plan")
         return Choice(narrowed, planned, reason)
 
-    async def _read(self, request: DecisionRequest, versions: "_Versions", laps: Laps, *, now: datetime) -> Facts:
+    async def _read(
+        self, request: DecisionRequest, versions: "_Versions", laps: Laps, *, now: datetime, stored_first: bool
+    ) -> Facts:
         """All that stores know; what cannot be read is absent, and the reason says so."""
-        catalog = versions.catalog
-        named = request.context.get(ACCOUNT_FEATURE)
+        catalog, context = versions.catalog, request.context
         stored, unreadable = None, False
         if request.customer_id is not None:
             try:
-                stored = await self._features.read(
-                    request.customer_id, account_id=named if isinstance(named, str) else None
-                )
+                stored = await self._stored(request.customer_id, _account_in(context), stored_first=stored_first)
             except StoreError:
                 unreadable = True
+                if stored_first:
+                    context = {}  # nobody can tell what is stored
         laps.lap("features")
         known = stored.values if stored else dict.fromkeys(self._features.names)
-        supplied = _supplied(request, known, catalog.features)
-        account_id = stored.account_id if stored else named if isinstance(named, str) else None
+        supplied = _supplied(context, known, catalog.features, stored_first=stored_first)
+        account_id = stored.account_id if stored else _account_in(context)
         subject = Subject(request.unit, account_id)
         try:
             budgets, at = catalog.content.budgets, max(now, request.planned_at or now)
@@ -313,6 +320,15 @@ class Engine:
             known=stored is not None,
             readable=not unreadable,
         )
+
+    async def _stored(self, customer_id: str, named: str | None, *, stored_first: bool) -> StoredFeatures | None:
+        """What the feature store holds, with the account that the request names, if any."""
+        if named is None or not stored_first:
+            return await self._features.read(customer_id, account_id=named)
+        stored = await self._features.read(customer_id)
+        if stored is None or stored.account_id is not None or stored.values.get(ACCOUNT_FEATURE) is not None:
+            return stored
+        return await self._features.read(customer_id, account_id=named)
 
     async def _keep(self, record: DecisionRecord, digest: str) -> DecisionRecord:
         """Make the record durable; what stands under its id already, of the same body, is the answer."""
@@ -375,15 +391,24 @@ def _shown(records: Sequence[DecisionRecord]) -> tuple[str, ...]:
     return tuple(slot.action_id for record in records for slot in record.slots if slot.action_id != NO_ACTION)
 
 
-def _supplied(request: DecisionRequest, known: Mapping[str, Value], kinds: FeatureTypes | None) -> dict[str, Value]:
+def _account_in(context: Context) -> str | None:
+    named = context.get(ACCOUNT_FEATURE)
+    return named if isinstance(named, str) else None
+
+
+def _supplied(
+    context: Context, known: Mapping[str, Value], kinds: FeatureTypes | None, *, stored_first: bool
+) -> dict[str, Value]:
     """Features that the request supplies for this moment.
 
     Raises:
         RequestError: One is of another kind than the feature.
     """
     supplied: dict[str, Value] = {}
-    for name in sorted(request.context.keys() & known.keys()):
-        value, kind = request.context[name], kinds.customer.get(name) if kinds else None
+    for name in sorted(context.keys() & known.keys()):
+        if stored_first and known[name] is not None:
+            continue
+        value, kind = context[name], kinds.customer.get(name) if kinds else None
         if not (value is None or kind is None or _is_of(kind, value)):
             raise RequestError(f"context: '{name}' is {value!r}, must be a {kind}", where=f"context.{name}")
         # Rules calculate with fractions, and CEL does not mix them with whole numbers.

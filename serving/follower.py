@@ -16,19 +16,27 @@ logger = logging.getLogger(__name__)
 
 
 class Follower:
-    """Polls the pointers and swaps in what they name, once it is verified.
+    """Polls the keys and the pointers, and swaps in what the latter name, once it is verified.
 
     What is broken, or of another domain, is not taken: the last good one stays, `/readyz` and a metric
     say so. At the start, when no model is served yet, that is the newest in the pointer's history that loads.
     """
 
     def __init__(
-        self, engine: Engine, blobs: BlobStore, settings: Settings, *, on_failure: Callable[[str], None]
+        self,
+        engine: Engine,
+        blobs: BlobStore,
+        settings: Settings,
+        *,
+        take_keys: Callable[[], None],
+        on_failure: Callable[[str], None],
     ) -> None:
+        """`take_keys` reads who may call, and lets that count."""
         self._engine = engine
         self._blobs = blobs
         self._domain = settings.domain
         self._seconds = settings.pointer_poll_seconds
+        self._take_keys = take_keys
         self._on_failure = on_failure
         self._failures: dict[str, str] = {}
         self._refused: dict[str, str] = {}
@@ -49,13 +57,24 @@ class Follower:
         return list(self._failures.values())
 
     def check(self) -> None:
-        """Look once at both pointers."""
+        """Look once at the keys and at both pointers."""
+        self._follow_keys()
         self._follow("bundle", bundle_pointer(self._domain), self._bundle_now, self._take_bundle)
         self._follow("catalog", catalog_pointer(self._domain), self._catalog_now, self._take_catalog)
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
             self.check()
+
+    def _follow_keys(self) -> None:
+        try:
+            self._take_keys()
+            self._failures.pop("keys", None)
+        except Exception as error:  # whatever it is, it must not end the thread that follows
+            said = error.message if isinstance(error, NextmoveError) else repr(error)
+            self._failures["keys"] = f"keys: {said}; those last known stay"
+            self._on_failure("keys")
+            logger.error("keys cannot be read, those last known stay: %s", said)
 
     def _follow(self, what: str, pointer: str, serving: Callable[[], str | None], take: Callable[[str], None]) -> None:
         try:

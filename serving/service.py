@@ -23,7 +23,7 @@ from storage.settings import load_settings
 settings = load_settings(os.environ, directory=Path.cwd())
 runtime = Runtime()
 routes = Routes(lambda: runtime.engine, runtime.metrics)
-app = create_app(routes, runtime.metrics)
+app = create_app(routes, runtime.metrics, runtime.callers)
 
 
 @bentoml.service(
@@ -44,10 +44,11 @@ class Nextmove:
         collector.settle()
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    async def decide(self, request: dict[str, Any]) -> dict[str, Any]:
+    async def decide(self, request: dict[str, Any], ctx: bentoml.Context) -> dict[str, Any]:
         """The same as `POST /v1/decisions`, for BentoML's own clients."""
         try:
-            answer = await routes.answer(parse(_json(request), DecisionRequest, limit=DECISION_LIMIT))
+            asked = parse(_json(request), DecisionRequest, limit=DECISION_LIMIT)
+            answer = await routes.answer(asked, ctx.request.state.caller)  # whom the guard let in
         except NextmoveError as error:
             status = HTTPStatus(problem_of(error).status)
             raise BentoMLException(f"{error.code}: {error.message}", error_code=status) from error
@@ -68,4 +69,6 @@ def _json(request: dict[str, Any]) -> bytes:
         raise MalformedJson(f"the request is not JSON: {error}", where="request") from error
 
 
-Nextmove.add_asgi_middleware(Guard, readiness=runtime.readiness)  # type: ignore[attr-defined]
+Nextmove.add_asgi_middleware(  # type: ignore[attr-defined]
+    Guard, readiness=runtime.readiness, callers=runtime.callers, metrics=runtime.metrics
+)

@@ -20,6 +20,7 @@ from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from serving.engine import Engine
 from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json, read_optional_json
+from serving.http.callers import Caller, Callers
 from serving.http.event_routes import EventRoutes
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
@@ -29,6 +30,7 @@ from serving.http.problems import (
     NoSuchAction,
     NotFound,
     Problem,
+    Unauthorized,
     problem_of,
     problem_response,
 )
@@ -42,8 +44,8 @@ MAX_BATCH = 1000
 _KEPT_AS_ARRAYS = (
     "candidates", "contacts", "account_contacts", "consents", "purchases", "events", "budgets", "dropped",
 )  # fmt: skip
-LOCAL_SOURCE = "local"  # of events, likewise
-LOCAL = "this machine"  # who acts, as long as there are no keys
+LOCAL_SOURCE = "local"  # of events
+OPEN = ()  # scopes of a route that needs no key
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -61,29 +63,36 @@ class OutcomeAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     problem: Problem | None = None
 
 
-def create_app(routes: "Routes", metrics: Metrics) -> Starlette:
-    """The application over these routes."""
-    table: list[tuple[str, str, Handler]] = [
-        ("POST", "/v1/decisions", routes.decide),
-        ("POST", "/v1/decisions/batch", routes.decide_batch),
-        ("GET", "/v1/decisions/{decision_id:path}", routes.find_decision),
-        ("POST", "/v1/decisions/{decision_id:path}/replay", routes.replay),
-        ("POST", "/v1/outcomes", routes.outcomes),
-        *(("POST", f"/v1/{kind}", routes.events.single(kind)) for kind in get_args(EventType)),
-        ("POST", "/v1/batch", routes.events.batch),
-        ("GET", "/v1/catalog", routes.catalog),
-        ("GET", "/v1/catalog/schema.json", routes.catalog_schema),
-        ("POST", "/v1/actions/{action_id}/pause", routes.pause),
-        ("POST", "/v1/actions/{action_id}/resume", routes.resume),
-        ("GET", "/v1/openapi.json", routes.openapi),
-        ("GET", "/v1/docs", routes.docs),
-        ("GET", "/metrics", routes.metrics),
+def table(routes: "Routes") -> list[tuple[str, str, tuple[str, ...], Handler]]:
+    """Every route: its method, its path, the scopes of which a caller needs one, and who answers."""
+    return [
+        ("POST", "/v1/decisions", ("decide",), routes.decide),
+        ("POST", "/v1/decisions/batch", ("decide",), routes.decide_batch),
+        ("GET", "/v1/decisions/{decision_id:path}", ("admin", "marketing"), routes.find_decision),
+        ("POST", "/v1/decisions/{decision_id:path}/replay", ("admin",), routes.replay),
+        ("POST", "/v1/outcomes", ("decide", "ingest"), routes.outcomes),
+        *(("POST", f"/v1/{kind}", ("ingest",), routes.events.single(kind)) for kind in get_args(EventType)),
+        ("POST", "/v1/batch", ("ingest",), routes.events.batch),
+        ("GET", "/v1/catalog", ("decide", "marketing"), routes.catalog),
+        ("GET", "/v1/catalog/schema.json", OPEN, routes.catalog_schema),
+        ("POST", "/v1/actions/{action_id}/pause", ("marketing",), routes.pause),
+        ("POST", "/v1/actions/{action_id}/resume", ("marketing",), routes.resume),
+        ("GET", "/v1/openapi.json", OPEN, routes.openapi),
+        ("GET", "/v1/docs", OPEN, routes.docs),
+        ("GET", "/metrics", OPEN, routes.metrics),
     ]
+
+
+def create_app(routes: "Routes", metrics: Metrics, callers: Callers) -> Starlette:
+    """The application over these routes, for these callers."""
     # BentoML answers what no route of ours takes, and not with a problem.
     others = [Route(path, _nothing_here, methods=METHODS) for path in ("/v1", "/v1/{rest:path}")]
     return Starlette(
         routes=[
-            *(Route(path, _guarded(path, handler, metrics), methods=[method]) for method, path, handler in table),
+            *(
+                Route(path, _guarded(path, handler, metrics, callers, scopes), methods=[method])
+                for method, path, scopes, handler in table(routes)
+            ),
             *others,
         ],
         exception_handlers={HTTPException: _no_such_route},
@@ -101,11 +110,13 @@ class Routes:
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decisions`."""
         body = await read_json(request, DecisionRequest, limit=DECISION_LIMIT)
-        return _json(await self.answer(body))
+        return _json(await self.answer(body, _caller(request)))
 
-    async def answer(self, request: DecisionRequest) -> DecisionAnswer | DecisionAnswers:
-        """The answer to one request, counted."""
-        return self._answer(request, await self._engine().decide_placements(request, now=datetime.now(UTC)))
+    async def answer(self, request: DecisionRequest, caller: Caller) -> DecisionAnswer | DecisionAnswers:
+        """The answer to one request, as this caller may ask it, counted."""
+        asked = caller.request_of(request)
+        records = await self._engine().decide_placements(asked, now=datetime.now(UTC), stored_first=caller.publishable)
+        return self._answer(asked, records)
 
     async def decide_batch(self, request: Request) -> Response:
         """`POST /v1/decisions/batch`."""
@@ -114,17 +125,21 @@ class Routes:
             raise RequestError(
                 f"requests has {len(batch.requests)} items, must have 1 to {MAX_BATCH}", where="requests"
             )
+        caller = _caller(request)
         results: list[dict[str, Any]] = [{} for _ in batch.requests]
         valid: list[tuple[int, DecisionRequest]] = []
         for index, item in enumerate(batch.requests):
             try:
-                valid.append((index, convert(item, DecisionRequest, where=f"requests[{index}]")))
+                where = f"requests[{index}]"
+                valid.append((index, caller.request_of(convert(item, DecisionRequest, where=where), where=where)))
             except RequestError as error:
                 results[index] = {"problem": problem_of(error)}
-        decided = await self._engine().decide_many([body for _, body in valid], now=datetime.now(UTC))
+        decided = await self._engine().decide_many(
+            [body for _, body in valid], now=datetime.now(UTC), stored_first=caller.publishable
+        )
         for (index, body), result in zip(valid, decided, strict=True):
             if isinstance(result, Exception):
-                results[index] = {"problem": problem_of(_ours(result))}
+                results[index] = {"problem": problem_of(caller.error_of(_ours(result)))}
             elif body.placements is None:
                 results[index] = {"decision": self._answer(body, result)}
             else:
@@ -133,11 +148,16 @@ class Routes:
 
     async def find_decision(self, request: Request) -> Response:
         """`GET /v1/decisions/{decision_id}`."""
+        record = await self._find(request)
+        return _json({"answer": answer(record), "record": record_document(record)})
+
+    async def _find(self, request: Request) -> DecisionRecord:
+        """The decision in the path. One that the caller may not see is not there."""
         decision_id = request.path_params["decision_id"]
         record = await self._engine().find(decision_id)
-        if record is None:
+        if record is None or not _caller(request).may_see(record):
             raise UnknownDecision(f"no decision has the id '{decision_id[:256]}'", where="decision_id")
-        return _json({"answer": answer(record), "record": record_document(record)})
+        return record
 
     async def outcomes(self, request: Request) -> Response:
         """`POST /v1/outcomes`: one outcome, or a list with a result for each."""
@@ -167,7 +187,7 @@ class Routes:
     async def catalog(self, request: Request) -> Response:
         """`GET /v1/catalog`: what is served now, in one market."""
         engine = self._engine()
-        catalog = engine.release.of(request.query_params.get("market"))
+        catalog = engine.release.of(_caller(request).market_of(request.query_params.get("market")))
         content = msgspec.to_builtins(catalog.content)
         for experiment in content["experiments"]:
             experiment["layer"] = experiment["id"]  # every experiment is independent of the others
@@ -198,12 +218,15 @@ class Routes:
                 f"the catalogue has no action '{action_id[:256]}'; GET /v1/catalog lists them", where="action_id"
             )
         body = await read_optional_json(request, PauseRequest, limit=DECISION_LIMIT) or PauseRequest()
+        caller = _caller(request)
+        body = msgspec.structs.replace(body, market=caller.market_of(body.market))
         now = datetime.now(UTC)
-        return _json(await engine.pause(action_id, body, paused=paused, actor=LOCAL, now=now))
+        return _json(await engine.pause(action_id, body, paused=paused, actor=caller.name, now=now))
 
     async def replay(self, request: Request) -> Response:
         """`POST /v1/decisions/{decision_id}/replay`."""
-        return _json(await self._engine().replay(request.path_params["decision_id"]))
+        record = await self._find(request)
+        return _json(await self._engine().replay(record.decision_id))
 
     async def openapi(self, _: Request) -> Response:
         """`GET /v1/openapi.json`."""
@@ -249,17 +272,29 @@ def _json(content: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(content), status, media_type="application/json")
 
 
-def _guarded(template: str, handler: Handler, metrics: Metrics) -> Handler:
-    """Errors become problem documents, and every answer is counted by its route's template."""
+def _caller(request: Request) -> Caller:
+    """Who was let in; routes that are open to everyone have nobody to ask for."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+def _guarded(template: str, handler: Handler, metrics: Metrics, callers: Callers, scopes: tuple[str, ...]) -> Handler:
+    """Lets in who may call, makes problem documents of errors, and counts every answer by its route's template."""
 
     async def guarded(request: Request) -> Response:
         began = time.perf_counter()
+        caller: Caller | None = None
         try:
+            if scopes != OPEN:
+                caller = request.state.caller = callers.by_headers(request.headers)
+                caller.must(*scopes)
             response = await handler(request)
         except NextmoveError as error:
             if isinstance(error, StoreError):
                 logger.warning("%s: %s", template, error.message)
-            response = problem_response(error)
+            if isinstance(error, Unauthorized):
+                metrics.unauthorized.labels(error.reason).inc()
+            response = problem_response(caller.error_of(error) if caller else error)
         except Exception as error:
             response = problem_response(_ours(error))
         metrics.requests.labels(template, response.status_code).inc()

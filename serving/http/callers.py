@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from decisioning.errors import DecisionConflict
+from decisioning.errors import DecisionConflict, NextmoveError
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest
 from serving.http.problems import Forbidden, Unauthorized
@@ -93,7 +93,7 @@ class Caller:
         """Whether a decision that somebody else may have asked for is theirs to see."""
         return not self.publishable and self.market in (None, record.market)
 
-    def error_of(self, error: Exception) -> Exception:
+    def error_of(self, error: NextmoveError) -> NextmoveError:
         """The error as this caller may see it: ids can be guessed, and a conflict carries the first decision."""
         if isinstance(error, DecisionConflict):
             first = error.first

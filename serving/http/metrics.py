@@ -28,7 +28,10 @@ class Metrics:
             "nextmove_events_unmapped", "Events whose name nobody has given a meaning.", registry=own
         )
         self.reload_failures = Counter(
-            "nextmove_reload_failures", "Bundles or catalogues that could not be taken.", ("what",), registry=own
+            "nextmove_reload_failures", "Bundles, catalogues or keys that could not be taken.", ("what",), registry=own
+        )
+        self.unauthorized = Counter(
+            "nextmove_unauthorized", "Calls refused since nobody could tell whose they were.", ("reason",), registry=own
         )
         # BentoML makes all workers count in one directory; the worker that is scraped answers for all.
         shared = values.ValueClass is not values.MutexValue

@@ -117,6 +117,7 @@ class _Route(NamedTuple):
     problems: tuple[int, ...] = ()
     query: tuple[tuple[str, str], ...] = ()  # optional parameters, each with what it is
     body_required: bool = True
+    scopes: tuple[str, ...] = ()  # of which a caller needs one; none where everyone may call
 
 
 def _reference(name: str) -> dict[str, str]:
@@ -127,6 +128,12 @@ def _array(items: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": items, "minItems": 1, "maxItems": 1000}
 
 
+# As long as there are no keys, callers on the service's own machine need none.
+_SCHEMES = {
+    "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "From `nextmove keys create`."},
+    "Bearer": {"type": "http", "scheme": "bearer", "description": "A key, or a token of the issuer that is set."},
+    "Basic": {"type": "http", "scheme": "basic", "description": "A key as user, without a password."},
+}
 _OBJECT = {"type": "object"}
 _OUTCOME_ANSWER = {
     "type": "object",
@@ -177,6 +184,7 @@ _ROUTES = (
         _reference("DecisionRequest"),
         REQUEST_EXAMPLE | {"explain": True},
         (400, 409, 413, 415, 422, 503),
+        scopes=("decide",),
     ),
     _Route(
         "post",
@@ -188,6 +196,7 @@ _ROUTES = (
         {"type": "object", "properties": {"requests": _array(_reference("DecisionRequest"))}, "required": ["requests"]},
         {"requests": [REQUEST_EXAMPLE]},
         (400, 413, 415, 503),
+        scopes=("decide",),
     ),
     _Route(
         "get",
@@ -197,6 +206,7 @@ _ROUTES = (
         {"type": "object", "properties": {"answer": _reference("DecisionAnswer"), "record": _OBJECT}},
         {"answer": ANSWER_EXAMPLE, "record": {}},
         problems=(404, 503),
+        scopes=("admin", "marketing"),
     ),
     _Route(
         "post",
@@ -206,6 +216,7 @@ _ROUTES = (
         _reference("Replayed"),
         {"decision_id": "01KANTX7M0D4Q3V3Z0V6S2D6QJ", "identical": True, "differences": [], "changed_meanwhile": False},
         problems=(404, 503),
+        scopes=("admin",),
     ),
     _Route(
         "post",
@@ -217,6 +228,7 @@ _ROUTES = (
         {"oneOf": [_reference("OutcomeReport"), _array(_reference("OutcomeReport"))]},
         OUTCOME_EXAMPLE,
         (400, 409, 413, 415, 422, 503),
+        scopes=("decide", "ingest"),
     ),
     *(
         _Route(
@@ -229,6 +241,7 @@ _ROUTES = (
             {"type": "object", "properties": {name: _OBJECT if name in _NESTED else _TEXT for name in fields}},
             {"userId": "c-00123", "messageId": "m-1", **example},
             (400, 415, 503),
+            scopes=("ingest",),
         )
         for kind, summary, fields, example in _EVENT_CALLS
     ),
@@ -243,6 +256,7 @@ _ROUTES = (
         {"type": "object", "properties": {"batch": _array(_OBJECT), "sentAt": _TEXT}, "required": ["batch"]},
         {"batch": [{"type": "track", "userId": "c-00123", "messageId": "m-1", **_TRACKED}]},
         (400, 415, 503),
+        scopes=("ingest",),
     ),
     _Route(
         "get",
@@ -253,6 +267,7 @@ _ROUTES = (
         {"version": "sha256:5d0e...", "market": "de", "markets": ["ch", "de", "global"], "paused": ["ch/sneaker_drop"]},
         problems=(400,),
         query=(("market", "Whose catalogue; the blueprint's (`global`) when absent."),),
+        scopes=("decide", "marketing"),
     ),
     _Route(
         "get",
@@ -281,6 +296,7 @@ _ROUTES = (
             {"reason": "wrong price"},
             problems,
             body_required=False,
+            scopes=("marketing",),
         )
         for what, problems, summary in (
             (
@@ -325,7 +341,7 @@ def openapi_document() -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Nextmove", "version": "1", "description": "Next-best-action decisions and their outcomes."},
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": schemas, "securitySchemes": _SCHEMES},
     }
 
 
@@ -333,7 +349,8 @@ def _operation(route: _Route) -> dict[str, Any]:
     def content(schema: Any, example: Any, media_type: str = "application/json") -> dict[str, Any]:
         return {media_type: {"schema": schema, "example": example}}
 
-    codes = {status: problem_codes(status) for status in route.problems}
+    problems = sorted({*route.problems, *((401, 403) if route.scopes else ())})
+    codes = {status: problem_codes(status) for status in problems}
     operation: dict[str, Any] = {
         "summary": route.summary,
         "responses": {
@@ -350,6 +367,8 @@ def _operation(route: _Route) -> dict[str, Any]:
             },
         },
     }
+    if route.scopes:
+        operation["security"] = [{scheme: [scope]} for scope in route.scopes for scheme in _SCHEMES]
     if route.body is not None:
         operation["requestBody"] = {
             "required": route.body_required,
@@ -378,6 +397,9 @@ def docs_page(document: dict[str, Any]) -> str:
             parts.append(
                 f"<section><h2><b>{method.upper()}</b> {escape(path)}</h2><p>{escape(operation['summary'])}</p>"
             )
+            scopes = dict.fromkeys(scope for each in operation.get("security", ()) for [scope] in each.values())
+            if scopes:
+                parts.append(f"<p class=text>Scope: {' or '.join(scopes)}</p>")
             if body is not None:
                 command = f"curl -s localhost:3000{path} -H 'content-type: application/json' -d '{json.dumps(body)}'"
                 parts.append(f"<h3>Request</h3><pre>{escape(command)}</pre>")

@@ -72,7 +72,7 @@ def test_whatever_breaks_is_a_warning_and_what_is_served_stays(error: Exception 
     shop, pointers, failures = Shop(), Pointers(), []
     pointers.error = error
     blobs: Any = pointers
-    follower = Follower(shop.engine, blobs, Settings(domain="shop"), on_failure=failures.append)
+    follower = Follower(shop.engine, blobs, Settings(domain="shop"), take_keys=lambda: None, on_failure=failures.append)
     served = shop.engine.scorer
     follower.check()
     follower.check()
@@ -123,7 +123,7 @@ def test_a_start_goes_back_to_the_newest_catalogue_that_can_be_served(tmp_path: 
     good = catalogue()
     blobs = named(catalogue(language="fr"), good, catalogue("bank"), BROKEN, settings=settings)
     shop = Shop()
-    follower = Follower(shop.engine, blobs, settings, on_failure=lambda _: None)
+    follower = Follower(shop.engine, blobs, settings, take_keys=lambda: None, on_failure=lambda _: None)
 
     shop.engine.release = live_release(blobs, settings)
     follower.check()
@@ -146,7 +146,7 @@ def test_where_no_catalogue_can_be_served_the_newest_says_why(tmp_path: Path) ->
 def test_another_domains_catalogue_is_not_followed(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", domain="shop")
     blobs, shop = named(catalogue("bank"), settings=settings), Shop()
-    follower = Follower(shop.engine, blobs, settings, on_failure=lambda _: None)
+    follower = Follower(shop.engine, blobs, settings, take_keys=lambda: None, on_failure=lambda _: None)
     served = shop.engine.release
 
     follower.check()
@@ -160,7 +160,7 @@ def test_a_broken_catalogue_that_is_released_a_second_time_is_told_again(tmp_pat
     settings, failures = Settings(home=tmp_path / "home", domain="shop"), []
     good = catalogue()
     blobs, shop = named(good, settings=settings), Shop()
-    follower = Follower(shop.engine, blobs, settings, on_failure=failures.append)
+    follower = Follower(shop.engine, blobs, settings, take_keys=lambda: None, on_failure=failures.append)
     for blob, expected in ((good, 0), (BROKEN, 1), (good, 1), (BROKEN, 2)):
         blobs.point(catalog_pointer("shop"), blobs.put(blob), now=NOW, reason="test")
         follower.check()
@@ -175,7 +175,7 @@ def test_a_start_goes_back_to_the_newest_model_that_loads(tmp_path: Path, monkey
     blobs, shop = named(catalogue(), settings=settings), Shop()
     for blob in (b"good", b"broken"):
         blobs.point(bundle_pointer("shop"), blobs.put(blob), now=NOW, reason="test")
-    follower = Follower(shop.engine, blobs, settings, on_failure=lambda _: None)
+    follower = Follower(shop.engine, blobs, settings, take_keys=lambda: None, on_failure=lambda _: None)
     good, scorer = hashlib.sha256(b"good").hexdigest(), shop.scorer
 
     def take(sha256: str) -> None:

@@ -19,6 +19,7 @@ from serving.http.app import Routes, create_app
 from serving.http.metrics import Metrics
 from serving.http.segment import batch_call, single_call
 from tests.builders import NOW, catalog
+from tests.serving.test_callers import callers_with
 from tests.serving.test_engine import Shop
 
 BOUGHT = {"event": "Order Completed", "properties": {"revenue": 20.0, "products": [{"product_id": "sofa"}]}}
@@ -33,7 +34,7 @@ def shop() -> Shop:
 def client(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     monkeypatch.setattr(values, "ValueClass", values.MutexValue)
     metrics = Metrics(lambda: shop.engine, hot_state_lost=lambda: False)
-    return TestClient(create_app(Routes(lambda: shop.engine, metrics), metrics))
+    return TestClient(create_app(Routes(lambda: shop.engine, metrics), metrics, callers_with()))
 
 
 def sent(client: TestClient, path: str, body: Any, **headers: str) -> list[tuple[str, str | None]]:

@@ -11,7 +11,6 @@ from decisioning.catalog import Release
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from serving.http.app import Routes, create_app, record_document
-from serving.http.guard import Guard, Readiness
 from serving.http.metrics import Metrics
 from serving.http.openapi import (
     ANSWER_EXAMPLE,
@@ -25,6 +24,7 @@ from serving.http.openapi import (
 from serving.http.problems import Problem
 from serving.pauses import PauseAnswer
 from tests.builders import catalog, content, experiment, placement, release
+from tests.serving.test_callers import callers_with
 from tests.serving.test_engine import Shop
 
 HEADERS = {"content-type": "application/json"}
@@ -41,7 +41,7 @@ def client(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> TestClient:
     # Libraries that tests import switch the whole process to counting in files, as BentoML's workers do.
     monkeypatch.setattr(values, "ValueClass", values.MutexValue)
     metrics = Metrics(lambda: shop.engine, hot_state_lost=lambda: False)
-    return TestClient(create_app(Routes(lambda: shop.engine, metrics), metrics))
+    return TestClient(create_app(Routes(lambda: shop.engine, metrics), metrics, callers_with()))
 
 
 def problem(response: Any) -> tuple[int, str, str | None]:
@@ -287,40 +287,6 @@ def test_every_example_in_the_document_is_accepted_by_its_schema(client: TestCli
     asked = openapi_document()["paths"]["/v1/decisions"]["post"]["requestBody"]["content"]["application/json"]
     assert client.post("/v1/decisions", json=asked["example"]).status_code == 200
     assert "<script" not in docs_page(openapi_document())
-
-
-def local(app: Guard) -> TestClient:
-    return TestClient(app, base_url="http://localhost:3000", client=("127.0.0.1", 5000))
-
-
-def ready(*problems: str) -> Readiness:
-    return Readiness(status="x", model="7", bundle_sha256="1", catalog_version="sha256:1", problems=list(problems))
-
-
-def test_readiness_is_503_with_its_reasons(client: TestClient) -> None:
-    guarded = local(Guard(client.app, readiness=lambda: ready("no model")))
-    assert guarded.get("/readyz").status_code == 503
-    assert guarded.get("/readyz").json()["problems"] == ["no model"]
-    assert local(Guard(client.app, readiness=ready)).get("/readyz").status_code == 200
-
-
-def test_without_keys_other_machines_are_refused(client: TestClient) -> None:
-    guarded = Guard(client.app, readiness=ready)
-    outside = TestClient(guarded, base_url="http://localhost:3000", client=("192.0.2.1", 5000))
-    assert problem(outside.post("/v1/decisions", json=ASK))[:2] == (403, "loopback_only")
-    assert local(guarded).post("/v1/decisions", json=ASK).status_code == 200
-
-
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:3000", "127.0.0.1.evil.example"])
-def test_a_page_from_elsewhere_cannot_call_by_its_own_name(client: TestClient, host: str) -> None:
-    answer = local(Guard(client.app, readiness=ready)).post("/v1/decisions", json=ASK, headers={"host": host})
-    assert problem(answer)[:2] == (403, "loopback_only")
-
-
-@pytest.mark.parametrize("host", ["localhost", "localhost:3000", "127.0.0.1:3000", "[::1]:3000", "[::1]"])
-def test_this_machine_has_several_names(client: TestClient, host: str) -> None:
-    answer = local(Guard(client.app, readiness=ready)).get("/v1/catalog", headers={"host": host})
-    assert answer.status_code == 200
 
 
 def test_a_body_nested_past_reason_is_refused(client: TestClient) -> None:
