@@ -1,6 +1,7 @@
 import asyncio
 import hashlib
 import threading
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,19 @@ from decisioning.record import AuditRecord
 from serving import bootstrap
 from serving.bootstrap import draw_key, live_release, open_engine, open_stores
 from serving.follower import Follower
+from serving.http.problems import Unauthorized
 from serving.runtime import Runtime
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer
 from storage.catalog_files import catalog_pointer
 from storage.hot_state.redis_values import Keys
+from storage.keys import KeyStore
 from storage.settings import Settings
 from tests.builders import NOW, content, request
 from tests.fakes import FakeFeatures, FakeHotState
 from tests.serving.test_engine import Shop
+from tests.serving.tokens import AUDIENCE, ISSUER, jwks
+from tests.serving.tokens import token as issued
 from tests.storage.hot_stores import CUSTOMER, REDIS_URL, charged, mails, settings_for
 from tests.storage.kept import NOW as STORED
 
@@ -249,3 +254,69 @@ def test_readiness_and_metrics_say_while_hot_state_is_lost(tmp_path: Path, monke
             runner.run(hot.read(CUSTOMER, now=STORED))
             assert lost() == [f"{GAUGE} 0.0"]
             runtime.close()
+
+
+def opened(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    named(catalogue(), settings=settings).close()
+    monkeypatch.setattr(bootstrap, "open_feature_store", lambda _: None)
+    monkeypatch.setattr(bootstrap, "FeastFeatures", lambda *_: FakeFeatures())
+    runtime = Runtime()
+    runtime.open(settings)
+    return runtime
+
+
+def test_a_running_service_takes_new_keys_drops_revoked_ones_and_keeps_the_last_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(home=tmp_path / "home", domain="shop", pointer_poll_seconds=3600.0)
+    runtime = opened(settings, monkeypatch)
+    opened_parts: Any = runtime._opened
+    poll, keys = opened_parts.follower.check, opened_parts.keys
+    assert runtime.readiness().access == "loopback"
+    with closing(KeyStore(settings)) as store:
+        key, token = store.create("shop", scopes=("decide",), now=NOW, actor="ann")
+        poll()
+        assert runtime.readiness().access == "authenticated"
+        assert "callers with a key or token only" in caplog.text
+        assert runtime.callers.by_key(token).name == "shop"
+
+        with monkeypatch.context() as broken:
+            broken.setattr(type(keys), "all", lambda _: (_ for _ in ()).throw(StoreError("the ledger cannot be read")))
+            poll()
+        assert runtime.callers.by_key(token).name == "shop"
+        assert "keys: the ledger cannot be read; those last known stay" in runtime.readiness().warnings
+
+        store.revoke(key.key_id, now=NOW, actor="ann")
+    poll()
+    assert not any(warning.startswith("keys") for warning in runtime.readiness().warnings)
+    with pytest.raises(Unauthorized):
+        runtime.callers.by_key(token)
+    assert runtime.readiness().access == "authenticated"
+    assert token not in caplog.text
+    runtime.close()
+
+
+def test_a_service_that_cannot_read_who_may_call_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(KeyStore, "all", lambda _: (_ for _ in ()).throw(StoreError("the ledger cannot be read")))
+    with pytest.raises(StoreError):
+        opened(Settings(home=tmp_path / "home", domain="shop"), monkeypatch)
+
+
+def test_an_issuer_s_keys_are_read_at_the_start_and_readiness_says_where_they_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jwks_path = tmp_path / "keys.json"
+    settings = Settings(
+        home=tmp_path / "home", domain="shop", jwt_issuer=ISSUER, jwt_audience=AUDIENCE, jwt_jwks=str(jwks_path)
+    )
+    runtime = opened(settings, monkeypatch)
+    assert any("keys.json" in warning for warning in runtime.readiness().warnings)
+    assert runtime.readiness().access == "authenticated"
+    runtime.close()
+    jwks_path.write_bytes(jwks())
+    runtime = opened(settings, monkeypatch)
+    assert not any("keys.json" in warning for warning in runtime.readiness().warnings)
+    assert runtime.callers.by_headers({"authorization": f"Bearer {issued()}"}).name == "ann"
+    runtime.close()

@@ -343,3 +343,43 @@ def test_what_cannot_be_reserved_is_not_shown_where_a_cap_could_be_reached() -> 
     record = shop.decide()
     assert (record.reason, shown(record)) == ("FALLBACK_HOT_STATE_UNAVAILABLE", ["card"])
     assert not record.drawn
+
+
+def first_stored(shop: Shop, **fields: Any) -> DecisionRecord:
+    [record] = asyncio.run(shop.engine.decide_placements(request(**fields), now=NOW, stored_first=True))
+    return record
+
+
+def test_with_what_is_stored_first_a_request_supplies_only_what_is_missing() -> None:
+    shop = Shop(catalog(action("card", eligibility="customer.age < 30.0"), action("loan")))
+    shop.features.customers["c-1"] = {"age": 41.0, "city": None}
+    record = first_stored(shop, context={"age": 20.0, "city": "ulm", "cart_value": 3.0})
+    assert record.features == {"age": 41.0, "city": "ulm"}
+    assert record.overridden == ("city",)
+    assert "card" not in shown(record)
+    assert shop.scorer.rows is not None
+    assert shop.scorer.rows[0][:3].tolist() == [41.0, 0.0, 3.0]
+
+
+def test_with_what_is_stored_first_an_unknown_customer_is_who_the_request_says() -> None:
+    record = first_stored(Shop(), customer_id="stranger", context={"age": 20.0})
+    assert (record.features["age"], record.overridden) == (20.0, ("age",))
+
+
+def test_with_what_is_stored_first_nothing_is_supplied_while_nobody_can_tell_what_is_stored() -> None:
+    shop = Shop(catalog(action("card", eligibility="customer.age < 30.0"), action("loan")))
+    shop.features.down = True
+    record = first_stored(shop, context={"age": 20.0, "account_id": "acme"})
+    assert (record.overridden, record.account_id) == ((), None)
+    assert "card" not in shown(record)
+    assert "card" in shown(shop.decide(context={"age": 20.0}))
+
+
+@pytest.mark.parametrize(("stored", "read"), [("acme", "acme"), (None, "globex")])
+def test_with_what_is_stored_first_a_request_names_an_account_only_for_who_has_none(
+    stored: str | None, read: str
+) -> None:
+    shop = Shop()
+    shop.features.customers["c-1"] = {"age": 41.0, "city": "ulm", "account_id": stored}
+    assert shop.decide(context={"account_id": "globex"}).account_id == "globex"
+    assert first_stored(shop, context={"account_id": "globex"}).account_id == read
