@@ -274,6 +274,27 @@ def bench_funnel(
     run_funnel(settings_of(None), rounds=rounds, decisions=decisions, as_json=as_json)
 
 
+@bench_app.command("events")
+def bench_events(
+    dataset: Dataset = None,
+    seconds: Annotated[float, typer.Option(min=1, max=120, help="How long each load lasts.")] = 10.0,
+    connections: Annotated[int, typer.Option(min=1, max=256, help="Connections that send single events.")] = 32,
+    kills: Annotated[
+        int, typer.Option(min=0, max=50, help="How often the service is killed while it takes events.")
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Events a second over HTTP, how soon the next decision knows of them, and what a kill loses.
+
+    Runs a service of its own over a copy of the state directory.
+
+    Example: nextmove bench events --kills 20
+    """
+    from nextmove.bench_events import run_events
+
+    run_events(settings_of(dataset), seconds=seconds, connections=connections, kills=kills, as_json=as_json)
+
+
 def main(run: Callable[[], Any] = app) -> None:
     """The console script: an error of ours is one clear line and exit code 1."""
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")

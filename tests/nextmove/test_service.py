@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,28 @@ def test_no_answered_decision_is_lost_when_the_process_is_killed(shop_settings: 
     assert len(answered) > 20
     assert all(reader.contains(decision_id) for decision_id in answered)
     reader.close()
+
+
+def test_no_acknowledged_event_is_lost_when_the_process_is_killed(shop_settings: Settings) -> None:
+    victim = Service(shop_settings, port=free_port())
+    acknowledged: list[str] = []
+    try:
+        victim.wait_until_ready()
+        with httpx.Client(base_url=victim.url, timeout=10) as client, suppress(httpx.HTTPError):
+            threading.Timer(1.0, lambda: kill_all(victim.process.pid)).start()
+            while True:
+                first = len(acknowledged)
+                ids = [f"m-{first + place}" for place in range(20)]
+                batch = [{"type": "track", "userId": "c-00004", "event": "Read", "messageId": name} for name in ids]
+                answer = client.post("/v1/batch", json={"batch": batch})
+                assert [result["status"] for result in answer.json()["results"]] == ["accepted"] * 20
+                acknowledged += ids
+    finally:
+        victim.stop()
+    with closing(LedgerReader(shop_settings)) as reader:
+        kept = {event.event_id for event in reader.events(shop_settings.domain)}
+    assert len(acknowledged) > 100
+    assert {f"local/{name}" for name in acknowledged} <= kept
 
 
 def kill_all(pid: int) -> None:
