@@ -21,7 +21,7 @@ from decisioning.request import DecisionRequest, OutcomeReport
 from serving.engine import Engine
 from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json, read_optional_json
 from serving.http.callers import Caller, Callers
-from serving.http.event_routes import EventRoutes
+from serving.http.event_routes import EVENT_PATHS, EventRoutes, caller_of
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
 from serving.http.problems import (
@@ -44,7 +44,6 @@ MAX_BATCH = 1000
 _KEPT_AS_ARRAYS = (
     "candidates", "contacts", "account_contacts", "consents", "purchases", "events", "budgets", "dropped",
 )  # fmt: skip
-LOCAL_SOURCE = "local"  # of events
 OPEN = ()  # scopes of a route that needs no key
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -105,7 +104,7 @@ class Routes:
     def __init__(self, engine: Callable[[], Engine], metrics: Metrics) -> None:
         self._engine = engine
         self._metrics = metrics
-        self.events = EventRoutes(engine, metrics, source=lambda _: LOCAL_SOURCE)
+        self.events = EventRoutes(engine, metrics)
 
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decisions`."""
@@ -280,13 +279,15 @@ def _caller(request: Request) -> Caller:
 
 def _guarded(template: str, handler: Handler, metrics: Metrics, callers: Callers, scopes: tuple[str, ...]) -> Handler:
     """Lets in who may call, makes problem documents of errors, and counts every answer by its route's template."""
+    by_body = template in EVENT_PATHS
 
     async def guarded(request: Request) -> Response:
         began = time.perf_counter()
         caller: Caller | None = None
         try:
             if scopes != OPEN:
-                caller = request.state.caller = callers.by_headers(request.headers)
+                found = callers.by_headers(request.headers) if not by_body else await caller_of(request, callers)
+                caller = request.state.caller = found
                 caller.must(*scopes)
             response = await handler(request)
         except NextmoveError as error:

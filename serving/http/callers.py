@@ -162,7 +162,10 @@ class Callers:
             is_key = credentials.startswith(f"{PREFIX}_") or self._tokens is None
             return self.by_key(credentials) if is_key else self._by_token(credentials)
         if scheme.lower() == "basic":
-            return self.by_key(_user_of(credentials))
+            user = user_of(authorization)
+            if user is None:
+                raise Unauthorized("Basic credentials must be a key as user, with no password", reason="malformed")
+            return self.by_key(user)
         raise Unauthorized("authorization must be Bearer, or Basic with the key as user", reason="malformed")
 
     def by_key(self, token: str) -> Caller:
@@ -188,12 +191,15 @@ class Callers:
         return Caller(claims.subject, claims.scopes, claims.market)
 
 
-def _user_of(credentials: str) -> str:
-    """The user of Basic credentials without a password: SDKs send their write key so."""
+def user_of(authorization: str) -> str | None:
+    """The user of Basic credentials without a password: SDKs send their write key so. None where they are none.
+
+    >>> user_of("Basic c2hvcDo=")
+    'shop'
+    """
+    scheme, _, credentials = authorization.strip().partition(" ")
     try:
-        user, colon, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+        user, colon, password = base64.b64decode(credentials.strip(), validate=True).decode().partition(":")
     except (binascii.Error, ValueError):  # ValueError: not ASCII, or not UTF-8 below
-        user, colon, password = "", "", ""
-    if not (user and colon) or password:
-        raise Unauthorized("Basic credentials must be a key as user, with no password", reason="malformed")
-    return user
+        return None
+    return user if scheme.lower() == "basic" and user and colon and not password else None

@@ -1,7 +1,9 @@
 """The event routes: `/v1/track` and its like, as the Segment HTTP tracking API has them."""
 
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import get_args
 
 import msgspec
 from starlette.requests import Request
@@ -12,9 +14,10 @@ from decisioning.events import EventType
 from serving.engine import Engine
 from serving.events import Reported, Taken
 from serving.http.body import check_media_type, content_of
+from serving.http.callers import THIS_MACHINE, Caller, Callers, user_of
 from serving.http.metrics import Metrics
 from serving.http.problems import Problem, problem_of
-from serving.http.segment import BATCH_LIMIT, ITEM_LIMIT, Call, batch_call, inflated, single_call, too_large
+from serving.http.segment import BATCH_LIMIT, Call, Sender, batch_call, inflated, single_call, too_large, write_key_of
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -34,28 +37,49 @@ class EventsAnswer(msgspec.Struct, frozen=True):
     results: list[EventResult]
 
 
-class EventRoutes:
-    """One handler a call; `source` says by whom a request comes."""
+EVENT_PATHS = frozenset({"/v1/batch", *(f"/v1/{kind}" for kind in get_args(EventType))})
+LOCAL_SOURCE = "local"
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
-    def __init__(self, engine: Callable[[], Engine], metrics: Metrics, *, source: Callable[[Request], str]) -> None:
+
+async def caller_of(request: Request, callers: Callers) -> Caller:
+    """Who sends events: by the headers, or by the `writeKey` in the body, where these clients may put it.
+
+    Raises:
+        Unauthorized: Nobody who may call.
+    """
+    headers = request.headers
+    if callers.must_say and not ("x-api-key" in headers or "authorization" in headers):
+        try:
+            key = write_key_of(await _body(request))
+        except RequestError:  # strangers are not told what is wrong with what they send
+            key = None
+        if key is not None:
+            return callers.by_key(key)
+    return callers.by_headers(headers)
+
+
+class EventRoutes:
+    """One handler a call."""
+
+    def __init__(self, engine: Callable[[], Engine], metrics: Metrics) -> None:
         self._engine = engine
         self._metrics = metrics
-        self._source = source
 
     def single(self, kind: EventType) -> Handler:
         """`POST /v1/track` and its like."""
 
         async def handler(request: Request) -> Response:
-            content = await _body(request, ITEM_LIMIT)
-            now = datetime.now(UTC)
-            return await self._take(single_call(content, kind, source=self._source(request), now=now))
+            content = await _body(request)
+            sender = _sender_of(request, content)
+            return await self._take(single_call(content, kind, sender, now=datetime.now(UTC)))
 
         return handler
 
     async def batch(self, request: Request) -> Response:
         """`POST /v1/batch`."""
-        content = await _body(request, BATCH_LIMIT)
-        return await self._take(batch_call(content, source=self._source(request), now=datetime.now(UTC)))
+        content = await _body(request)
+        return await self._take(batch_call(content, _sender_of(request, content), now=datetime.now(UTC)))
 
     async def _take(self, call: Call) -> Response:
         """Keep what can be kept, and say of each item what became of it."""
@@ -75,16 +99,27 @@ class EventRoutes:
         return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """The body, plain.
+def _sender_of(request: Request, content: bytes) -> Sender:
+    """Who tells, and of which market: by the key's name; without keys, by whatever the client sends as one."""
+    caller: Caller = request.state.caller
+    if caller is not THIS_MACHINE:
+        return Sender(caller.name, caller.market)
+    said = write_key_of(content) or user_of(request.headers.get("authorization", "")) or ""
+    return Sender(said if _SOURCE_NAME.fullmatch(said) else LOCAL_SOURCE, None)
+
+
+async def _body(request: Request) -> bytes:
+    """The body, plain; asked for twice, it is read once.
 
     Raises:
         WrongMediaType, EventTooLarge, MalformedJson: It cannot be read.
     """
-    check_media_type(request)
-    content = await content_of(request, limit)
-    if len(content) > limit:
-        raise too_large(limit)
-    if request.headers.get("content-encoding", "").lower() == "gzip":
-        return inflated(content, limit=limit)
-    return bytes(content)
+    known: bytes | None = getattr(request.state, "content", None)
+    if known is None:
+        check_media_type(request)
+        received = await content_of(request, BATCH_LIMIT)
+        if len(received) > BATCH_LIMIT:
+            raise too_large(BATCH_LIMIT)
+        compressed = request.headers.get("content-encoding", "").lower() == "gzip"
+        known = request.state.content = inflated(received, limit=BATCH_LIMIT) if compressed else bytes(received)
+    return known

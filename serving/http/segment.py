@@ -80,6 +80,13 @@ class _WriteKey(msgspec.Struct, kw_only=True, rename="camel"):
     write_key: str | None = None
 
 
+class Sender(NamedTuple):
+    """Who tells of events, and the only market that they may speak of; None for all."""
+
+    source: str
+    market: str | None = None
+
+
 class Call(NamedTuple):
     """A call's items: each the event that it reports, or what is wrong with it.
 
@@ -124,7 +131,7 @@ def write_key_of(content: bytes) -> str | None:
         return None
 
 
-def single_call(content: bytes, kind: EventType, *, source: str, now: datetime) -> Call:
+def single_call(content: bytes, kind: EventType, sender: Sender, *, now: datetime) -> Call:
     """What a call of one event reports; the path says its type.
 
     Raises:
@@ -132,10 +139,10 @@ def single_call(content: bytes, kind: EventType, *, source: str, now: datetime) 
     """
     if len(content) > ITEM_LIMIT:
         raise too_large(ITEM_LIMIT)
-    return _call([msgspec.Raw(content)], kind, None, None, source=source, now=now)
+    return _call([msgspec.Raw(content)], kind, None, None, sender, now=now)
 
 
-def batch_call(content: bytes, *, source: str, now: datetime) -> Call:
+def batch_call(content: bytes, sender: Sender, *, now: datetime) -> Call:
     """What a batch reports.
 
     Raises:
@@ -149,7 +156,7 @@ def batch_call(content: bytes, *, source: str, now: datetime) -> Call:
         raise invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedJson(f"the body is not JSON: {error}") from error
-    return _call(batch.batch, None, batch.context, batch.sent_at, source=source, now=now)
+    return _call(batch.batch, None, batch.context, batch.sent_at, sender, now=now)
 
 
 def _call(
@@ -157,8 +164,8 @@ def _call(
     kind: EventType | None,
     context: Mapping[str, Any] | None,
     sent_at: str | None,
+    sender: Sender,
     *,
-    source: str,
     now: datetime,
 ) -> Call:
     items: list[Reported | RequestError] = []
@@ -174,7 +181,7 @@ def _call(
                 raise EventTooLarge(f"{where}: the event has more than {ITEM_LIMIT:,} bytes")
             item = _decoded(content, where, only=kind is not None)
             message_id = item.message_id
-            event = _event(item, kind or item.type, context, sent_at, source=source, now=now, where=where)
+            event = _event(item, kind or item.type, context, sent_at, sender, now=now, where=where)
             items.append(Reported(event, hashlib.blake2b(content, digest_size=16).hexdigest()))
         except RequestError as error:
             items.append(error)
@@ -198,8 +205,8 @@ def _event(
     kind: EventType | None,
     shared: Mapping[str, Any] | None,
     sent_at: str | None,
+    sender: Sender,
     *,
-    source: str,
     now: datetime,
     where: str,
 ) -> EventRecord:
@@ -234,8 +241,8 @@ def _event(
         said = {"name": item.name, **said}
     context = {**(shared or {}), **(item.context or {})}
     return EventRecord(
-        event_id=f"{source}/{message_id}",
-        source=source,
+        event_id=f"{sender.source}/{message_id}",
+        source=sender.source,
         type=kind,
         name=(item.event or "")[:ID_LENGTH] if kind == "track" else kind,
         customer_id=customer_id,
@@ -244,6 +251,7 @@ def _event(
         context={name: context[name] for name in _KEPT_CONTEXT if name in context},
         group_id=_id(item, "group_id", where),
         previous_id=_id(item, "previous_id", where),
+        market=sender.market,
         occurred_at=_occurred_at(item, item.sent_at or sent_at, now=now, where=where),
         received_at=now,
     )

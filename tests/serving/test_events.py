@@ -17,9 +17,9 @@ from decisioning.errors import RequestError
 from decisioning.events import EventRecord
 from serving.http.app import Routes, create_app
 from serving.http.metrics import Metrics
-from serving.http.segment import batch_call, single_call
+from serving.http.segment import Sender, batch_call, single_call
 from tests.builders import NOW, catalog
-from tests.serving.test_callers import callers_with
+from tests.serving.test_callers import SECRET, basic, callers_with, key
 from tests.serving.test_engine import Shop
 
 BOUGHT = {"event": "Order Completed", "properties": {"revenue": 20.0, "products": [{"product_id": "sofa"}]}}
@@ -161,7 +161,7 @@ def test_nothing_is_promised_that_hot_state_or_the_ledger_did_not_take(client: T
 
 
 def only(content: Any, *, now: datetime = NOW) -> EventRecord:
-    [item] = batch_call(json.dumps({"batch": [content]}).encode(), source="s", now=now).items
+    [item] = batch_call(json.dumps({"batch": [content]}).encode(), Sender("s"), now=now).items
     assert not isinstance(item, RequestError), item
     return item.event
 
@@ -192,7 +192,7 @@ def test_of_the_context_only_what_is_used_is_kept() -> None:
                 "batch": [{"type": "page", "userId": "c", "context": said}],
             }
         ).encode(),
-        source="s",
+        Sender("s"),
         now=NOW,
     ).items
     assert not isinstance(item, RequestError)
@@ -223,7 +223,54 @@ fields = st.sampled_from(
 @settings(derandomize=True, deadline=None, max_examples=500)
 @given(st.dictionaries(fields, json_values | st.sampled_from(["track", "page", "2026-03-01T00:00:00Z"]), max_size=8))
 def test_whatever_is_sent_is_an_event_or_a_sentence(item: dict[str, Any]) -> None:
-    [found] = batch_call(json.dumps({"batch": [item]}).encode(), source="s", now=NOW).items
+    [found] = batch_call(json.dumps({"batch": [item]}).encode(), Sender("s"), now=NOW).items
     assert isinstance(found, RequestError) or found.event.event_id.startswith("s/")
     with suppress(RequestError):
-        single_call(json.dumps(item).encode(), "track", source="s", now=NOW)
+        single_call(json.dumps(item).encode(), "track", Sender("s"), now=NOW)
+
+
+BASIC_SHOP = "Basic c2hvcDo="
+
+
+def test_without_keys_the_write_key_names_the_source(client: TestClient, shop: Shop) -> None:
+    page = {"userId": "c", "name": "Home"}
+    sent(client, "/v1/page", {**page, "messageId": "m"}, authorization=BASIC_SHOP)
+    sent(client, "/v1/page", {**page, "messageId": "m", "writeKey": "till"})
+    sent(client, "/v1/page", {**page, "messageId": "m", "writeKey": "no/name"})
+    assert list(shop.ledger.events) == ["shop/m", "till/m", "local/m"]
+
+
+@pytest.fixture
+def keyed(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> TestClient:
+    monkeypatch.setattr(values, "ValueClass", values.MutexValue)
+    metrics = Metrics(lambda: shop.engine, hot_state_lost=lambda: False)
+    callers = callers_with(key(scopes=("ingest",), market="de"), key("k2", scopes=("decide",)))
+    return TestClient(create_app(Routes(lambda: shop.engine, metrics), metrics, callers))
+
+
+def test_with_keys_the_key_is_the_source_wherever_the_client_puts_it(keyed: TestClient, shop: Shop) -> None:
+    good = f"nm_k1_{SECRET}"
+    body = {"type": "page", "userId": "c"}
+    sent(keyed, "/v1/page", {**body, "messageId": "1", "writeKey": good})
+    sent(keyed, "/v1/batch", {"batch": [{**body, "messageId": "2"}], "writeKey": good})
+    sent(keyed, "/v1/page", {**body, "messageId": "3"}, authorization=basic(f"{good}:"))
+    sent(keyed, "/v1/page", {**body, "messageId": "4", "writeKey": "ignored"}, **{"x-api-key": good})
+    name = key().name
+    assert list(shop.ledger.events) == [f"{name}/{number}" for number in (1, 2, 3, 4)]
+    assert {event.market for event in kept(shop)} == {"de"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 401),
+        ({"writeKey": "nonsense"}, 401),
+        ({"writeKey": f"nm_k1_{SECRET[:-1]}x"}, 401),
+        ({"writeKey": 7}, 401),
+        ({"writeKey": f"nm_k2_{SECRET}"}, 403),
+    ],
+)
+def test_who_has_no_key_for_events_tells_nothing(keyed: TestClient, shop: Shop, body: Any, status: int) -> None:
+    answer = keyed.post("/v1/page", json={"userId": "c", **body})
+    assert (answer.status_code, answer.json()["status"]) == (status, status)
+    assert not kept(shop)
