@@ -1,7 +1,7 @@
 """Features over events: the same whatever order events come in, and exactly what their definition says."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +13,7 @@ from decisioning.content import EventFeature, Scalar
 from decisioning.event_features import EventFeatures, as_number, as_text
 from decisioning.event_state import MARGIN, EventState
 from decisioning.events import EventRecord
+from tests.events_by_definition import by_definition
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -47,34 +48,6 @@ def state_of(events: Iterable[EventRecord], features: EventFeatures = FEATURES) 
 
 def read(*events: EventRecord, now: datetime = NOON) -> dict[str, Scalar]:
     return FEATURES.read(state_of(events), now=now)
-
-
-def by_definition(events: Sequence[EventRecord], now: datetime, most: int = 10_000) -> dict[str, Scalar]:
-    """Every feature, written down as its definition says it."""
-    found: dict[str, Scalar] = {}
-    for feature in DECLARED:
-        for each in feature.derived():
-            held = sorted(
-                (e.occurred_at, as_text(e.properties[feature.of]) if each.kind == "text" else e.properties[feature.of])
-                if feature.of
-                else (e.occurred_at, 0)
-                for e in events
-                if e.name == feature.event
-                and e.occurred_at <= now
-                and (feature.by is None or e.properties.get(feature.by) == each.value)
-                and (feature.of is None or feature.of in e.properties)
-            )[-most:]
-            recent = [value for at, value in held if each.window is None or now - at < each.window]
-            match feature.compute:
-                case "count":
-                    found[each.name] = float(len(recent))
-                case "sum":
-                    found[each.name] = math.fsum(recent)
-                case "recency":
-                    found[each.name] = (now - held[-1][0]) / timedelta(hours=1) if held else None
-                case "last":
-                    found[each.name] = held[-1][1] if held else None
-    return found
 
 
 # Times on a coarse grid, so that many meet: each other, and the ends of windows.
@@ -144,7 +117,7 @@ def test_no_zero_is_negative() -> None:
 @PROPERTY
 @given(histories, agos)
 def test_every_feature_is_what_its_definition_says(history: list[EventRecord], ago: timedelta) -> None:
-    assert read(*history, now=NOON - ago) == by_definition(history, NOON - ago)
+    assert read(*history, now=NOON - ago) == by_definition(DECLARED, history, NOON - ago)
 
 
 @PROPERTY
@@ -195,7 +168,7 @@ def test_of_too_many_events_the_newest_count_in_any_order(
     now = max((each.occurred_at for each in history), default=NOON) + ago + 12 * HOUR
     one, other = state_of(history, few), state_of(random.sample(history, len(history)), few)
     assert few.states.encoded(one) == few.states.encoded(other)
-    assert few.read(one, now=now) == by_definition(history, now, most=3)
+    assert few.read(one, now=now) == by_definition(DECLARED, history, now, most=3)
     half = len(history) // 2
     merged = few.states.merged(state_of(history[:half], few), state_of(history[half:], few))
     assert few.states.encoded(merged) == few.states.encoded(one)
