@@ -94,6 +94,13 @@ def test_a_token_that_is_not_right_is_refused_in_words_that_do_not_repeat_it(bad
     assert raised.value.reason in {"token", "expired"}
 
 
+def test_a_shared_secret_is_refused_even_where_it_came_among_the_issuer_s_keys() -> None:
+    shared = jwt.PyJWK({"kty": "oct", "k": encoded("s" * 40), "kid": "rsa"})
+    tokens = Tokens(issuer=ISSUER, audience=AUDIENCE, key_of=lambda _: shared)
+    with pytest.raises(Unauthorized, match="its alg"):
+        tokens.claims_of(token(key=shared.key, algorithm="HS256"))
+
+
 def test_only_signatures_that_the_issuer_alone_can_make_are_on_the_list() -> None:
     assert set(ALGORITHMS) == {"RS256", "ES256", "EdDSA"}
 
