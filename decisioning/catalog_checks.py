@@ -411,6 +411,8 @@ def _event_feature(f: _Findings, path: str, feature: EventFeature) -> None:
         if bool(getattr(feature, name)) != needed:
             said = "is missing; `{}` needs it" if needed else "is not for `{}`; take it out"
             f.add(f"{path}.{name}", said.format(feature.compute))
+    if feature.of is not None and feature.of.startswith("products."):
+        f.add(f"{path}.of", f"is '{feature.of}', which each line of an order has; name a property of the whole event")
     if feature.kind is not None and feature.compute != "last":
         f.add(f"{path}.kind", f"is not for `{feature.compute}`, which is a number; take it out")
     if bool(feature.by) != bool(feature.values):

@@ -380,7 +380,9 @@ class EventFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         kind: What `last` gives, `text` when absent.
         windows: Rolling, 30 days at most, in whole minutes. An event that is exactly one window old
             no longer counts.
-        by: A property that tells events apart, with a feature for each of these `values` of it.
+        by: A property that tells events apart, with a feature for each of these `values` of it. An
+            event that says several, in a list or in the lines of an order (`products.category`),
+            counts once for each.
     """
 
     id: Id

@@ -9,7 +9,7 @@ added once: whoever calls has removed what was told twice, by `event_id`.
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +22,7 @@ HOUR = 3_600_000_000  # in microseconds
 # states small.
 LARGEST = 1e15
 LONGEST = 1_000  # characters
+LINES = "products"  # an order's, in the Segment specification: a list whose entries have properties themselves
 
 
 def as_number(value: Any) -> float | None:
@@ -47,6 +48,30 @@ def as_text(value: Any) -> str | None:
         number = as_number(value)
         return None if number is None else str(int(number)) if number.is_integer() else repr(number)
     return value if isinstance(value, str) and len(value) <= LONGEST else None
+
+
+def said_of(properties: Mapping[str, Any], name: str) -> Any:
+    """A property; of `products.category`, a list of what the lines of an order say.
+
+    >>> said_of({"products": [{"category": "shoes"}, {"category": "bags"}]}, "products.category")
+    ['shoes', 'bags']
+    """
+    lines, dot, inner = name.partition(".")
+    if not dot or lines != LINES:
+        return properties.get(name)
+    listed = properties.get(LINES)
+    return (
+        [line.get(inner) for line in listed if isinstance(line, Mapping)] if isinstance(listed, list | tuple) else None
+    )
+
+
+def texts_of(said: Any) -> frozenset[str | None]:
+    """What a property says as texts, each once: an order with two lines of shoes is one order of shoes.
+
+    >>> sorted(texts_of(["shoes", 42, "shoes"])), texts_of("shoes")
+    (['42', 'shoes'], frozenset({'shoes'}))
+    """
+    return frozenset(map(as_text, said)) if isinstance(said, list) else frozenset((as_text(said),))
 
 
 class Feature(NamedTuple):
@@ -116,10 +141,10 @@ class EventFeatures:
         """Add an event, however late; whether any feature looks at it, so that the state changed."""
         at: int | None = None
         for by, places_of in self._routes.get(event.name, {}).items():
-            value = None if by is None else as_text(event.properties.get(by))
-            for place in places_of.get(value, ()):
+            values = (None,) if by is None else texts_of(said_of(event.properties, by))
+            for place in [place for value in values for place in places_of.get(value, ())]:
                 series = self.states.series[place]
-                held = held_value(series.holds, event.properties.get(series.of)) if series.of is not None else None
+                held = held_value(series.holds, said_of(event.properties, series.of)) if series.of is not None else None
                 if series.of is None or held is not None:
                     at = microseconds(event.occurred_at) if at is None else at
                     self.states.add(state, place, at, held)

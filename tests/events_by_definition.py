@@ -23,7 +23,7 @@ def by_definition(
                 for e in events
                 if e.name == feature.event
                 and e.occurred_at <= now
-                and (feature.by is None or e.properties.get(feature.by) == each.value)
+                and (feature.by is None or each.value in told(e, feature.by))
                 and (feature.of is None or feature.of in e.properties)
             )[-most:]
             recent = [value for at, value in held if each.window is None or now - at < each.window]
@@ -37,3 +37,13 @@ def by_definition(
                 case "last":
                     found[each.name] = held[-1][1] if held else None
     return found
+
+
+def told(event: EventRecord, name: str) -> list[str | None]:
+    """What the event says under this name: one thing, or several in a list or an order's lines."""
+    said = (
+        [line.get(name[9:]) for line in event.properties.get("products", ())]
+        if name[:9] == "products."
+        else event.properties.get(name)
+    )
+    return [as_text(each) for each in (said if isinstance(said, list) else [said])]

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decisioning.errors import DataError
-from decisioning.event_features import HOUR, LARGEST, EventFeatures, Feature, as_number, as_text
+from decisioning.event_features import HOUR, LARGEST, EventFeatures, Feature, as_number, as_text, said_of, texts_of
 from decisioning.event_state import Series
 from decisioning.events import EventRecord
 
@@ -27,7 +27,14 @@ def event_frame(events: Iterable[EventRecord], features: EventFeatures) -> pd.Da
     """The events as `replayed` takes them, with the properties that these features look at."""
     names = _properties(features)
     rows = [
-        (each.event_id, each.unit, each.name, each.occurred_at, each.received_at, *map(each.properties.get, names))
+        (
+            each.event_id,
+            each.unit,
+            each.name,
+            each.occurred_at,
+            each.received_at,
+            *(said_of(each.properties, name) for name in names),
+        )
         for each in events
     ]
     columns = ["event_id", "customer_id", "name", "occurred_at", "received_at", *(PROPERTY + name for name in names)]
@@ -43,8 +50,9 @@ def replayed(features: EventFeatures, events: pd.DataFrame, points: pd.DataFrame
     Args:
         features: The declarations.
         events: `customer_id` (or the visitor's), `name`, `occurred_at`, with `known_by="received"` also
-            `received_at`, and `properties.<name>` of each property that the features look at. In any
-            order; each event once, which is checked where there is a column `event_id`.
+            `received_at`, and `properties.<name>` of each property that the features look at, a list
+            where an event says several. In any order; each event once, which is checked where there
+            is a column `event_id`.
         points: `customer_id` and `event_timestamp` (UTC).
         known_by: `occurred` counts whatever had occurred by then: what is true of the customer.
             `received` counts of this what had also arrived: what the service could know, late events
@@ -111,12 +119,13 @@ class _History:
         self._received = _microseconds(events, "received_at", "events") if known_by == "received" else None
         self._said = {name: _column(events, PROPERTY + name, "events") for name in _properties(features)}
         self._texts: dict[str, NDArray[Any]] = {}
+        self._lists: dict[str, dict[str | None, list[int]]] = {}  # by property and text, the rows
 
     def of(self, series: Series) -> _Told:
         """The events of a series."""
         ours = self._name == series.event
         if series.by is not None:
-            ours &= self._text(series.by) == series.value
+            ours &= self._says(series.by, series.value)
         values: NDArray[Any] | None = None
         if series.of is not None:
             values = _numbers(self._said[series.of]) if series.holds == "numbers" else self._text(series.of)
@@ -134,6 +143,17 @@ class _History:
             received=None if self._received is None else self._received[rows],
             values=None if values is None else values[rows],
         )
+
+    def _says(self, name: str, value: str | None) -> NDArray[np.bool_]:
+        """Of which events the property is this text, or a list with it."""
+        if name not in self._lists:
+            self._lists[name] = {}
+            for row, said in enumerate(_plain(self._said[name])) if self._said[name].dtype == object else ():
+                for text in texts_of(said) if isinstance(said, list) else ():
+                    self._lists[name].setdefault(text, []).append(row)
+        says: NDArray[np.bool_] = self._text(name) == value
+        says[self._lists[name].get(value, [])] = True
+        return says
 
     def _text(self, name: str) -> NDArray[Any]:
         if name not in self._texts:
@@ -234,7 +254,7 @@ def _texts(said: "pd.Series[Any]") -> NDArray[Any]:
 
 def _plain(said: "pd.Series[Any]") -> list[Any]:
     """Python's own values, also where numpy's stand among objects."""
-    return [value.item() if isinstance(value, np.generic) else value for value in said.tolist()]
+    return [value.tolist() if isinstance(value, np.generic | np.ndarray) else value for value in said.tolist()]
 
 
 def _column(frame: pd.DataFrame, name: str, of: str) -> "pd.Series[Any]":

@@ -337,6 +337,7 @@ def test_times_far_from_each_other_are_compared() -> None:
         ({"compute": "recency"}, ".windows: is not for `recency`; take it out"),
         ({"compute": "sum"}, ".of: is missing; `sum` needs it"),
         ({"of": "value"}, ".of: is not for `count`; take it out"),
+        ({"compute": "sum", "of": "products.price"}, ".of: is 'products.price', which each line of an order has"),
         ({"kind": "number"}, ".kind: is not for `count`, which is a number; take it out"),
         ({"by": "category"}, ".values: is missing; `by` names a property"),
         ({"values": ("bags",)}, ".by: is missing; `by` names a property"),

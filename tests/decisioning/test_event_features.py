@@ -27,6 +27,15 @@ DECLARED = (
         id="orders_of", event="purchase", compute="count", by="category", values=("shoes", "bags"), windows=(DAY,)
     ),
     EventFeature(id="since", event="page", compute="recency", by="category", values=("shoes",)),
+    EventFeature(
+        id="lines_of",
+        event="purchase",
+        compute="sum",
+        of="value",
+        by="products.brand",
+        values=("A", "B"),
+        windows=(DAY,),
+    ),
 )
 FEATURES = EventFeatures(DECLARED)
 
@@ -55,7 +64,12 @@ agos = st.integers(-24, 24 * 9).map(lambda number: number * HOUR / 2)
 prices = st.sampled_from([0.1, 0.2, 1e15, -1e15, 3.0, 1e-9])
 properties = st.fixed_dictionaries(
     {},
-    optional={"value": prices, "country": st.sampled_from("abc"), "category": st.sampled_from(("shoes", "bags", "x"))},
+    optional={
+        "value": prices,
+        "country": st.sampled_from("abc"),
+        "category": st.sampled_from(("shoes", "bags", "x", ["bags", "shoes", "bags"])),
+        "products": st.lists(st.fixed_dictionaries({}, optional={"brand": st.sampled_from("AB")}), max_size=3),
+    },
 )
 events = st.builds(
     lambda ago, name, said: event(ago, name, **said), agos, st.sampled_from(("purchase", "page")), properties
@@ -67,7 +81,8 @@ PROPERTY = settings(max_examples=150, derandomize=True, deadline=None, database=
 def test_names_come_from_the_id_the_value_and_the_window() -> None:
     assert [feature.name for feature in FEATURES.features] == [
         "orders_1h", "orders_1d", "orders_7d", "spend_1d", "spend_7d", "since_order", "last_country", "last_value",
-        "orders_of_shoes_1d", "orders_of_bags_1d", "since_shoes",
+        "orders_of_shoes_1d", "orders_of_bags_1d", "since_shoes", "lines_of_a_1d",
+        "lines_of_b_1d",
     ]  # fmt: skip
 
 
@@ -88,6 +103,12 @@ def test_an_event_exactly_one_window_old_no_longer_counts() -> None:
 def test_an_event_without_the_property_is_counted_but_sums_and_last_values_pass_it_over() -> None:
     found = read(event(2 * HOUR, value=5, country="CH"), event(HOUR, value="7", country=None))
     assert (found["orders_1d"], found["spend_1d"], found["last_country"]) == (2.0, 5.0, "CH")
+
+
+def test_an_order_counts_once_for_each_brand_among_its_lines() -> None:
+    order = event(value=9.0, products=[{"brand": "A"}, {"brand": "A"}, {"brand": "B"}, {}, "?"])
+    found = read(order, event(products="A", value=1.0), event(value=2.0))
+    assert (found["lines_of_a_1d"], found["lines_of_b_1d"], found["orders_1d"]) == (9.0, 9.0, 3.0)
 
 
 def test_what_no_feature_looks_at_changes_nothing() -> None:

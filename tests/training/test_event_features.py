@@ -195,8 +195,8 @@ said = st.fixed_dictionaries(
     {},
     optional={
         "value": st.sampled_from([0.1, 0.2, 3, 1e15, 2e15, "7", True, None]),
-        "product": st.sampled_from(["85123A", "22423", 22423, 22423.0, 1, True, None, ["22423"]]),
-        "country": st.sampled_from(["France", "EIRE", ""]),
+        "product": st.sampled_from(["85123A", "22423", 22423, 22423.0, 1, True, None, ["22423"], [22423, "85123A"]]),
+        "country": st.sampled_from(["France", "EIRE", "", ["EIRE", "France", "EIRE"]]),
     },
 )
 events = st.builds(
@@ -266,6 +266,18 @@ def test_true_is_a_text_and_no_number() -> None:
     frame["properties.value"] = frame["properties.product"] = pd.Series([True])
     found = replayed(FEATURES, frame, points_of([("c", NOON)]), known_by="occurred").iloc[0]
     assert (found["spend_1d"], found["last_product"]) == (0.0, "true")
+
+
+def test_the_lines_of_an_order_are_replayed() -> None:
+    brands = EventFeature(
+        id="of", event="purchase", compute="count", by="products.brand", values=("A", "B"), windows=(DAY,)
+    )
+    features = EventFeatures([brands])
+    frame = event_frame([event(products=[{"brand": "A"}, {"brand": "B"}, {"brand": "A"}]), event("d")], features)
+    # As a parquet file gives lists back.
+    frame["properties.products.brand"] = pd.Series([np.array(["A", "B", "A"], dtype=object), None])
+    found = replayed(features, frame, points_of([("c", NOON), ("d", NOON)]), known_by="occurred")
+    assert found.to_numpy().tolist() == [[1.0, 1.0], [0.0, 0.0]]
 
 
 def test_the_points_index_stays() -> None:
