@@ -57,6 +57,7 @@ _NEVER_A_MARKETS = ("domain", "market", "market_currency", "locked", "event_feat
 _EVENT_NAME = re.compile("[a-z][a-z0-9_]*")
 SHORTEST_PERIOD = timedelta(minutes=1)
 # A feature is `customer.<name>` in rules, which CEL reads as a name followed by one of its own words here.
+_TAKEN = ("customer_id", "event_timestamp", "created_timestamp")  # by the feature store
 _NAMEABLE = re.compile(r"(?!(?:in|true|false|null)$)[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -399,7 +400,7 @@ def _event_features(f: _Findings) -> None:
             other = first.setdefault(name, feature.id)
             if other != feature.id:
                 f.add(path, f"gives a feature {name}, and so does event_features[{other}]; give it another id")
-            if name in stored:
+            if name in stored or name in _TAKEN:
                 f.add(path, f"gives a feature {name}, and the feature store has one too; give it another id")
             if not _NAMEABLE.fullmatch(name):
                 f.add(path, f"gives a feature '{name}', which rules cannot name; use letters, digits and '_' alone")

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT, Content, FeatureTypes, Id
+from decisioning.content import BLUEPRINT, Content, EventFeature, FeatureTypes, Id
 from decisioning.errors import CatalogError
 from storage.catalog_markets import Overlay, budget_mistakes, lock_mistakes, market_values, overlaid
 from storage.catalog_values import FIELDS, catalog_values, is_list
@@ -99,6 +99,20 @@ def release_of(sources: Sources, *, features: FeatureTypes | None = None) -> tup
     if release is None or mistakes:
         raise CatalogError(list(dict.fromkeys(mistakes)))
     return blob, release
+
+
+def declared_event_features(directory: Path) -> tuple[EventFeature, ...]:
+    """The features over events that the files in `directory` declare; none while they are wrong.
+
+    For Feast's definitions, which are needed before a catalogue can be checked as a whole.
+    """
+    sources = Sources(directory)
+    files = _read_folder(directory / FOLDER, f"{directory.name}/{FOLDER}", sources)
+    said = {name: node for name, node in files.value.items() if name == "event_features"}
+    declared: tuple[EventFeature, ...] = catalog_values(Node(files.at, said), sources.mistakes).get(
+        "event_features", ()
+    )
+    return declared
 
 
 def decode_release(blob: bytes, *, domain: str | None = None) -> Release:

@@ -350,6 +350,7 @@ def test_times_far_from_each_other_are_compared() -> None:
             ": gives the feature orders_x_l_1d twice; its windows and the names",
         ),
         ({"by": "size", "values": ("大",)}, ".values: '大' has no Latin letter or digit"),
+        ({"id": "customer_id", "compute": "recency", "windows": ()}, ": gives a feature customer_id, and the feature"),
         (
             {"id": "age", "compute": "recency", "windows": ()},
             ": gives a feature age, and the feature store has one too",

@@ -1,4 +1,5 @@
 import asyncio
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,8 +11,12 @@ import pytest
 import yaml
 from feast.repo_config import load_repo_config
 
+from decisioning.event_features import EventFeatures
+from decisioning.event_state import EventState
+from decisioning.events import EventRecord
 from decisioning.profile import ConsentChange
 from serving.adapters.feast_features import FeastFeatures
+from storage.catalog_files import declared_event_features
 from storage.feature_store import open_feature_store, repo_config
 from storage.settings import Settings
 from training.domains.simulated import Simulated
@@ -172,3 +177,46 @@ def test_feast_s_own_command_line_finds_the_default_state_directory() -> None:
         assert getattr(theirs, name) == getattr(ours, name)
     assert theirs.offline_store.type == ours.offline_store.type
     assert theirs.registry.cache_ttl_seconds == ours.registry.cache_ttl_seconds
+
+
+EVENT_FEATURES = """\
+event_features:
+  - {id: orders, event: purchase, compute: count, windows: [P1D, P7D]}
+  - {id: last_country, event: purchase, compute: last, of: country}
+"""
+
+
+def test_features_over_events_are_a_view_that_is_pushed(tmp_path: Path, domain: Simulated) -> None:
+    shutil.copytree(FEATURE_REPO.parent / "catalog", tmp_path / "catalog")
+    (tmp_path / "catalog" / "simulated" / "global" / "event_features.yaml").write_text(EVENT_FEATURES)
+    settings = Settings(home=tmp_path / "home", catalog_dir=tmp_path / "catalog")
+    ingest(domain, settings, now=NOW, progress=lambda _: None, write_consents=lambda _: None)
+    assert "orders_1d" not in feature_names(settings, "simulated")
+    features = EventFeatures(declared_event_features(settings.catalog_dir / "simulated"))
+    state = EventState()
+    bought = EventRecord(
+        event_id="s/1", source="s", type="track", name="purchase", customer_id="c-00001", occurred_at=NOW,
+        received_at=NOW, properties={"country": "CH"},
+    )  # fmt: skip
+    features.add(state, bought)
+    rows = [
+        {"customer_id": who, "event_timestamp": pd.Timestamp(NOW), **features.read(kept, now=NOW)}
+        for who, kept in (("c-00001", state), ("c-00002", EventState()))
+    ]
+    store = open_feature_store(settings)
+    store.push("simulated_events_push", pd.DataFrame(rows))
+    asked = [{"customer_id": row["customer_id"]} for row in rows]
+    found = store.get_online_features(store.get_feature_service("simulated_events"), entity_rows=asked).to_dict()
+    assert {name: found[name] for name in ("orders_1d", "orders_7d", "last_country")} == {
+        "orders_1d": [1.0, 0.0], "orders_7d": [1.0, 0.0], "last_country": ["CH", None],
+    }  # fmt: skip
+
+
+def test_a_catalogue_that_is_wrong_defines_no_features_over_events(tmp_path: Path) -> None:
+    folder = tmp_path / "shop" / "global"
+    folder.mkdir(parents=True)
+    (folder / "a.yaml").write_text(EVENT_FEATURES)
+    assert len(declared_event_features(tmp_path / "shop")) == 2
+    (folder / "a.yaml").write_text(EVENT_FEATURES.replace("compute: last", "compute: first"))
+    assert declared_event_features(tmp_path / "shop") == ()
+    assert declared_event_features(tmp_path / "gone") == ()
