@@ -45,6 +45,15 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return self.customer_id if self.customer_id is not None else f"anonymous:{self.anonymous_id}"
 
 
+def event_id_of(source: str, message_id: str) -> str:
+    """What the ledger calls an event: no source's is another's, whatever signs their names have.
+
+    >>> event_id_of("shop", "a/1"), event_id_of("shop/a", "1")
+    ('shop/a/1', 'shop%2Fa/1')
+    """
+    return f"{source.replace('%', '%25').replace('/', '%2F')}/{message_id}"
+
+
 class Happened(NamedTuple):
     """What the very next decision must know of an event: what was done last when, and what was bought."""
 

@@ -16,7 +16,7 @@ import msgspec
 from ulid import ULID
 
 from decisioning.errors import RequestError
-from decisioning.events import EventRecord, EventType
+from decisioning.events import EventRecord, EventType, event_id_of
 from decisioning.request import sane
 from decisioning.reward import CLOCK_TOLERANCE
 from serving.events import Reported
@@ -241,7 +241,7 @@ def _event(
         said = {"name": item.name, **said}
     context = {**(shared or {}), **(item.context or {})}
     return EventRecord(
-        event_id=f"{sender.source}/{message_id}",
+        event_id=event_id_of(sender.source, message_id),
         source=sender.source,
         type=kind,
         name=(item.event or "")[:ID_LENGTH] if kind == "track" else kind,
