@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import statistics
 import subprocess
 import time
@@ -26,6 +27,7 @@ from nextmove.load import Caller, Load, drive
 from nextmove.serve import Service
 from serving.bootstrap import live_release
 from storage.blobs import BlobStore
+from storage.ledger.database import migrate
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
 
@@ -35,7 +37,7 @@ CUSTOMERS = 5_000
 # A customer takes a moment to come back; whoever asks without a break measures the load that he is himself.
 BETWEEN_PROBES = 0.05
 KILL_AFTER = (0.2, 0.7)
-_COPIED = ("ledger.db", "feast", "bundles", "draw.key")
+_COPIED = ("feast", "bundles", "draw.key")
 
 
 class EventsCost(NamedTuple):
@@ -71,6 +73,7 @@ def run_events(settings: Settings, *, seconds: float, connections: int, kills: i
         SetupError: There is nothing to serve in the state directory, or the service does not answer.
     """
     prepare_home(settings)
+    migrate(settings)
     with step("bench events") as progress:
         with _copy_of(settings) as own:
             bought = _something_bought(own)
@@ -104,6 +107,11 @@ def _copy_of(settings: Settings) -> Iterator[Settings]:
             shutil.copytree(source, home / name, dirs_exist_ok=True)
         elif source.exists():
             shutil.copyfile(source, home / name)
+    # Not as a file: a service may be writing it. And without keys, so that this may call from here.
+    with closing(sqlite3.connect(settings.ledger_path)) as live, closing(sqlite3.connect(own.ledger_path)) as copy:
+        live.backup(copy)
+        copy.execute("DELETE FROM keys")
+        copy.commit()
     try:
         yield own
     finally:
