@@ -75,8 +75,8 @@ def run_events(settings: Settings, *, seconds: float, connections: int, kills: i
     prepare_home(settings)
     migrate(settings)
     with step("bench events") as progress:
+        bought = _something_bought(settings)
         with _copy_of(settings) as own:
-            bought = _something_bought(own)
             progress(f"{seconds:g} s of single events, then {seconds:g} s of batches")
             with _running(own) as service:
                 cost = asyncio.run(_measured(service, bought, seconds, connections))
