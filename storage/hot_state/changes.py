@@ -101,10 +101,9 @@ def apply_outcome(connection: sqlite3.Connection, domain: str, told: Told) -> No
 
 def note_happened(connection: sqlite3.Connection, domain: str, happened: Iterable[Happened]) -> None:
     """Let what customers did count, at its latest time; again, or in another order, changes nothing."""
-    for each in happened:
-        at = to_microseconds(each.at)
-        connection.execute(_HAPPEN, (domain, each.unit, each.name, at))
-        connection.executemany(_BUY, [(domain, each.unit, product, at) for product in each.products])
+    timed = [(each, to_microseconds(each.at)) for each in happened]
+    connection.executemany(_HAPPEN, [(domain, each.unit, each.name, at) for each, at in timed])
+    connection.executemany(_BUY, [(domain, each.unit, bought, at) for each, at in timed for bought in each.products])
 
 
 def change_consents(connection: sqlite3.Connection, domain: str, changes: Iterable[ConsentChange]) -> None:

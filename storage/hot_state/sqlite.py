@@ -8,6 +8,7 @@ back when its contact is released or runs out. One that is confirmed after it ra
 again, even where nothing is left by then: it was shown.
 """
 
+import asyncio
 import sqlite3
 import threading
 import time
@@ -143,6 +144,7 @@ class SqliteHotState:
         self._ledger = LedgerReader(settings)
         self._lock = threading.Lock()
         self._open: sqlite3.Connection | None = None
+        self._noted: dict[asyncio.AbstractEventLoop, list[tuple[Sequence[Happened], asyncio.Future[None]]]] = {}
         try:
             connect(self._path).close()  # creating it may take longer than a call may wait
         except sqlite3.Error as error:
@@ -209,11 +211,35 @@ class SqliteHotState:
     async def note(self, happened: Sequence[Happened]) -> None:
         """Let what customers did elsewhere count from the next decision on; again changes nothing.
 
+        All that comes in one turn of the event loop is one transaction, which costs more than what is in it.
+
         Raises:
             StoreError: Hot state cannot be written.
         """
-        with self._transaction() as connection:
-            note_happened(connection, self._domain, happened)
+        loop = asyncio.get_running_loop()
+        waiting = self._noted.get(loop)
+        if waiting is None:
+            waiting = self._noted[loop] = []
+            loop.call_soon(self._write_noted, loop)
+        done: asyncio.Future[None] = loop.create_future()
+        waiting.append((happened, done))
+        await done
+
+    def _write_noted(self, loop: asyncio.AbstractEventLoop) -> None:
+        waiting = self._noted.pop(loop)
+        failure = None
+        try:
+            with self._transaction() as connection:
+                note_happened(connection, self._domain, [each for happened, _ in waiting for each in happened])
+        except StoreError as error:
+            failure = error.message
+        for _, done in waiting:
+            if done.done():
+                continue  # its caller was cancelled
+            if failure is None:
+                done.set_result(None)
+            else:
+                done.set_exception(StoreError(failure))
 
     async def pause(self, action: str, *, paused: bool) -> None:
         """Stop an action from the next decision on, or let it go on.

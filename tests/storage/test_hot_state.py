@@ -700,3 +700,23 @@ def test_a_purchase_since_a_customer_was_read_makes_the_reservation_look_again(s
     assert store.take(reservation(seen=seen, still=lambda profile: [0] if profile.purchases else [])) == (
         FilledSlot(0, (0,)),
     )
+
+
+def test_what_several_callers_tell_at_once_all_counts(store: Store) -> None:
+    async def at_once() -> None:
+        await asyncio.gather(*(store.hot.note([bought(f"p-{number}", unit=f"c-{number % 3}")]) for number in range(30)))
+
+    store.run(at_once())
+    assert len(store.read(Subject("c-1")).purchases) == 10
+
+
+def test_a_caller_who_gives_up_takes_nobody_elses_event_along(store: Store) -> None:
+    async def one_gives_up() -> None:
+        impatient = asyncio.ensure_future(store.hot.note([bought("rug")]))
+        patient = asyncio.ensure_future(store.hot.note([bought("sofa")]))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        await patient
+
+    store.run(one_gives_up())
+    assert "sofa" in [purchase.product for purchase in store.read().purchases]

@@ -1,15 +1,19 @@
 """What only hot state in SQLite does: it forgets in passing, has patience for a lock, and refuses other files."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from decisioning.errors import StoreError
+from decisioning.events import Happened
 from decisioning.profile import Subject
 from storage.hot_state.charges import CHARGE_MEMORY
+from storage.hot_state.schema import connect
 from storage.hot_state.sqlite import SqliteHotState
 from storage.settings import Settings
 from tests.storage.hot_stores import Store, charged, mails, reservation
@@ -108,3 +112,18 @@ def test_a_file_that_is_no_database_is_a_store_error(settings: Settings) -> None
 
     with pytest.raises(StoreError, match="file is not a database"):
         SqliteHotState(replace(settings))
+
+
+def test_while_somebody_else_writes_everyone_who_tells_is_told_to_tell_again(settings: Settings) -> None:
+    hot = SqliteHotState(settings, busy_timeout=timedelta(milliseconds=10))
+    told = [Happened(f"c-{number}", "purchase", NOW) for number in range(3)]
+
+    async def tell() -> list[Any]:
+        return await asyncio.gather(*(hot.note([each]) for each in told), return_exceptions=True)
+
+    with closing(connect(settings.hot_path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert [type(result) for result in asyncio.run(tell())] == [StoreError] * 3
+        other.execute("ROLLBACK")
+    assert asyncio.run(tell()) == [None] * 3
+    hot.close()
