@@ -32,7 +32,8 @@ class Case(NamedTuple):
     """One request for one placement, and what it is decided with.
 
     Attributes:
-        unit: The customer, or the anonymous visitor.
+        unit: The customer, or the anonymous visitor, as the request names them; of several ids that are
+            one person (`identity`), what that person is called.
         draw_id: What the draw hangs on: the decision's id, but not in previews.
         contact_at: When the contact is: now, or the planned time of what is sent.
         elsewhere: What other placements of the same request show already.

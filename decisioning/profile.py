@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from decisioning.content import NO_ACTION, Action, Purpose, Value
+from decisioning.identity import Person
 
 HISTORY_WINDOW = timedelta(days=7)
 HISTORY_FEATURES = ("contacts_7d", "group_contacts_7d", "action_contacts_7d")
@@ -90,7 +91,8 @@ class HotProfile(msgspec.Struct, frozen=True):
         account_contacts: Those of the others in the customer's account.
         budgets: Of everyone's budgets.
         paused: Actions that somebody has stopped.
-        version: Changes whenever anything above changes that belongs to the customer or account.
+        version: Changes whenever anything above, or the person, changes that belongs to the customer or account.
+        person: Where several ids are one person, who that is; all of the above is then that of all members.
     """
 
     consents: tuple[Consent, ...] = ()
@@ -102,6 +104,7 @@ class HotProfile(msgspec.Struct, frozen=True):
     budgets: tuple[BudgetLeft, ...] = ()
     paused: tuple[str, ...] = ()
     version: int = 0
+    person: Person | None = None
 
     def permits(self, purpose: Purpose | None, channel: str) -> bool:
         """Whether this customer may be contacted on a channel that requires consent to `purpose`, if any."""

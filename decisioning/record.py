@@ -92,6 +92,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One decision.
 
     Attributes:
+        customer_id: `Case.unit`: of several ids that are one person, what the person is called; the
+            request has the id that was named.
         request: As it came, defaults left out.
         features: Values that rules and model saw: stored ones, overridden by the request's.
         overridden: Names of those that the request supplied.

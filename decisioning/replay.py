@@ -108,7 +108,7 @@ def recorded_case(record: DecisionRecord, catalog: Catalog) -> Case:
     Raises:
         RequestError: The catalogue lacks a name that the request has.
     """
-    return case_of(
+    case = case_of(
         catalog,
         record.request,
         decision_id=record.decision_id,
@@ -116,6 +116,7 @@ def recorded_case(record: DecisionRecord, catalog: Catalog) -> Case:
         now=record.decided_at,
         elsewhere=record.elsewhere,
     )
+    return case._replace(unit=record.customer_id)  # whom the request named may have been known as that person
 
 
 def facts_of(record: DecisionRecord) -> Facts:

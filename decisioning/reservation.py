@@ -99,7 +99,7 @@ def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, 
     first slot only, and ends the answer.
     """
     eligible = request.eligible
-    stands = profile.version == request.seen.version
+    stands = (profile.version, profile.person) == (request.seen.version, request.seen.person)
     passing: Sequence[int] = range(len(eligible)) if stands else sorted(request.still(profile))
     room = BudgetRoom(request.budgets, profile, now=request.at)
     counts = request.counts if stands else None

@@ -127,6 +127,9 @@ class Engine:
     ) -> tuple[DecisionRecord, ...]:
         """Answer one request, a record a placement; they are durable when this returns, except in preview.
 
+        Who is one person by several ids has one variant of each experiment and one count of contacts,
+        whichever is named; features are those of the id that is named.
+
         Placements are decided in their order, with one read of the customer. None shows what
         another shows, and contacts made by one count for the next. With `stored_first` a value that
         the request supplies does not count where one is stored, or where nobody can tell.
@@ -155,8 +158,9 @@ class Engine:
                     cases = self._cases(each, versions, now)
                     laps.lap("request")
                     facts = await self._read(request, versions, laps, now=now, stored_first=stored_first)
+                    unit = facts.hot.person.id if facts.hot and facts.hot.person else request.unit
                 assert facts is not None
-                case = cases[len(records)]._replace(elsewhere=_shown(records))
+                case = cases[len(records)]._replace(unit=unit, elsewhere=_shown(records))
                 record, facts = await self._decide(case, versions, facts, digest, laps)
             records.append(record)
         return tuple(records)

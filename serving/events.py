@@ -7,6 +7,7 @@ import msgspec
 
 from decisioning.catalog import Release
 from decisioning.events import EventRecord, happened
+from decisioning.identity import links_of
 from decisioning.vocabulary import Vocabulary
 from serving.ports import HotState, Ledger
 
@@ -56,6 +57,9 @@ class Events:
         told = [done for event in standing if (done := happened(event)) is not None]
         if told:
             await self._hot_state.note(told)
+        links = [link for event in standing for link in links_of(event)]
+        if links:
+            await self._hot_state.link(links)
         for (place, _), status in zip(kept, statuses, strict=True):
             if status != "accepted":
                 taken[place] = taken[place]._replace(status="duplicate")

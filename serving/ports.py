@@ -14,6 +14,7 @@ from decisioning.bundle import Manifest
 from decisioning.catalog import Release
 from decisioning.content import Budget
 from decisioning.events import EventRecord, Happened
+from decisioning.identity import Link
 from decisioning.profile import HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved
@@ -54,6 +55,10 @@ class HotState(Protocol):
 
     async def note(self, happened: Sequence[Happened]) -> None:
         """Let what customers did elsewhere count from the next decision on; again changes nothing."""
+        ...
+
+    async def link(self, links: Sequence[Link]) -> None:
+        """Let ids be one person from the next decision on (`decisioning.identity`); again changes nothing."""
         ...
 
     async def pause(self, action: str, *, paused: bool) -> None:

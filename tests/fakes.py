@@ -11,6 +11,7 @@ from decisioning.bundle import Manifest, ModelFeature
 from decisioning.content import NO_ACTION, Budget, Value
 from decisioning.errors import StoreError
 from decisioning.events import EventRecord, Happened
+from decisioning.identity import Known, Link, linked
 from decisioning.profile import Contact, HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
@@ -44,6 +45,7 @@ class FakeHotState:
         self.claims: dict[str, AlreadyClaimed] = {}
         self.applied: list[Told] = []
         self.happened: list[Happened] = []
+        self.known: dict[str, Known] = {}
         self.taken_by_others: tuple[Contact, ...] = ()
         self.reads = 0
         self.down = False
@@ -72,6 +74,14 @@ class FakeHotState:
             raise StoreError("hot state is down")
         self.happened += happened
 
+    async def link(self, links: Sequence[Link]) -> None:
+        if self.down:
+            raise StoreError("hot state is down")
+        change = linked(links, lambda _: self.known)
+        for unit in change.ties.keys() | change.people.keys():
+            known = self.known.get(unit, Known())
+            self.known[unit] = Known(change.ties.get(unit, known.ties), change.people.get(unit, known.person))
+
     async def pause(self, action: str, *, paused: bool) -> None:
         if self.down:
             raise StoreError("hot state is down")
@@ -79,17 +89,20 @@ class FakeHotState:
         self.profile = msgspec.structs.replace(self.profile, paused=(*rest, action) if paused else rest)
 
     def _profile(self, subject: Subject, others: tuple[Contact, ...] = ()) -> HotProfile:
-        own = tuple(contact for owner, contact in self.contacts if owner.customer_id == subject.customer_id)
+        person = self.known.get(subject.customer_id, Known()).person
+        members = person.members if person else (subject.customer_id,)
+        own = tuple(contact for owner, contact in self.contacts if owner.customer_id in members)
         shared = tuple(
             contact
             for owner, contact in self.contacts
-            if owner.customer_id != subject.customer_id and owner.account_id == subject.account_id
+            if owner.customer_id not in members and owner.account_id == subject.account_id
         )
         return msgspec.structs.replace(
             self.profile,
             contacts=(*self.profile.contacts, *own, *others),
             account_contacts=(*self.profile.account_contacts, *(shared if subject.account_id else ())),
             version=self.profile.version + len(self.contacts) + len(others),
+            person=person or self.profile.person,
         )
 
 

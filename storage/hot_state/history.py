@@ -8,6 +8,7 @@ import msgspec
 
 from decisioning.content import CONTACT_MEMORY
 from decisioning.events import Happened, happened
+from decisioning.identity import LINKING, Link, links_of
 from decisioning.profile import Contact, Subject
 from decisioning.record import ShownSlot, lifts
 from storage.hot_state.charges import CHARGE_MEMORY
@@ -88,6 +89,12 @@ def kept_happened(reader: LedgerReader, *, domain: str, received_since: datetime
         each = happened(event)
         if each is not None:
             yield each
+
+
+def kept_links(reader: LedgerReader, *, domain: str, received_since: datetime | None = None) -> Iterator[Link]:
+    """Which ids of the domain are one person."""
+    for event in reader.events(domain, types=LINKING, received_since=received_since):
+        yield from links_of(event)
 
 
 def kept_pauses(reader: LedgerReader, *, domain: str | None = None) -> list[tuple[str, str]]:

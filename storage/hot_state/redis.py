@@ -3,7 +3,8 @@
 The rules are judged in Python, by `reservation.take`, and what comes of it is written by a script
 if nobody has changed the customer or the account meanwhile; else it says how they are now and it is
 judged again. So one call is one round trip, except where decisions for one customer collide, where a
-lease of a budget is used up (`redis_budgets`), and where an outcome settles a budget's charge.
+lease of a budget is used up (`redis_budgets`), where an outcome settles a budget's charge, and where a customer
+who is read is one person with others.
 
 Redis may lose what it knows, and what it does not know must not pass for what is not so: nobody consented
 to less, or was contacted less often, because a server came back empty. So every read and reservation asks
@@ -28,6 +29,7 @@ import msgspec
 from decisioning.content import CONTACT_MEMORY, Budget
 from decisioning.errors import StoreError
 from decisioning.events import Happened
+from decisioning.identity import Link
 from decisioning.profile import BudgetLeft, ConsentChange, Contact, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
@@ -37,6 +39,7 @@ from storage.hot_state.redis_budgets import LEASED_FOR, Leases, settle_command, 
 from storage.hot_state.redis_bulk import bulk_client, run_together
 from storage.hot_state.redis_changes import apply_command, cleared_commands, consent_command, happened_commands
 from storage.hot_state.redis_connection import Address, Command, Connection, ReplyLost, address_of, packed
+from storage.hot_state.redis_identity import link_ids
 from storage.hot_state.redis_scripts import ABANDON, ALL, CONSENT, REMOVE, RESERVE
 from storage.hot_state.redis_values import (
     CONTACT_SECONDS,
@@ -50,6 +53,7 @@ from storage.hot_state.redis_values import (
     paused_in,
     profile_of,
     settlements_in,
+    united,
 )
 from storage.hot_state.reserving import CLAIM_KEPT, is_abandoned, reserved_with
 from storage.ledger.reader import LedgerReader
@@ -145,6 +149,8 @@ class RedisHotState:
         paused = self._paused_of(replies[1])
         account = replies[2] if subject.account_id is not None else []
         profile = profile_of(replies[0], account, subject, paused, now=now)
+        if profile.person is not None:
+            profile = await self._united(profile, replies[0], account, subject, now=now)
         if not counted:
             return profile
         for (budget, _), reply in zip(asked, replies[len(commands) - len(asked) :], strict=True):
@@ -217,6 +223,18 @@ class RedisHotState:
         """
         await self._call(list(happened_commands(self._keys, happened)))
 
+    async def link(self, links: Sequence[Link]) -> None:
+        """Let ids be one person from the next decision on; again changes nothing.
+
+        Raises:
+            StoreError: Redis cannot be written; tell it again.
+        """
+        steps = link_ids(self._keys, links)
+        with suppress(StopIteration):
+            commands = next(steps)
+            while True:
+                commands = steps.send(await self._call(commands))
+
     async def pause(self, action: str, *, paused: bool) -> None:
         """Stop an action from the next decision on, or let it go on.
 
@@ -275,9 +293,13 @@ class RedisHotState:
                 written.append(
                     contact_value(contact, slot, subject.account_id, confirmed=request.confirmed, charged=kind)
                 )
-            known = (profile.version, claim, _CLAIM_SECONDS, CONTACT_SECONDS, called, oldest)
+            members = profile.person.members if profile.person else ()
+            others = [keys.customer(one) for one in members if one != subject.customer_id]
+            which = 0 if subject.account_id is None else 3
+            known = (profile.version, claim, _CLAIM_SECONDS, CONTACT_SECONDS, called, oldest, which)
+            all_keys = (*touched, *others)
             reply, paused = await self._call(
-                [("EVALSHA", RESERVE.sha, len(touched), *touched, *known, *written), self._ask_paused]
+                [("EVALSHA", RESERVE.sha, len(all_keys), *all_keys, *known, *written), self._ask_paused]
             )
             self._paused_of(paused)
             if isinstance(reply, int):
@@ -294,10 +316,21 @@ class RedisHotState:
                 await self._abandon(touched, called, reply, claimed, subject.customer_id)
                 continue
             fresh = profile_of(reply[0], reply[1], subject, (), now=request.now)
+            if fresh.person is not None:
+                fresh = await self._united(fresh, reply[0], reply[1], subject, now=request.now)
             profile = msgspec.structs.replace(fresh, budgets=seen.budgets, paused=seen.paused)
         raise StoreError(
             f"customer '{subject.customer_id}' was changed by others {ATTEMPTS} times while a decision was reserved"
         )
+
+    async def _united(
+        self, profile: HotProfile, own: list[bytes], account: list[bytes], subject: Subject, *, now: datetime
+    ) -> HotProfile:
+        """The profile of the whole person, after one more round trip for the other members."""
+        assert profile.person is not None
+        others = [one for one in profile.person.members if one != subject.customer_id]
+        hashes = await self._call([("HGETALL", self._keys.customer(one)) for one in others])
+        return profile_of(united([own, *hashes]), account, subject, profile.paused, now=now)
 
     async def _abandon(self, touched: Sequence[str], called: str, raw: bytes, claim: _Claim, customer_id: str) -> None:
         """Let go of what a caller left that died, unless somebody else was faster."""

@@ -10,8 +10,8 @@ services answer with fallbacks, and with another one they drop what they leased 
 import secrets
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
@@ -19,12 +19,14 @@ from typing import Any, TypeVar
 from redis import Redis
 
 from decisioning.errors import StoreError
+from decisioning.identity import Link
 from storage.hot_state.effects import effect_of
 from storage.hot_state.history import (
     UNDER_WAY,
     is_worth_a_rebuild,
     kept_contacts,
     kept_happened,
+    kept_links,
     kept_outcomes,
     kept_pauses,
 )
@@ -32,6 +34,7 @@ from storage.hot_state.redis_budgets import settle_command
 from storage.hot_state.redis_bulk import bulk_client, run_together
 from storage.hot_state.redis_changes import apply_command, cleared_commands, consent_command, happened_commands
 from storage.hot_state.redis_connection import Command, address_of
+from storage.hot_state.redis_identity import link_ids
 from storage.hot_state.redis_scripts import ALL, CLEAR, MARK, REPLACE
 from storage.hot_state.redis_values import (
     CONTACT_SECONDS,
@@ -130,6 +133,16 @@ def _apply_live(
     others = kept_happened(reader, domain=settings.domain, received_since=received_since)
     while events := list(islice(others, TOGETHER)):
         run_together(client, happened_commands(keys, events))
+    for links in _chunks(kept_links(reader, domain=settings.domain, received_since=received_since)):
+        _link(client, keys, links, anew=True)
+
+
+def _link(client: Redis, keys: Keys, links: Sequence[Link], *, anew: bool) -> None:
+    steps = link_ids(keys, links, anew=anew)
+    with suppress(StopIteration):
+        commands = next(steps)
+        while True:
+            commands = steps.send(run_together(client, commands))
 
 
 class _Rebuild:
@@ -149,6 +162,7 @@ class _Rebuild:
         contacts = self._put_contacts(settings, reader, now, progress)
         outcomes = self._apply_outcomes(settings, reader, now)
         self._note_happened(settings, reader)
+        self._link(settings, reader)
         progress(f"hot state rebuilt from {contacts} contacts and {outcomes} outcomes")
         self._take_over(now)
         self._put_budgets(now)
@@ -206,6 +220,11 @@ class _Rebuild:
         rest = kept_happened(reader, domain=settings.domain)
         while events := list(islice(rest, TOGETHER)):
             run_together(self._client, happened_commands(self._aside, events))
+            self._alive()
+
+    def _link(self, settings: Settings, reader: LedgerReader) -> None:
+        for links in _chunks(kept_links(reader, domain=settings.domain)):
+            _link(self._client, self._aside, links, anew=False)
             self._alive()
 
     def _give_back(self, charge: Charge) -> None:

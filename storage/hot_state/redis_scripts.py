@@ -92,37 +92,38 @@ local function forget(key, version, oldest)
     local known = redis.call('HGETALL', key)
     for place = 1, #known, 2 do
         local value = known[place + 1]
-        if #value >= 77 and string.sub(value, 2, 18) <= oldest then redis.call('HDEL', key, known[place]) end
+        if #known[place] > 1 and #value >= 77 and string.sub(value, 2, 18) <= oldest then
+            redis.call('HDEL', key, known[place])
+        end
     end
 end
 """
 
-# KEYS: customer, claim, account (or none). ARGV: version seen, claim, seconds to keep the claim,
-# seconds to keep contacts, what the customer's contacts are called in the account, the time up to
-# which contacts are too old, and then a field and a value for each new contact. Gives the new
-# version; the claim that stands, as text; or, where the version is another, customer and account.
+# KEYS: customer, claim, account (or none), the other members of the person that the customer is. ARGV:
+# version seen, claim, seconds to keep the claim, seconds to keep contacts, what the customer's contacts
+# are called in the account, the time up to which contacts are too old, which of KEYS is the account (0:
+# none), and then a field and a value for each new contact. Gives the new version; the claim that stands,
+# as text; or, where the version is another, customer and account.
 RESERVE = Script(
     _FORGET
     + """
 local claim = redis.call('GET', KEYS[2])
 if claim then return claim end
-local own = tonumber(redis.call('HGET', KEYS[1], 'v') or 0)
-local version = own
-if KEYS[3] then version = version + tonumber(redis.call('HGET', KEYS[3], 'v') or 0) end
+local account = KEYS[tonumber(ARGV[7])]
+local version = tonumber(redis.call('HGET', KEYS[1], 'v') or 0)
+for place = 3, #KEYS do version = version + tonumber(redis.call('HGET', KEYS[place], 'v') or 0) end
 if version ~= tonumber(ARGV[1]) then
-    return {redis.call('HGETALL', KEYS[1]), KEYS[3] and redis.call('HGETALL', KEYS[3]) or {}}
+    return {redis.call('HGETALL', KEYS[1]), account and redis.call('HGETALL', account) or {}}
 end
 redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3])
-if #ARGV < 7 then return version end
-redis.call('HSET', KEYS[1], unpack(ARGV, 7))
-redis.call('HINCRBY', KEYS[1], 'v', 1)
-forget(KEYS[1], own, ARGV[6])
+if #ARGV < 8 then return version end
+redis.call('HSET', KEYS[1], unpack(ARGV, 8))
+forget(KEYS[1], redis.call('HINCRBY', KEYS[1], 'v', 1), ARGV[6])
 if redis.call('HEXISTS', KEYS[1], 'd') == 0 then redis.call('EXPIRE', KEYS[1], ARGV[4]) end
-if not KEYS[3] then return version + 1 end
-for place = 7, #ARGV, 2 do redis.call('HSET', KEYS[3], ARGV[5] .. ARGV[place], ARGV[place + 1]) end
-redis.call('HINCRBY', KEYS[3], 'v', 1)
-forget(KEYS[3], version - own, ARGV[6])
-redis.call('EXPIRE', KEYS[3], ARGV[4])
+if not account then return version + 1 end
+for place = 8, #ARGV, 2 do redis.call('HSET', account, ARGV[5] .. ARGV[place], ARGV[place + 1]) end
+forget(account, redis.call('HINCRBY', account, 'v', 1), ARGV[6])
+redis.call('EXPIRE', account, ARGV[4])
 return version + 2
 """
 )
@@ -244,6 +245,30 @@ return changed
 """
 )
 
+# KEYS: hashes of ids. ARGV, for each: its ties as they were read (or none), its new ties (or none: these
+# stay), and the person that it is now (none: nobody but itself; `=`: stays). Says whether it was done: it is
+# not where any ties are others by now.
+LINK = Script(
+    _LASTS
+    + """
+for place, key in ipairs(KEYS) do
+    if (redis.call('HGET', key, 'l') or '') ~= ARGV[3 * place - 2] then return 0 end
+end
+for place, key in ipairs(KEYS) do
+    local ties, person = ARGV[3 * place - 1], ARGV[3 * place]
+    if ties ~= '' then
+        redis.call('HSET', key, 'l', ties)
+        lasts(key)
+    end
+    if person ~= '=' then
+        if person == '' then redis.call('HDEL', key, 'm') else redis.call('HSET', key, 'm', person) end
+        redis.call('HINCRBY', key, 'v', 1)
+    end
+end
+return 1
+"""
+)
+
 # KEYS: customer. ARGV: field, word and time of each change.
 CONSENT = Script(
     _CONSENT
@@ -355,7 +380,7 @@ if redis.call('HGET', KEYS[1], 'g') == ARGV[2] then return 0 end
 local known = redis.call('HGETALL', KEYS[1])
 for place = 1, #known, 2 do
     local name, value = known[place], known[place + 1]
-    if #value >= 77 and string.sub(value, 2, 18) > ARGV[1] then
+    if #name > 1 and #value >= 77 and string.sub(value, 2, 18) > ARGV[1] then
         redis.call('HSETNX', KEYS[2], name, value)
     end
 end
@@ -368,4 +393,4 @@ if redis.call('HEXISTS', KEYS[1], 'd') == 0 then redis.call('EXPIRE', KEYS[1], A
 return version
 """)
 
-ALL = (RESERVE, ABANDON, REMOVE, APPLY, CLEAR, HAPPEN, CONSENT, LEASE, GIVE_BACK, SETTLE, SETTLED, MARK, REPLACE)
+ALL = (RESERVE, ABANDON, REMOVE, APPLY, CLEAR, HAPPEN, LINK, CONSENT, LEASE, GIVE_BACK, SETTLE, SETTLED, MARK, REPLACE)

@@ -2,7 +2,7 @@
 
 | key, after prefix and domain | holds |
 |---|---|
-| `{c:CUSTOMER}` | a hash: contacts, consents, suppressions, purchases, events, and `v`, their version |
+| `{c:CUSTOMER}` | a hash: contacts, consents, suppressions, purchases, events; `v`, their version |
 | `{c:CUSTOMER}:claim:DECISION` | who claimed the id, for a day; the ledger answers after that |
 | `{a:ACCOUNT}` | a hash: its members' contacts once more, and `v`, their version |
 | `{b:BUDGET}`, `:pending`, `:history` | what is spent; charges that run out; what the ledger knew |
@@ -14,11 +14,13 @@ The mark is asked for with every read and reservation. Where it is missing, Redi
 (it was flushed, or came back empty) and nothing that it says is believed until the ledger has filled it
 again. A Redis that drops single keys is not noticed: its `maxmemory-policy` must be `noeviction`.
 
-Beside `v` a hash may have `d`, where it must not end with its contacts, and `g`, the last rebuild.
+Beside `v` a hash may have `d`, where it must not end with its contacts, `g`, the last rebuild, and, of an
+id that a link names, `l`, what links say (`identity.Ties`), and `m`, the `Person` that it is with others. What
+is said of a person stays in the hashes of the members, and is put together when it is read (`united`).
 What is in braces decides on which node of a cluster a key is. A customer's own things are under the
 customer, so no change of account loses a consent, a suppression or a cap. A decision for a customer
-who has an account touches the customer and the account at once: that needs a single Redis (one
-address, whatever replicas stand behind it). A Redis Cluster cannot serve customers with accounts.
+who has an account, or is one person with others, touches all of them at once: that needs a single Redis
+(one address, whatever replicas stand behind it). A Redis Cluster cannot serve them.
 
 A contact is text of fixed width for scripts, then the account's name, then msgpack for Python:
 state (`r`eserved, `c`onfirmed, `x` released), time, slot, when clicked, accepted, rejected, whether a
@@ -35,17 +37,19 @@ from typing import NamedTuple, cast
 import msgspec
 
 from decisioning.content import CONTACT_MEMORY, Purpose
+from decisioning.identity import Person
 from decisioning.profile import Consent, Contact, Event, HotProfile, Purchase, Subject
 from storage.hot_state.charges import millionths
 from storage.hot_state.effects import LIFTS, Answered
 from storage.instants import from_microseconds, to_microseconds
 
-SCHEMA = "2"
+SCHEMA = "3"
 MARK_BEGIN = f"={SCHEMA}:"
 _MARKED = MARK_BEGIN.encode()
 # A day longer than contacts count: whoever reads just then finds them.
 CONTACT_SECONDS = int(CONTACT_MEMORY.total_seconds()) + 86_400
 NEVER = b"0" * 17
+TIES, PERSON = b"l", b"m"
 _UNANSWERED = NEVER * 3
 # Where a contact's parts begin, counted from 0.
 _AT, _SLOT, _CLICKED, _ACCEPTED, _REJECTED, _CHARGED, _ACCOUNT = 1, 18, 21, 38, 55, 72, 73
@@ -59,6 +63,7 @@ ANSWERS: dict[Answered, int] = {
 }
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Contact).decode
+_decode_person = msgspec.msgpack.Decoder(Person).decode
 _decode_all = msgspec.msgpack.Decoder(list[Contact]).decode
 
 
@@ -190,7 +195,10 @@ def settlements_in(customer_id: str, changed: list[bytes]) -> Iterator[Settlemen
 def profile_of(
     customer: list[bytes], account: list[bytes], subject: Subject, paused: tuple[str, ...], *, now: datetime
 ) -> HotProfile:
-    """What the customer's and the account's hash say, each a list of fields and values in turn."""
+    """What the customer's and the account's hash say, each a list of fields and values in turn.
+
+    Where the customer is one person with others, `customer` must be the hashes of all (`united`).
+    """
     begin = instant(now - CONTACT_MEMORY).encode()
     own: list[bytes] = []
     consents: list[Consent] = []
@@ -199,6 +207,7 @@ def profile_of(
     purchases: list[Purchase] = []
     events: list[Event] = []
     version = 0
+    person: Person | None = None
     pairs = iter(customer)
     for name, value in zip(pairs, pairs, strict=True):
         kind = name[0]
@@ -219,9 +228,11 @@ def profile_of(
             events.append(Event(name[1:].decode(), from_microseconds(int(value))))
         elif name == b"v":
             version += int(value)
+        elif name == PERSON:
+            person = _decode_person(value)
     others: list[bytes] = []
     if account:
-        mine = member_prefix(subject.customer_id).encode()
+        mine = tuple(member_prefix(one).encode() for one in (person.members if person else (subject.customer_id,)))
         pairs = iter(account)
         for name, value in zip(pairs, pairs, strict=True):
             if name == b"v":
@@ -237,7 +248,31 @@ def profile_of(
         events=tuple(sorted(events, key=_BY_NAME)) if events else (),
         paused=paused,
         version=version,
+        person=person,
     )
+
+
+def united(hashes: Iterable[list[bytes]]) -> list[bytes]:
+    """The hashes of a person's members as if all had happened to one; who the person is says the first."""
+    together: dict[bytes, bytes] = {}
+    for fields in hashes:
+        pairs = iter(fields)
+        for name, value in zip(pairs, pairs, strict=True):
+            known = together.get(name)
+            together[name] = value if known is None else _both(name, known, value)
+    return [part for pair in together.items() for part in pair]
+
+
+def _both(name: bytes, one: bytes, other: bytes) -> bytes:
+    """What two members' fields of one name say together."""
+    if name == b"v":
+        return str(int(one) + int(other)).encode()
+    kind = name[0]
+    if kind == _S:
+        # The last word; of two at the same instant, the one that withdraws. And the last that granted.
+        last = max(one, other, key=lambda word: (word[1:18], word[0] != _ONE))
+        return last[:18] + max(one[18:], other[18:])
+    return max(one, other) if kind in (_SUPPRESSED, _P, _E) else one
 
 
 def paused_in(members: Iterable[bytes]) -> tuple[str, ...]:

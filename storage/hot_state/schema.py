@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # For work in bulk. What answers wait for has a patience of its own.
 BUSY_TIMEOUT = timedelta(seconds=10)
 
@@ -20,6 +20,8 @@ BUSY_TIMEOUT = timedelta(seconds=10)
 # `charged` is whether its charge is among what its budget has spent.
 # `granted_at` and `suppressions.at` are the latest of their kind: which of the two is later does not
 # depend on the order in which they became known.
+# Of an id that a link names, `identities` has what links say (`identity.Ties`) and, where it is one person
+# with others, that `Person`. A profile is another one when the person is.
 # `spending` has a row for each period that was ever asked for, `versions` one for each customer and
 # account that was ever written; triggers keep both, so that no change can forget to.
 _TABLES = """
@@ -81,6 +83,13 @@ CREATE TABLE events (
     name TEXT NOT NULL,
     at INTEGER NOT NULL,
     PRIMARY KEY (domain, customer_id, name)
+) WITHOUT ROWID;
+CREATE TABLE identities (
+    domain TEXT NOT NULL,
+    customer_id TEXT NOT NULL,
+    ties BLOB NOT NULL,
+    person BLOB,
+    PRIMARY KEY (domain, customer_id)
 ) WITHOUT ROWID;
 CREATE TABLE paused (
     domain TEXT NOT NULL,
@@ -155,6 +164,7 @@ _TRIGGERS = (
         "old.granted <> new.granted OR old.granted_at IS NOT new.granted_at",
         _CUSTOMER_CHANGED,
     ),
+    _when("identities", "UPDATE OF person", "old.person IS NOT new.person", _CUSTOMER_CHANGED),
     *(
         trigger
         for table in ("suppressions", "purchases", "events")

@@ -16,21 +16,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any, cast
 
 import msgspec
 
-from decisioning.content import CONTACT_MEMORY, Budget, Purpose
+from decisioning.content import CONTACT_MEMORY, Budget
 from decisioning.errors import StoreError
 from decisioning.events import Happened
-from decisioning.profile import BudgetLeft, Consent, ConsentChange, Contact, Event, HotProfile, Purchase, Subject
+from decisioning.identity import Link
+from decisioning.profile import BudgetLeft, ConsentChange, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
 from storage.hot_state.changes import apply_outcome, change_consents, change_pause, insert_contacts, note_happened
 from storage.hot_state.charges import CHARGE_MEMORY, of_everyone, period_at, room_in, with_room
-from storage.hot_state.effects import LIFTS
 from storage.hot_state.reserving import CLAIM_KEPT, UNCONFIRMED_KEPT, is_abandoned, reserved_with
 from storage.hot_state.schema import connect, transaction
+from storage.hot_state.sqlite_identity import change_of, link_ids
+from storage.hot_state.sqlite_profile import read_profile, read_version
 from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
@@ -41,37 +42,6 @@ PATIENCE = timedelta(milliseconds=50)
 CHANGES_PER_COMMIT = 500
 PAUSE_BETWEEN_COMMITS = timedelta(milliseconds=5)
 
-_CONTACTS = """
-SELECT action_id, grp, channel, at, goal, placement, decision_id, until, clicked_at, accepted_at, rejected_at,
-    budget, cost
-FROM contacts
-WHERE domain = ?1 AND {whose} AND at > ?3
-    AND (state = 'confirmed' OR (state = 'reserved' AND (until IS NULL OR until > ?4)))
-ORDER BY at, decision_id, slot
-"""
-_OWN = _CONTACTS.format(whose="customer_id = ?2")
-_OF_OTHERS = _CONTACTS.format(whose="account_id = ?5 AND customer_id <> ?2")
-_REST = """
-SELECT 'consent', purpose, channel, 0 FROM consents WHERE domain = ?1 AND customer_id = ?2 AND granted
-UNION ALL
-SELECT 'suppressed', channel, NULL, 0 FROM suppressions AS s
-WHERE domain = ?1 AND customer_id = ?2 AND NOT EXISTS (
-    SELECT 1 FROM consents AS c
-    WHERE c.domain = ?1 AND c.customer_id = ?2 AND c.purpose = ?3 AND c.channel = s.channel
-        AND c.granted_at > s.at
-)
-UNION ALL
-SELECT 'purchase', product, NULL, at FROM purchases WHERE domain = ?1 AND customer_id = ?2
-UNION ALL
-SELECT 'event', name, NULL, at FROM events WHERE domain = ?1 AND customer_id = ?2
-UNION ALL
-SELECT 'paused', action, NULL, 0 FROM paused WHERE domain = ?1
-"""
-# Two look-ups: one search for both would read every row of the domain.
-_VERSION = """
-SELECT coalesce((SELECT version FROM versions WHERE domain = ?1 AND whose = 'customer' AND id = ?2), 0)
-    + coalesce((SELECT version FROM versions WHERE domain = ?1 AND whose = 'account' AND id = ?3), 0)
-"""
 _COUNT = """
 SELECT coalesce(sum(charge), 0) FROM contacts
 WHERE domain = ?1 AND budget = ?2 AND at >= ?3 AND at < ?4 AND charged
@@ -165,7 +135,7 @@ class SqliteHotState:
         """
         at = at or now
         with self._connection() as connection, transaction(connection, writes=False):
-            profile = self._profile(connection, subject, now)
+            profile = read_profile(connection, self._domain, subject, now)
             room = [
                 room_in(budget, self._spent(connection, budget, period_of=at, now=now), now=at)
                 for budget in of_everyone(budgets)
@@ -186,15 +156,15 @@ class SqliteHotState:
                 return claimed
             profile = request.seen
             # Consent may have been withdrawn, or a contact made, since the engine read it.
-            if self._version(connection, request.subject) != profile.version:
-                profile = self._profile(connection, request.subject, request.now)
+            if self._version(connection, request, profile) != profile.version:
+                profile = read_profile(connection, self._domain, request.subject, request.now)
             room = self._room(connection, request)
             profile = msgspec.structs.replace(profile, budgets=with_room(request.seen, room))
             filled = take(request, profile)
             contacts = request.new_contacts(filled)
             insert_contacts(connection, self._domain, request.subject, contacts, confirmed=request.confirmed)
             if contacts:
-                version = self._version(connection, request.subject)
+                version = self._version(connection, request, profile)
                 profile = reserved_with(profile, [contact for _, contact in contacts], version=version)
             self._purge(connection, request)
         return Reserved(filled, profile)
@@ -240,6 +210,19 @@ class SqliteHotState:
                 done.set_result(None)
             else:
                 done.set_exception(StoreError(failure))
+
+    async def link(self, links: Sequence[Link]) -> None:
+        """Let ids be one person from the next decision on; again changes nothing.
+
+        Raises:
+            StoreError: Hot state cannot be written; tell it again.
+        """
+        with self._connection() as connection:
+            with transaction(connection, writes=False):
+                if not change_of(connection, self._domain, links).ties:
+                    return  # as almost always: who logs in was known to
+            with transaction(connection):
+                link_ids(connection, self._domain, links)
 
     async def pause(self, action: str, *, paused: bool) -> None:
         """Stop an action from the next decision on, or let it go on.
@@ -298,29 +281,8 @@ class SqliteHotState:
         connection.execute(_REMOVE, own)
         return None
 
-    def _profile(self, connection: sqlite3.Connection, subject: Subject, now: datetime) -> HotProfile:
-        whose = self._domain, subject.customer_id
-        window = to_microseconds(now - CONTACT_MEMORY), to_microseconds(now)
-        found: dict[str, list[tuple[str, str, int]]] = {}
-        for kind, name, of, at in sorted(connection.execute(_REST, (*whose, LIFTS))):
-            found.setdefault(kind, []).append((name, of, at))
-        of_others: tuple[Contact, ...] = ()
-        if subject.account_id is not None:
-            of_others = _contacts(connection.execute(_OF_OTHERS, (*whose, *window, subject.account_id)))
-        return HotProfile(
-            consents=tuple(Consent(_purpose(purpose), channel) for purpose, channel, _ in found.get("consent", ())),
-            contacts=_contacts(connection.execute(_OWN, (*whose, *window))),
-            suppressed=tuple(channel for channel, _, _ in found.get("suppressed", ())),
-            account_contacts=of_others,
-            purchases=tuple(Purchase(product, from_microseconds(at)) for product, _, at in found.get("purchase", ())),
-            events=tuple(Event(name, from_microseconds(at)) for name, _, at in found.get("event", ())),
-            paused=tuple(action for action, _, _ in found.get("paused", ())),
-            version=self._version(connection, subject),
-        )
-
-    def _version(self, connection: sqlite3.Connection, subject: Subject) -> int:
-        (version,) = connection.execute(_VERSION, (self._domain, *subject)).fetchone()
-        return int(version)
+    def _version(self, connection: sqlite3.Connection, request: ReservationRequest, seen: HotProfile) -> int:
+        return read_version(connection, self._domain, request.subject, seen.person)
 
     def _room(self, connection: sqlite3.Connection, request: ReservationRequest) -> list[BudgetLeft]:
         """What is left of the budgets that candidates are charged to, at the time of the contact."""
@@ -379,20 +341,3 @@ class SqliteHotState:
         if self._open is not None:
             self._open.close()
             self._open = None
-
-
-def _contacts(rows: Iterable[Sequence[Any]]) -> tuple[Contact, ...]:
-    return tuple(
-        Contact(action_id, group, channel, from_microseconds(at), goal, placement, decision_id,
-                _instant(until), _instant(clicked), _instant(accepted), _instant(rejected), budget, cost)
-        for action_id, group, channel, at, goal, placement, decision_id, until, clicked, accepted, rejected,
-            budget, cost in rows
-    )  # fmt: skip
-
-
-def _instant(at: int | None) -> datetime | None:
-    return None if at is None else from_microseconds(at)
-
-
-def _purpose(purpose: str) -> Purpose:
-    return cast(Purpose, purpose)

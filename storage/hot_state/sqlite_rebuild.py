@@ -14,17 +14,20 @@ from storage.hot_state.history import (
     is_worth_a_rebuild,
     kept_contacts,
     kept_happened,
+    kept_links,
     kept_outcomes,
     kept_pauses,
 )
 from storage.hot_state.schema import boot_id, connect, transaction
 from storage.hot_state.sqlite import PAUSE_BETWEEN_COMMITS
+from storage.hot_state.sqlite_identity import link_ids
 from storage.instants import to_microseconds
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings
 
 Progress = Callable[[str], None]
 OUTCOMES_PER_COMMIT = 200
+LINKS_TOGETHER = 500
 
 
 def needs_rebuild(settings: Settings) -> bool:
@@ -70,6 +73,11 @@ def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received
             with transaction(connection):
                 note_happened(connection, settings.domain, chunk_of_events)
             time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
+        links = kept_links(reader, domain=settings.domain, received_since=received_since)
+        while chunk_of_links := list(islice(links, OUTCOMES_PER_COMMIT)):
+            with transaction(connection):
+                link_ids(connection, settings.domain, chunk_of_links)
+            time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
         with transaction(connection):
             _apply_pauses(connection, reader, settings.domain)
 
@@ -85,7 +93,7 @@ def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime) -> 
                 connection.execute("DELETE FROM spending")
                 connection.execute("DELETE FROM contacts WHERE at <= ?", (to_microseconds(under_way),))
                 connection.execute("INSERT OR REPLACE INTO contacts SELECT * FROM fresh.contacts")
-                for table in ("consents", "suppressions", "purchases", "events"):
+                for table in ("consents", "suppressions", "purchases", "events", "identities"):
                     connection.execute(f"DELETE FROM {table}")  # noqa: S608 (a name of ours)
                     connection.execute(f"INSERT INTO {table} SELECT * FROM fresh.{table}")  # noqa: S608
                 connection.execute("UPDATE versions SET version = version + 1")
@@ -95,6 +103,7 @@ def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime) -> 
                 for domain in reader.domains_of_events():
                     rest = kept_happened(reader, domain=domain, received_since=under_way)
                     note_happened(connection, domain, rest)
+                    link_ids(connection, domain, kept_links(reader, domain=domain, received_since=under_way))
                 _apply_pauses(connection, reader, None)
     except sqlite3.OperationalError:
         raise
@@ -118,6 +127,9 @@ def _fill(connection: sqlite3.Connection, reader: LedgerReader, now: datetime, p
         outcomes += 1
     for domain in reader.domains_of_events():
         note_happened(connection, domain, kept_happened(reader, domain=domain))
+        links = kept_links(reader, domain=domain)
+        while chunk := list(islice(links, LINKS_TOGETHER)):
+            link_ids(connection, domain, chunk)
     _apply_pauses(connection, reader, None)
     connection.execute(
         "UPDATE contacts SET charged = FALSE WHERE charged AND state = 'reserved' AND until <= ?",

@@ -15,6 +15,7 @@ from decisioning.catalog import Eligible
 from decisioning.contact_policy import ContactCounts
 from decisioning.content import Budget, ContactPolicy
 from decisioning.events import Happened
+from decisioning.identity import Link
 from decisioning.profile import ConsentChange, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved
@@ -76,6 +77,9 @@ class Store:
 
     def note(self, *happened: Happened) -> None:
         self._runner.run(self.hot.note(happened))
+
+    def link(self, *links: Link) -> None:
+        self._runner.run(self.hot.link(links))
 
     def pause(self, action: str, *, paused: bool) -> None:
         self._runner.run(self.hot.pause(action, paused=paused))

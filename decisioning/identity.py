@@ -1,0 +1,245 @@
+"""Who is one person: what links say of ids, and whom they make one.
+
+A link comes from an `identify` or an `alias` (`links_of`). What links say of one id is kept as its
+`Ties`, and ties only ever join: in any order, and however often, the same links leave the same
+ties, and persons are a function of the ties (`person_of`). So are merges, and so is a visitor who
+moves to another customer because an earlier link became known late.
+
+- An alias joins two known ids; who is joined to the same id is the same person.
+- A visitor belongs to the customer with the earliest link, and joins nobody: two customers who share
+  a device stay two.
+- A person is called by the known id that a link named first (ties: the smaller id).
+- What cannot be true of a person joins nobody: an id with more than `MOST_SAME` aliases (some client's
+  "null"). Of a customer's visitors the `MOST_VISITORS` last identified count.
+"""
+
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from datetime import datetime, timedelta
+from heapq import nlargest
+from typing import NamedTuple
+
+import msgspec
+
+from decisioning.event_state import microseconds
+from decisioning.events import EventRecord
+
+MOST_SAME = 20
+MOST_VISITORS = 50
+LINKING = ("identify", "alias")
+_VISITOR = "anonymous:"
+_DAY = timedelta(days=1) // timedelta(microseconds=1)
+
+
+class Link(NamedTuple):
+    """A known id, and what else the same person is called: a known id, a visitor's unit, or None for nothing."""
+
+    customer_id: str
+    other: str | None
+    at: datetime
+
+
+class Person(msgspec.Struct, frozen=True, array_like=True):
+    """Several ids that are one person: `members` with what the person is called, `id`, among them."""
+
+    id: str
+    members: tuple[str, ...]
+
+
+class Ties(msgspec.Struct, frozen=True, array_like=True):
+    """What links say of one id; times are microseconds since 1970.
+
+    Attributes:
+        since: When a link first named it as a known id.
+        owner: Of a visitor, the earliest link's time and customer.
+        same: Known ids that are the same person; one more than `MOST_SAME` says that there are too many.
+        visitors: Who was identified as this customer: the last day of that, and the visitor.
+    """
+
+    since: int | None = None
+    owner: tuple[int, str] | None = None
+    same: tuple[str, ...] = ()
+    visitors: tuple[tuple[int, str], ...] = ()
+
+    def joined(self, more: "Ties") -> "Ties":
+        """All that both say; in any order, and again, the same.
+
+        >>> Ties(since=5, same=("b",)).joined(Ties(since=3, same=("a",)))
+        Ties(since=3, owner=None, same=('a', 'b'), visitors=())
+        """
+        days: dict[str, int] = {}
+        for day, visitor in (*self.visitors, *more.visitors):
+            days[visitor] = max(day, days.get(visitor, day))
+        return Ties(
+            since=min((at for at in (self.since, more.since) if at is not None), default=None),
+            owner=min((owner for owner in (self.owner, more.owner) if owner is not None), default=None),
+            same=tuple(sorted({*self.same, *more.same})[: MOST_SAME + 1]),
+            visitors=tuple(nlargest(MOST_VISITORS, ((day, visitor) for visitor, day in days.items()))),
+        )
+
+    @property
+    def joins(self) -> tuple[str, ...]:
+        """Known ids that this one may be joined to."""
+        return self.same if len(self.same) <= MOST_SAME else ()
+
+
+class Known(NamedTuple):
+    """What a store keeps of an id."""
+
+    ties: Ties | None = None
+    person: Person | None = None
+
+
+class Change(NamedTuple):
+    """What a store must write, if all ties that it was asked for still stand; who is nobody else has no person."""
+
+    ties: Mapping[str, Ties]
+    people: Mapping[str, Person | None]
+
+
+NO_TIES, UNKNOWN = Ties(), Known()
+# Yields ids, is sent what is kept of them (those of which nothing is may be absent), returns what to write.
+Linking = Generator[Collection[str], Mapping[str, Known], Change]
+
+
+def is_visitor(unit: str) -> bool:
+    """Whether this is an anonymous visitor's unit; see `DecisionRequest.unit`."""
+    return unit.startswith(_VISITOR)
+
+
+def links_of(event: EventRecord) -> tuple[Link, ...]:
+    """The links that an event makes.
+
+    An alias' `previous_id` may be a known id or, as most clients send it, a visitor's; it does not
+    say which, so it stands for both: nobody has anything under the one that it is not.
+
+    >>> from datetime import UTC
+    >>> at = datetime(2026, 1, 1, tzinfo=UTC)
+    >>> login = EventRecord(event_id="shop/1", source="shop", type="identify", name="identify", customer_id="c-1",
+    ...                     anonymous_id="v-1", occurred_at=at, received_at=at)
+    >>> [link.other for link in links_of(login)]
+    ['anonymous:v-1']
+    """
+    known = event.customer_id
+    if event.type not in LINKING or known is None or is_visitor(known):
+        return ()
+    others: list[str | None] = []
+    if event.anonymous_id is not None:
+        others.append(_VISITOR + event.anonymous_id)
+    if event.type == "alias" and event.previous_id is not None:
+        others += [event.previous_id, _VISITOR + event.previous_id]
+    return tuple(Link(known, other, event.occurred_at) for other in dict.fromkeys(others or [None]))
+
+
+def ties_of(links: Iterable[Link]) -> dict[str, Ties]:
+    """What these links say of each id that they name."""
+    said: dict[str, Ties] = {}
+
+    def say(unit: str, ties: Ties) -> None:
+        said[unit] = said.get(unit, NO_TIES).joined(ties)
+
+    for known, other, time in links:
+        at = microseconds(time)
+        say(known, Ties(since=at))
+        if other is None or other == known:
+            continue
+        if is_visitor(other):
+            say(known, Ties(visitors=((at // _DAY, other),)))
+            say(other, Ties(owner=(at, known)))
+        else:
+            say(known, Ties(same=(other,)))
+            say(other, Ties(same=(known,)))
+    return said
+
+
+def person_of(unit: str, ties: Mapping[str, Ties]) -> Person | None:
+    """Who an id is, by the ties of all who may be the same person; None where nobody else is.
+
+    >>> from datetime import UTC
+    >>> noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    >>> shared = ties_of([Link("ann", "anonymous:tablet", noon), Link("bob", "anonymous:tablet", noon + timedelta(1))])
+    >>> person_of("ann", shared).members, person_of("bob", shared)
+    (('ann', 'anonymous:tablet'), None)
+    """
+    start = unit
+    if is_visitor(unit):
+        owner = ties.get(unit, NO_TIES).owner
+        if owner is None:
+            return None
+        start = owner[1]
+    body, to_visit = {start}, [start]
+    while to_visit:
+        one = to_visit.pop()
+        for other in ties.get(one, NO_TIES).joins:
+            if other not in body and one in ties.get(other, NO_TIES).joins:
+                body.add(other)
+                to_visit.append(other)
+    visitors = {
+        visitor
+        for one in body
+        for _, visitor in ties.get(one, NO_TIES).visitors
+        if (owner := ties.get(visitor, NO_TIES).owner) is not None and owner[1] in body
+    }
+    if unit not in body | visitors or len(body) + len(visitors) == 1:
+        return None
+    named = [(since, one) for one in body if (since := ties.get(one, NO_TIES).since) is not None]
+    return Person(min(named)[1], (*sorted(body), *sorted(visitors)))
+
+
+def linked(links: Iterable[Link], look_up: Callable[[Collection[str]], Mapping[str, Known]]) -> Change:
+    """What links change, where what is kept of ids can be looked up at once; see `linking`."""
+    steps = linking(links)
+    known: Mapping[str, Known] | None = None
+    while True:
+        try:
+            known = look_up(next(steps) if known is None else steps.send(known))
+        except StopIteration as done:
+            change: Change = done.value
+            return change
+
+
+def linking(links: Iterable[Link], *, anew: bool = False) -> Linking:
+    """What links change; `anew` also works out again the persons of ids of which they say nothing new.
+
+    It asks for what it needs, several ids at a time, and for no more than the persons concerned.
+    """
+    said = ties_of(links)
+    known: dict[str, Known] = {}
+    ties: dict[str, Ties] = {}
+
+    def load(wanted: Iterable[str]) -> Generator[Collection[str], Mapping[str, Known], set[str]]:
+        missing = set(wanted) - known.keys()
+        if missing:
+            found = yield sorted(missing)
+            for unit in missing:
+                known[unit] = found.get(unit, UNKNOWN)
+                ties[unit] = known[unit].ties or NO_TIES
+        return missing
+
+    yield from load(said)
+    changed = {unit: joined for unit, more in said.items() if (joined := ties[unit].joined(more)) != ties[unit]}
+    if not changed and not anew:
+        return Change({}, {})
+    ties.update(changed)
+    # Whoever was one person with them may be no longer.
+    concerned = set(said)
+    for unit in said:
+        person = known[unit].person
+        concerned.update(person.members if person else ())
+    yield from load(concerned)
+    owners = (owner[1] for unit in concerned if (owner := ties[unit].owner) is not None)
+    together = {unit for unit in concerned if not is_visitor(unit)} | set(owners)
+    yield from load(together)
+    news = together
+    while news:
+        news = yield from load(other for unit in news for other in ties[unit].joins)
+        together |= news
+    yield from load(visitor for unit in together for _, visitor in ties[unit].visitors)
+    people: dict[str, Person | None] = {}
+    for unit in sorted(concerned):
+        if unit not in people:
+            person = person_of(unit, ties)
+            people.update(dict.fromkeys(person.members if person else (unit,), person))
+    return Change(
+        changed,
+        {unit: person for unit, person in people.items() if person != known[unit].person},
+    )
