@@ -14,7 +14,9 @@ import pytest
 import redis
 
 from decisioning.content import ContactPolicy
+from decisioning.events import EventRecord
 from decisioning.events import happened as happened_of
+from decisioning.identity import Link, links_of
 from decisioning.profile import Consent, Subject
 from decisioning.record import AuditRecord, DecisionRecord, told
 from decisioning.reservation import Reserved
@@ -31,7 +33,10 @@ from tests.storage.hot_stores import REDIS_URL, Store, candidate, charged, mails
 from tests.storage.hot_stores import told as told_of
 from tests.storage.kept import NOW, consent, decision, event, outcome, slot
 
-CUSTOMERS = [Subject(f"c-{number}", [None, "acme", "initech"][number % 3]) for number in range(9)]
+CUSTOMERS = [
+    *(Subject(f"c-{number}", [None, "acme", "initech"][number % 3]) for number in range(9)),
+    *(Subject(f"anonymous:v-{number}") for number in range(3)),
+]
 ACTIONS = [("card", "cards"), ("loan", "loans"), ("no_action", "none"), ("fund", "savings")]
 TYPES = ["impression", "click", "sent", "not_sent", "bounce", "unsubscribe", "open", "purchase", "complaint", "reject"]
 BUDGETS = (mails(25.0, period=timedelta(days=20)), mails(900.0, id="money", counts="money", starts=NOW))
@@ -65,9 +70,9 @@ def pick(rng: np.random.Generator, *options: str) -> str:
 
 
 def random_traffic(settings: Settings, store: Store, ledger: Ledger, rng: np.random.Generator) -> datetime:
-    """40 days of decisions, outcomes (late, repeated, hard bounces), events, consents and pauses; returns the end."""
+    """40 days of decisions, outcomes (late, repeated, hard bounces), events, links, consents and pauses."""
     made: list[DecisionRecord] = []
-    elsewhere = np.random.default_rng(8)
+    elsewhere, logins = np.random.default_rng(8), np.random.default_rng(9)
     caps = (ContactPolicy("cap", limit=4, within=timedelta(days=7)),)
     now = NOW
     for number in range(400):
@@ -149,11 +154,27 @@ def random_traffic(settings: Settings, store: Store, ledger: Ledger, rng: np.ran
             [status] = asyncio.run(ledger.append_events([(told_elsewhere, repr(told_elsewhere))]))
             if status == "accepted":
                 store.note(*(each for each in [happened_of(told_elsewhere)] if each))
+        if logins.random() < 0.1:
+            login = random_link(logins, now)
+            [status] = asyncio.run(ledger.append_events([(login, repr(login))]))
+            if status == "accepted":
+                store.link(*links_of(login))
         if rng.random() < 0.05:
             paused, action = bool(rng.random() < 0.6), pick(rng, "card", "de/loan")
             pause(ledger, action, paused=paused)
             store.pause(action, paused=paused)
     return now
+
+
+def random_link(rng: np.random.Generator, now: datetime) -> EventRecord:
+    """A login on one of few devices, or two of six customers that turn out to be one; late, and again."""
+    if rng.random() < 0.7:
+        kind, named = "identify", {"customer_id": f"c-{rng.integers(9)}", "anonymous_id": f"v-{rng.integers(3)}"}
+    else:
+        pair = 2 * rng.integers(3)
+        kind, named = "alias", {"customer_id": f"c-{pair}", "previous_id": f"c-{pair + 1}"}
+    at = now - timedelta(days=float(rng.integers(20)))
+    return event(f"login/{rng.integers(60)}", type=kind, name=kind, occurred_at=at, received_at=now, **named)
 
 
 def pause(ledger: Ledger, action: str, *, paused: bool, domain: str = "simulated") -> None:
@@ -181,7 +202,7 @@ def test_after_random_traffic_the_rebuilt_state_equals_the_live_one(chosen: Sett
     store.close()  # gives back what it leased
     store = Store(chosen)
     live = everything(store, end)
-    for name in ("contacts", "account_contacts", "consents", "suppressed", "purchases", "events", "paused"):
+    for name in ("contacts", "account_contacts", "consents", "suppressed", "purchases", "events", "paused", "person"):
         assert any(profile[name] for profile in live.values()), name
     assert any(0 < entry[1] < 25 for profile in live.values() for entry in profile["budgets"])
 
@@ -431,6 +452,7 @@ def test_a_place_whose_decision_is_still_on_its_way_survives_the_rebuild(chosen:
 def test_a_rebuild_forgets_what_the_ledger_does_not_know(chosen: Settings, ledger: Ledger) -> None:
     store = opened(chosen)
     store.set_consents([consent("stranger"), consent()])
+    store.link(*(Link("stranger", f"anonymous:{name * 40}", NOW) for name in "uvw"))
     store.reserve(charged(mails(2.0), subject=Subject("stranger")))
     asyncio.run(ledger.append_decision(decision("d-2"), digest="a"))
 
@@ -438,9 +460,44 @@ def test_a_rebuild_forgets_what_the_ledger_does_not_know(chosen: Settings, ledge
     store.close()
     store = Store(chosen)
 
-    assert store.read(Subject("stranger"), after=timedelta(minutes=2)).consents == ()
+    stranger = store.read(Subject("stranger"), after=timedelta(minutes=2))
+    assert (stranger.consents, stranger.person) == ((), None)
     assert store.read(after=timedelta(minutes=2)).consents == ()
     assert store.read(after=timedelta(minutes=2), budgets=(mails(2.0),)).budgets[0].left == 2.0
+    store.close()
+
+
+def test_a_link_whose_caller_died_before_hot_state_knew_counts_after_the_next_start(
+    chosen: Settings, ledger: Ledger
+) -> None:
+    store = opened(chosen)
+    store.reserve(reservation(subject=Subject("anonymous:v"), confirmed=True))
+    store.close()
+    login = event("shop/1", type="identify", name="identify", anonymous_id="v")
+    asyncio.run(ledger.append_events([(login, "a")]))
+
+    store = opened(chosen, NOW + timedelta(hours=1))
+    assert store.seen() == ["loan"]
+    store.close()
+
+
+def test_a_link_that_comes_while_hot_state_is_rebuilt_stays(chosen: Settings, ledger: Ledger) -> None:
+    first, meanwhile = (
+        event(f"shop/{name}", type="alias", name="alias", customer_id="b", previous_id=name, received_at=NOW)
+        for name in ("a", "c")
+    )
+    store = opened(chosen)
+    asyncio.run(ledger.append_events([(first, "a")]))
+    store.link(*links_of(first))
+
+    def act(_message: str) -> None:
+        asyncio.run(ledger.append_events([(meanwhile, "a")]))
+        store.link(*links_of(meanwhile))
+
+    rebuild(chosen, now=NOW, progress=act)
+
+    people = {store.read(Subject(name)).person for name in "abc"}
+    assert [person.members for person in people if person] == [("a", "b", "c", "anonymous:a", "anonymous:c")]
     store.close()
 
 

@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from decisioning.errors import SetupError, StoreError
+from decisioning.identity import Link, links_of
 from decisioning.profile import HotProfile, Subject
 from storage.consents import record_consents
 from storage.hot_state import redis_rebuild
@@ -21,7 +22,7 @@ from storage.hot_state.redis_values import Keys
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
 from tests.storage.hot_stores import CUSTOMER, REDIS_URL, Store, charged, mails, reservation, settings_for
-from tests.storage.kept import NOW, consent, decision, slot
+from tests.storage.kept import NOW, consent, decision, event, slot
 
 
 @pytest.fixture
@@ -330,3 +331,39 @@ def test_whoever_lost_the_right_to_rebuild_stops(chosen: Settings) -> None:
 
         with pytest.raises(StoreError, match="another replica"):
             alive()
+
+
+@pytest.mark.services
+def test_who_is_one_person_is_not_forgotten_with_old_contacts(chosen: Settings) -> None:
+    store = Store(chosen)
+    store.link(*(Link("c-1", f"anonymous:{name * 40}", NOW) for name in "uvw"))
+    person = store.read().person
+    for day in range(60):
+        store.reserve(reservation(f"d-{day}", now=NOW + timedelta(days=day), confirmed=True))
+
+    names = redis.Redis.from_url(REDIS_URL).hkeys(Keys(chosen.redis_prefix, "simulated").customer("c-1"))
+    assert len(names) < 60, "old contacts were forgotten"
+    profile = store.read(after=timedelta(days=60))
+    assert (profile.person, len(profile.contacts)) == (person, 29)
+    store.link(Link("c-1", "anonymous:x", NOW))
+    profile = store.read(after=timedelta(days=60))
+    assert profile.person is not None
+    assert len(profile.person.members) == 5
+    store.close()
+
+
+@pytest.mark.services
+def test_a_start_mends_a_person_of_whom_a_rebuild_left_only_the_links(chosen: Settings, ledger: Ledger) -> None:
+    login = event(type="identify", name="identify", anonymous_id="v")
+    open_hot_state(chosen, now=NOW).close()
+    asyncio.run(ledger.append_events([(login, "a")]))
+    store = Store(chosen)
+    store.link(*links_of(login))
+    person = store.read().person
+    assert person is not None
+    redis.Redis.from_url(REDIS_URL).hdel(Keys(chosen.redis_prefix, "simulated").customer("c-1"), "m")
+    assert store.read().person is None
+
+    open_hot_state(chosen, now=NOW).close()
+    assert store.read().person == person
+    store.close()
