@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from decisioning import identity
 from decisioning.events import EventRecord
-from decisioning.identity import Known, Link, Person, is_visitor, linked, links_of, person_of, ties_of
+from decisioning.identity import Known, Link, Person, is_visitor, linked, linking, links_of, person_of, ties_of
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 CUSTOMERS, VISITORS = list("abcdef"), [f"anonymous:{name}" for name in "uvwxy"]
@@ -204,6 +204,23 @@ def test_no_more_is_asked_for_than_the_persons_concerned() -> None:
 
     linked([link("a", VISITORS[2])], look_up)
     assert sorted(asked) == ["a", VISITORS[0], VISITORS[2]]
+
+
+def test_persons_that_were_lost_can_be_worked_out_from_the_ties() -> None:
+    kept = Kept()
+    kept.tell([link("a", VISITORS[0]), link("b", VISITORS[0], 1), alias("b", "c", 2)])
+    people, again = kept.people, link("b", VISITORS[0], 1)
+    kept.known = {unit: Known(known.ties) for unit, known in kept.known.items()}
+    assert not kept.tell([again])
+
+    steps = linking([again], anew=True)
+    next(steps)
+    with pytest.raises(StopIteration) as done:
+        while True:
+            steps.send(kept.known)
+    change = done.value.value
+    assert change.ties == {}
+    assert {unit: change.people.get(unit) for unit in EVERYBODY} == people
 
 
 def event(**fields: Any) -> EventRecord:

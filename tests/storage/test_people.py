@@ -113,6 +113,10 @@ def test_a_channel_that_one_member_closed_stays_closed_until_any_of_them_opens_i
     assert store.read(BOB).suppressed == store.read(ANN).suppressed == ()
     assert Consent("marketing", "email") in store.read(BOB).consents
 
+    store.set_consents([consent("bob", at=NOW + 2 * HOUR, granted=False)])
+    assert store.read(ANN).suppressed == (), "it was opened, whatever was said later"
+    assert store.read(ANN).consents == (Consent("marketing", "sms"),)
+
 
 def test_the_latest_purchase_and_event_of_all_members_count(store: Store) -> None:
     store.link(login())
