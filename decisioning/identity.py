@@ -185,9 +185,11 @@ def person_of(unit: str, ties: Mapping[str, Ties]) -> Person | None:
     return Person(min(named)[1], (*sorted(body), *sorted(visitors)))
 
 
-def linked(links: Iterable[Link], look_up: Callable[[Collection[str]], Mapping[str, Known]]) -> Change:
+def linked(
+    links: Iterable[Link], look_up: Callable[[Collection[str]], Mapping[str, Known]], *, anew: bool = False
+) -> Change:
     """What links change, where what is kept of ids can be looked up at once; see `linking`."""
-    steps = linking(links)
+    steps = linking(links, anew=anew)
     known: Mapping[str, Known] | None = None
     while True:
         try:

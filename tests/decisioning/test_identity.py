@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from decisioning import identity
 from decisioning.events import EventRecord
-from decisioning.identity import Known, Link, Person, is_visitor, linked, linking, links_of, person_of, ties_of
+from decisioning.identity import Known, Link, Person, is_visitor, linked, links_of, person_of, ties_of
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 CUSTOMERS, VISITORS = list("abcdef"), [f"anonymous:{name}" for name in "uvwxy"]
@@ -43,9 +43,9 @@ class Kept:
     def __init__(self) -> None:
         self.known: dict[str, Known] = {}
 
-    def tell(self, some: Iterable[Link]) -> bool:
+    def tell(self, some: Iterable[Link], *, anew: bool = False) -> bool:
         """Whether it changed anything."""
-        change = linked(some, lambda wanted: {unit: self.known[unit] for unit in wanted if unit in self.known})
+        change = linked(some, lambda wanted: {u: self.known[u] for u in wanted if u in self.known}, anew=anew)
         for unit in change.ties.keys() | change.people.keys():
             known = self.known.get(unit, Known())
             self.known[unit] = Known(change.ties.get(unit, known.ties), change.people.get(unit, known.person))
@@ -213,14 +213,8 @@ def test_persons_that_were_lost_can_be_worked_out_from_the_ties() -> None:
     kept.known = {unit: Known(known.ties) for unit, known in kept.known.items()}
     assert not kept.tell([again])
 
-    steps = linking([again], anew=True)
-    next(steps)
-    with pytest.raises(StopIteration) as done:
-        while True:
-            steps.send(kept.known)
-    change = done.value.value
-    assert change.ties == {}
-    assert {unit: change.people.get(unit) for unit in EVERYBODY} == people
+    assert kept.tell([again], anew=True)
+    assert kept.people == people
 
 
 def event(**fields: Any) -> EventRecord:

@@ -5,6 +5,7 @@ import msgspec
 
 from decisioning.catalog import Eligible
 from decisioning.content import NO_ACTION, Budget, ContactPolicy
+from decisioning.identity import Person
 from decisioning.profile import BudgetLeft, Contact, HotProfile, Subject
 from decisioning.reservation import ReservationRequest, take
 from tests.builders import NOW, eligible, placement, weekly_cap
@@ -48,6 +49,8 @@ def test_nothing_is_judged_again_while_the_profile_stands() -> None:
 
 def test_a_change_since_it_was_read_is_obeyed() -> None:
     assert taken(reservation(CARD, LOAN, still=lambda profile: [1]), CHANGED) == ["loan"]
+    another = HotProfile(version=SEEN.version, person=Person("c-1", ("c-1", "c-2")))
+    assert taken(reservation(CARD, LOAN, still=lambda profile: [1]), another) == ["loan"], "versions add up by chance"
     assert taken(reservation(CARD, LOAN, still=lambda profile: []), CHANGED) == []
 
 
