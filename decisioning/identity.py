@@ -109,8 +109,9 @@ def is_visitor(unit: str) -> bool:
 def links_of(event: EventRecord) -> tuple[Link, ...]:
     """The links that an event makes.
 
-    An alias' `previous_id` may be a known id or, as most clients send it, a visitor's; it does not
-    say which, so it stands for both: nobody has anything under the one that it is not.
+    An alias' `previous_id` may be a known id or a visitor's, and only one that is the `anonymous_id` as
+    well, as browsers send it, says which. Any other stands for both: nobody has anything under the
+    one that it is not.
 
     >>> from datetime import UTC
     >>> at = datetime(2026, 1, 1, tzinfo=UTC)
@@ -122,12 +123,12 @@ def links_of(event: EventRecord) -> tuple[Link, ...]:
     known = event.customer_id
     if event.type not in LINKING or known is None or is_visitor(known):
         return ()
-    others: list[str | None] = []
+    others: list[str] = []
     if event.anonymous_id is not None:
         others.append(_VISITOR + event.anonymous_id)
-    if event.type == "alias" and event.previous_id is not None:
+    if event.type == "alias" and event.previous_id is not None and event.previous_id != event.anonymous_id:
         others += [event.previous_id, _VISITOR + event.previous_id]
-    return tuple(Link(known, other, event.occurred_at) for other in dict.fromkeys(others or [None]))
+    return tuple(Link(known, other, event.occurred_at) for other in others or [None])
 
 
 def ties_of(links: Iterable[Link]) -> dict[str, Ties]:
