@@ -128,7 +128,9 @@ def links_of(event: EventRecord) -> tuple[Link, ...]:
         others.append(_VISITOR + event.anonymous_id)
     if event.type == "alias" and event.previous_id is not None and event.previous_id != event.anonymous_id:
         others += [event.previous_id, _VISITOR + event.previous_id]
-    return tuple(Link(known, other, event.occurred_at) for other in others or [None])
+    if not others:
+        return (Link(known, None, event.occurred_at),)
+    return tuple(Link(known, other, event.occurred_at) for other in others)
 
 
 def ties_of(links: Iterable[Link]) -> dict[str, Ties]:
