@@ -337,6 +337,12 @@ def record_of(
     """Everything that this decision used and gave."""
     placement, catalog, hot = case.placement, case.catalog, facts.hot or HotProfile()
     slots = finish(case, choice.planned, filled)
+    made_with = {(c.decision_id, c.action_id): c.customer_id for c in hot.contacts if c.customer_id is not None}
+    if made_with:
+        slots = tuple(
+            msgspec.structs.replace(slot, repeats_of=made_with.get((slot.repeats or "", slot.action_id)))
+            for slot in slots
+        )
     nothing_left = not slots and choice.reason in (RANKED, UNKNOWN_CUSTOMER, FEATURES_UNAVAILABLE)
     reason = NO_ELIGIBLE_ACTION if nothing_left else choice.reason
     return DecisionRecord(

@@ -29,6 +29,8 @@ class Contact(msgspec.Struct, frozen=True, array_like=True):
         until: The answer may be shown until then; asked again by then it is the same contact.
         clicked_at, accepted_at, rejected_at: What the customer made of it; a purchase accepts.
         budget, cost: What it was charged to.
+        customer_id: Of several ids that are one person, the one it was made with, unless that is what the
+            person is called.
 
     Showing nothing is kept too, so that asking again gives nothing again; no policy counts it.
     """
@@ -46,6 +48,7 @@ class Contact(msgspec.Struct, frozen=True, array_like=True):
     rejected_at: datetime | None = None
     budget: str | None = None
     cost: float = 0.0
+    customer_id: str | None = None
 
     @property
     def is_counted(self) -> bool:

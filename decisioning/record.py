@@ -53,7 +53,8 @@ class ShownSlot(msgspec.Struct, frozen=True):
     (places in `candidates` that could have been taken at that instant) and the assigned variants.
     None where nothing was drawn: a fallback. What follows `content` lets hot state be rebuilt from
     records alone: `confirmed`, the decision itself counts as shown; `repeats`, the decision whose
-    contact this still is; `products`, what a purchase buys.
+    contact this still is, and `repeats_of`, whose that contact is, where it is another id's of the same
+    person; `products`, what a purchase buys.
     """
 
     slot: int
@@ -70,6 +71,7 @@ class ShownSlot(msgspec.Struct, frozen=True):
     products: tuple[str, ...] = ()
     budget: str | None = None
     cost: float = 0.0
+    repeats_of: str | None = None
 
 
 class ModelVersion(msgspec.Struct, frozen=True):
@@ -206,7 +208,8 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """An outcome, with all that hot state needs to know of its decision.
 
-    `contacts` are those that it speaks of: the decision that made each, and its action.
+    `contacts` are those that it speaks of: the decision that made each, and its action. `others` are those
+    that another id of the same person has: whose, decision and action.
     """
 
     outcome: OutcomeRecord
@@ -214,6 +217,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     channel: str
     contacts: tuple[tuple[str, str], ...]
     products: tuple[str, ...]
+    others: tuple[tuple[str, str, str], ...] = ()
 
 
 def told(
@@ -225,8 +229,11 @@ def told(
         outcome=outcome,
         subject=subject,
         channel=channel,
-        contacts=tuple((slot.repeats or decision_id, slot.action_id) for slot in meant),
+        contacts=tuple((slot.repeats or decision_id, slot.action_id) for slot in meant if slot.repeats_of is None),
         products=tuple(product for slot in meant for product in slot.products) if outcome.action_id else (),
+        others=tuple(
+            (slot.repeats_of, slot.repeats, slot.action_id) for slot in meant if slot.repeats_of and slot.repeats
+        ),
     )
 
 

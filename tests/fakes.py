@@ -91,7 +91,12 @@ class FakeHotState:
     def _profile(self, subject: Subject, others: tuple[Contact, ...] = ()) -> HotProfile:
         person = self.known.get(subject.customer_id, Known()).person
         members = person.members if person else (subject.customer_id,)
-        own = tuple(contact for owner, contact in self.contacts if owner.customer_id in members)
+        called = person.id if person else subject.customer_id
+        own = tuple(
+            contact if owner.customer_id == called else msgspec.structs.replace(contact, customer_id=owner.customer_id)
+            for owner, contact in self.contacts
+            if owner.customer_id in members
+        )
         shared = tuple(
             contact
             for owner, contact in self.contacts

@@ -7,7 +7,7 @@ from decisioning.events import Happened
 from decisioning.profile import ConsentChange, Contact, Subject
 from decisioning.record import Told
 from storage.hot_state.charges import millionths
-from storage.hot_state.effects import LIFTS, effect_of
+from storage.hot_state.effects import LIFTS, Effect, effects_of
 from storage.instants import to_microseconds
 
 _INSERT = f"INSERT OR REPLACE INTO contacts VALUES ({', '.join('?' * 20)})"  # noqa: S608 (no text of anybody's)
@@ -85,7 +85,11 @@ def insert_contacts(
 
 def apply_outcome(connection: sqlite3.Connection, domain: str, told: Told) -> None:
     """Let an outcome change contacts, consent, purchases and events."""
-    effect = effect_of(told)
+    for part, effect in effects_of(told):
+        _apply(connection, domain, part, effect)
+
+
+def _apply(connection: sqlite3.Connection, domain: str, told: Told, effect: Effect) -> None:
     customer_id, at = told.subject.customer_id, to_microseconds(told.outcome.occurred_at)
     contacts = [(domain, customer_id, *contact) for contact in told.contacts]
     if effect.state is not None:

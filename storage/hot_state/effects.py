@@ -4,10 +4,14 @@ Every change can be made twice, and in any order, with the same result. So it do
 an outcome comes again, or that the ledger kept outcomes in another order than they were applied.
 """
 
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
+
+import msgspec
 
 from decisioning.content import Purpose
 from decisioning.outcome_types import EVENT_TYPES
+from decisioning.profile import Subject
 from decisioning.record import Told
 from decisioning.reward import NEVER_SEEN, PROVES_SHOWN
 
@@ -73,3 +77,13 @@ def effect_of(told: Told) -> Effect:
         events=events,
         products=told.products if outcome.type == "purchase" and by_customer else (),
     )
+
+
+def effects_of(told: Told) -> Iterator[tuple[Told, Effect]]:
+    """What this outcome changes, by customer: contacts that were made with another id of the person stay there."""
+    effect = effect_of(told)
+    yield told, effect
+    for whose in dict.fromkeys(whose for whose, _, _ in told.others):
+        contacts = tuple((decision_id, action_id) for one, decision_id, action_id in told.others if one == whose)
+        theirs = msgspec.structs.replace(told, subject=Subject(whose), contacts=contacts, others=())
+        yield theirs, effect._replace(suppresses=False, events=(), products=())

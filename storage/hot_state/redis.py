@@ -34,7 +34,7 @@ from decisioning.profile import BudgetLeft, ConsentChange, Contact, HotProfile, 
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
 from storage.hot_state.charges import MILLIONTHS, millionths, of_everyone, with_room
-from storage.hot_state.effects import effect_of
+from storage.hot_state.effects import effects_of
 from storage.hot_state.redis_budgets import LEASED_FOR, Leases, settle_command, settled_command
 from storage.hot_state.redis_bulk import bulk_client, run_together
 from storage.hot_state.redis_changes import apply_command, cleared_commands, consent_command, happened_commands
@@ -205,15 +205,15 @@ class RedisHotState:
         Raises:
             StoreError: Redis cannot be written; tell it again.
         """
-        effect = effect_of(told)
-        if effect.state is None and not effect.lasts:
-            return
-        [changed] = await self._call([apply_command(self._keys, told, effect)])
-        customer_id = told.subject.customer_id
-        due = list(settlements_in(customer_id, changed))
-        if due:
-            await self._call([settle_command(self._keys, each) for each in due])
-            self._send(cleared_commands(self._keys, customer_id, due))
+        for part, effect in effects_of(told):
+            if effect.state is None and not effect.lasts:
+                continue
+            [changed] = await self._call([apply_command(self._keys, part, effect)])
+            customer_id = part.subject.customer_id
+            due = list(settlements_in(customer_id, changed))
+            if due:
+                await self._call([settle_command(self._keys, each) for each in due])
+                self._send(cleared_commands(self._keys, customer_id, due))
 
     async def note(self, happened: Sequence[Happened]) -> None:
         """Let what customers did elsewhere count from the next decision on; again changes nothing.
@@ -330,7 +330,8 @@ class RedisHotState:
         assert profile.person is not None
         others = [one for one in profile.person.members if one != subject.customer_id]
         hashes = await self._call([("HGETALL", self._keys.customer(one)) for one in others])
-        return profile_of(united([own, *hashes]), account, subject, profile.paused, now=now)
+        together = united({subject.customer_id: own, **dict(zip(others, hashes, strict=True))}, profile.person.id)
+        return profile_of(together, account, subject, profile.paused, now=now)
 
     async def _abandon(self, touched: Sequence[str], called: str, raw: bytes, claim: _Claim, customer_id: str) -> None:
         """Let go of what a caller left that died, unless somebody else was faster."""

@@ -20,7 +20,7 @@ from redis import Redis
 
 from decisioning.errors import StoreError
 from decisioning.identity import Link
-from storage.hot_state.effects import effect_of
+from storage.hot_state.effects import effects_of
 from storage.hot_state.history import (
     UNDER_WAY,
     is_worth_a_rebuild,
@@ -122,9 +122,9 @@ def _apply_live(
     client: Redis, keys: Keys, settings: Settings, reader: LedgerReader, now: datetime, received_since: datetime
 ) -> None:
     rest = kept_outcomes(reader, now=now, domain=settings.domain, received_since=received_since)
-    while chunk := [addressed.told for addressed in islice(rest, TOGETHER)]:
-        replies = run_together(client, [apply_command(keys, told, effect_of(told)) for told in chunk])
-        for told, reply in zip(chunk, replies, strict=True):
+    while chunk := [part for addressed in islice(rest, TOGETHER) for part in effects_of(addressed.told)]:
+        replies = run_together(client, [apply_command(keys, told, effect) for told, effect in chunk])
+        for (told, _), reply in zip(chunk, replies, strict=True):
             customer_id = told.subject.customer_id
             due = list(settlements_in(customer_id, reply))
             if due:
@@ -200,10 +200,10 @@ class _Rebuild:
 
     def _apply_outcomes(self, settings: Settings, reader: LedgerReader, now: datetime) -> int:
         rest, applied = kept_outcomes(reader, now=now, domain=settings.domain), 0
-        while chunk := [addressed.told for addressed in islice(rest, TOGETHER)]:
-            commands = [apply_command(self._aside, told, effect_of(told)) for told in chunk]
+        while chunk := [part for addressed in islice(rest, TOGETHER) for part in effects_of(addressed.told)]:
+            commands = [apply_command(self._aside, told, effect) for told, effect in chunk]
             cleared: list[Command] = []
-            for told, changed in zip(chunk, run_together(self._client, commands), strict=True):
+            for (told, _), changed in zip(chunk, run_together(self._client, commands), strict=True):
                 customer = self._aside.customer(told.subject.customer_id)
                 for due in settlements_in(told.subject.customer_id, changed):
                     if due.before != due.state:  # else it was met a moment ago

@@ -29,7 +29,7 @@ budget has yet to hear of a new state, that is `B` or `H` where it was reserved 
 it was confirmed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from operator import attrgetter, itemgetter
 from typing import NamedTuple, cast
@@ -252,15 +252,25 @@ def profile_of(
     )
 
 
-def united(hashes: Iterable[list[bytes]]) -> list[bytes]:
-    """The hashes of a person's members as if all had happened to one; who the person is says the first."""
+def united(hashes: Mapping[str, list[bytes]], called: str) -> list[bytes]:
+    """The hashes of a person's members as if all had happened to the one id that the person is called.
+
+    Who the person is says the first. Contacts say with which other id they were made.
+    """
     together: dict[bytes, bytes] = {}
-    for fields in hashes:
+    for member, fields in hashes.items():
         pairs = iter(fields)
         for name, value in zip(pairs, pairs, strict=True):
+            if name[0] == _C and member != called:
+                value = _made_with(member, value)
             known = together.get(name)
             together[name] = value if known is None else _both(name, known, value)
     return [part for pair in together.items() for part in pair]
+
+
+def _made_with(member: str, value: bytes) -> bytes:
+    body = _BODY + int(value[_ACCOUNT:_BODY])
+    return value[:body] + _encode(msgspec.structs.replace(_decode(value[body:]), customer_id=member))
 
 
 def _both(name: bytes, one: bytes, other: bytes) -> bytes:

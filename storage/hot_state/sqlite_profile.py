@@ -20,17 +20,17 @@ from storage.instants import from_microseconds, to_microseconds
 
 _CONTACTS = """
 SELECT action_id, grp, channel, at, goal, placement, decision_id, until, clicked_at, accepted_at, rejected_at,
-    budget, cost
+    budget, cost, {made_with}
 FROM contacts
 WHERE domain = ?1 AND {whose} AND at > ?3
     AND (state = 'confirmed' OR (state = 'reserved' AND (until IS NULL OR until > ?4)))
 ORDER BY at, decision_id, slot
 """
 _MEMBERS = "(SELECT value FROM json_each(?2))"
-_OWN = _CONTACTS.format(whose="customer_id = ?2")
-_OF_OTHERS = _CONTACTS.format(whose="account_id = ?5 AND customer_id <> ?2")
-_OWN_OF_ALL = _CONTACTS.format(whose=f"customer_id IN {_MEMBERS}")
-_OF_OTHERS_THAN_ALL = _CONTACTS.format(whose=f"account_id = ?5 AND customer_id NOT IN {_MEMBERS}")
+_OWN = _CONTACTS.format(whose="customer_id = ?2", made_with="NULL")
+_OF_OTHERS = _CONTACTS.format(whose="account_id = ?5 AND customer_id <> ?2", made_with="NULL")
+_OWN_OF_ALL = _CONTACTS.format(whose=f"customer_id IN {_MEMBERS}", made_with="nullif(customer_id, ?5)")
+_OF_OTHERS_THAN_ALL = _CONTACTS.format(whose=f"account_id = ?5 AND customer_id NOT IN {_MEMBERS}", made_with="NULL")
 _REST = """
 SELECT 'consent', purpose, channel, 0 FROM consents WHERE domain = ?1 AND customer_id = ?2 AND granted
 UNION ALL
@@ -89,8 +89,9 @@ def read_profile(connection: sqlite3.Connection, domain: str, subject: Subject, 
     found = _found(connection, _REST, domain, subject.customer_id)
     person = _decode_person(found["person"][0][0]) if "person" in found else None
     whose, own, of_others = subject.customer_id, _OWN, _OF_OTHERS
+    called: tuple[str, ...] = ()
     if person is not None:
-        whose, own, of_others = _as_json(person), _OWN_OF_ALL, _OF_OTHERS_THAN_ALL
+        whose, own, of_others, called = _as_json(person), _OWN_OF_ALL, _OF_OTHERS_THAN_ALL, (person.id,)
         found = _found(connection, _REST_OF_ALL, domain, whose)
     window = to_microseconds(now - CONTACT_MEMORY), to_microseconds(now)
     others: tuple[Contact, ...] = ()
@@ -98,7 +99,7 @@ def read_profile(connection: sqlite3.Connection, domain: str, subject: Subject, 
         others = _contacts(connection.execute(of_others, (domain, whose, *window, subject.account_id)))
     return HotProfile(
         consents=tuple(Consent(cast(Purpose, purpose), channel) for purpose, channel, _ in found.get("consent", ())),
-        contacts=_contacts(connection.execute(own, (domain, whose, *window))),
+        contacts=_contacts(connection.execute(own, (domain, whose, *window, *called))),
         suppressed=tuple(channel for channel, _, _ in found.get("suppressed", ())),
         account_contacts=others,
         purchases=tuple(Purchase(product, from_microseconds(at)) for product, _, at in found.get("purchase", ())),
@@ -132,9 +133,10 @@ def _as_json(person: Person) -> str:
 def _contacts(rows: Iterable[Sequence[Any]]) -> tuple[Contact, ...]:
     return tuple(
         Contact(action_id, group, channel, from_microseconds(at), goal, placement, decision_id,
-                _instant(until), _instant(clicked), _instant(accepted), _instant(rejected), budget, cost)
+                _instant(until), _instant(clicked), _instant(accepted), _instant(rejected), budget, cost,
+                made_with)
         for action_id, group, channel, at, goal, placement, decision_id, until, clicked, accepted, rejected,
-            budget, cost in rows
+            budget, cost, made_with in rows
     )  # fmt: skip
 
 

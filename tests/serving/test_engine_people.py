@@ -93,6 +93,20 @@ def test_the_outcome_of_a_persons_decision_is_the_persons(shop: Shop) -> None:
     assert [told.subject.customer_id for told in shop.hot_state.applied] == ["c-1"]
 
 
+def test_an_outcome_of_what_a_visitor_was_shown_and_is_shown_again_is_of_that_contact(shop: Shop) -> None:
+    first = visitor(shop)
+    tell(shop, "login", anonymous_id="v")
+    again = decide(shop)
+    [slot] = again.slots
+    assert (slot.repeats, slot.repeats_of) == (first.decision_id, "anonymous:v")
+    assert asyncio.run(shop.engine.replay(again.decision_id)).identical
+
+    shop.report({"decision_id": again.decision_id, "type": "reject"})
+    [told] = shop.hot_state.applied
+    assert (told.subject.customer_id, told.contacts) == ("c-1", ())
+    assert told.others == (("anonymous:v", first.decision_id, slot.action_id),)
+
+
 def test_every_placement_of_a_request_is_the_persons(shop: Shop) -> None:
     tell(shop, "login", anonymous_id="v")
     asked = request(customer_id=None, anonymous_id="v", placement=None, placements=["home_hero", "newsletter"])

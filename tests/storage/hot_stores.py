@@ -162,10 +162,10 @@ def told(**overrides: Any) -> Told:
     subject = overrides.pop("subject", CUSTOMER)
     channel = overrides.pop("channel", "email")
     products = overrides.pop("products", ())
-    contacts = overrides.pop("contacts", ())
+    contacts, others = overrides.pop("contacts", ()), overrides.pop("others", ())
     given = outcome(**{"action_id": "loan", **overrides})
     contacts = contacts or ((given.decision_id, given.action_id or "loan"),)
-    return Told(outcome=given, subject=subject, channel=channel, contacts=contacts, products=products)
+    return Told(outcome=given, subject=subject, channel=channel, contacts=contacts, products=products, others=others)
 
 
 def mails(amount: float = 1.0, **overrides: Any) -> Budget:

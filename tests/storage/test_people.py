@@ -142,6 +142,20 @@ def test_no_members_contact_is_a_colleagues(store: Store) -> None:
     assert len(store.read(colleague).account_contacts) == 2
 
 
+def test_an_outcome_reaches_a_contact_that_another_member_has(store: Store) -> None:
+    store.take(reservation("d-1", subject=VISITOR))
+    store.link(login())
+    [contact] = store.read(ANN).contacts
+    assert contact.customer_id == "anonymous:v"
+
+    store.tell(subject=ANN, type="reject", contacts=(("d-2", "loan"),), others=(("anonymous:v", "d-1", "loan"),))
+    [contact] = store.read(VISITOR, after=HOUR).contacts
+    assert contact.rejected_at == NOW, "and it is confirmed, else it had run out"
+    assert [event.name for event in store.read(ANN).events] == ["reject", "reject:loan"]
+    store.link(login(BOB, day=-1))
+    assert (store.read(BOB, after=HOUR).contacts[0].rejected_at, store.read(BOB).events) == (NOW, ())
+
+
 def test_customers_who_share_a_device_stay_two(store: Store) -> None:
     show(store, "d-1", VISITOR)
     store.link(login(ANN, day=1))

@@ -343,6 +343,27 @@ def test_an_answer_that_repeats_another_makes_no_contact_when_rebuilt(chosen: Se
     assert (contact.decision_id, contact.accepted_at) == ("d-1", NOW)
 
 
+def test_an_answer_that_repeats_what_the_visitor_saw_before_the_login_is_told_to_that_contact(
+    chosen: Settings, ledger: Ledger
+) -> None:
+    asyncio.run(ledger.append_decision(decision("d-1", customer_id="anonymous:v"), digest="a"))
+    again = decision(
+        "d-2", decided_at=NOW + timedelta(minutes=1), slots=(slot(repeats="d-1", repeats_of="anonymous:v"),)
+    )
+    asyncio.run(ledger.append_decision(again, digest="a"))
+    asyncio.run(ledger.append_outcomes([(outcome(decision_id="d-2", type="accept"), "a")]))
+    login = event("shop/1", type="identify", name="identify", anonymous_id="v")
+    asyncio.run(ledger.append_events([(login, "a")]))
+
+    store = opened(chosen, NOW + timedelta(days=1))
+    profile = store.read(after=timedelta(days=1))
+    store.close()
+
+    [contact] = profile.contacts
+    assert (contact.decision_id, contact.accepted_at, contact.customer_id) == ("d-1", NOW, "anonymous:v")
+    assert [each.name for each in profile.events] == ["accept", "accept:card"]
+
+
 def test_what_was_spent_longer_ago_than_contacts_count_is_still_spent(chosen: Settings, ledger: Ledger) -> None:
     budget = mails(5.0, period=timedelta(days=365))
     paid = slot(budget="mails", cost=1.0, confirmed=True)
