@@ -56,6 +56,7 @@ def _asked(record: DecisionRecord) -> list[tuple[str, str]]:
     context = ", ".join(f"{name} = {value!r}" for name, value in record.request.context.items())
     return [
         ("customer", record.customer_id + (f", account {record.account_id}" if record.account_id else "")),
+        *([("asked about", asked_about)] if (asked_about := record.request.unit) != record.customer_id else []),
         ("where", f"{record.placement} ({record.channel}), market {record.market}"),
         ("when", record.decided_at.isoformat() + (f", to be met {record.contact_at}" if planned else "")),
         ("context", context or "none"),

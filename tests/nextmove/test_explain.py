@@ -131,6 +131,17 @@ def test_an_explanation_for_machines_says_the_same(nextmove: Callable[..., Said]
     assert len(found["losers"]) == 2
 
 
+def test_an_explanation_of_a_persons_decision_says_which_id_was_named(
+    nextmove: Callable[..., Said], past: Past
+) -> None:
+    of_a_person = msgspec.structs.replace(past.records[5], decision_id="of-a-person", customer_id="ann")
+    ledger = Ledger(Settings(home=past.home, domain="tiny"))
+    asyncio.run(ledger.append_decision(of_a_person, digest="ann"))
+    ledger.close()
+    assert "asked about c-5" in " ".join(nextmove("explain", "of-a-person").out.split())
+    assert "asked about" not in nextmove("explain", "d-5").out
+
+
 def test_an_explanation_says_what_an_earlier_slot_closed(nextmove: Callable[..., Said], past: Past) -> None:
     record = past.records[4]
     first, second, third = (candidate.action_id for candidate in record.candidates)
