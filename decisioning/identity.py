@@ -15,7 +15,6 @@ moves to another customer because an earlier link became known late.
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from datetime import datetime, timedelta
-from heapq import nlargest
 from typing import NamedTuple
 
 import msgspec
@@ -73,7 +72,7 @@ class Ties(msgspec.Struct, frozen=True, array_like=True):
             since=min((at for at in (self.since, more.since) if at is not None), default=None),
             owner=min((owner for owner in (self.owner, more.owner) if owner is not None), default=None),
             same=tuple(sorted({*self.same, *more.same})[: MOST_SAME + 1]),
-            visitors=tuple(nlargest(MOST_VISITORS, ((day, visitor) for visitor, day in days.items()))),
+            visitors=tuple(sorted(((day, visitor) for visitor, day in days.items()), reverse=True)[:MOST_VISITORS]),
         )
 
     @property
@@ -138,18 +137,18 @@ def ties_of(links: Iterable[Link]) -> dict[str, Ties]:
     said: dict[str, Ties] = {}
 
     def say(unit: str, ties: Ties) -> None:
-        said[unit] = said.get(unit, NO_TIES).joined(ties)
+        known = said.get(unit)
+        said[unit] = ties if known is None else known.joined(ties)
 
     for known, other, time in links:
         at = microseconds(time)
-        say(known, Ties(since=at))
         if other is None or other == known:
-            continue
-        if is_visitor(other):
-            say(known, Ties(visitors=((at // _DAY, other),)))
+            say(known, Ties(since=at))
+        elif is_visitor(other):
+            say(known, Ties(since=at, visitors=((at // _DAY, other),)))
             say(other, Ties(owner=(at, known)))
         else:
-            say(known, Ties(same=(other,)))
+            say(known, Ties(since=at, same=(other,)))
             say(other, Ties(same=(known,)))
     return said
 
