@@ -24,6 +24,7 @@ from decisioning.content import NO_ACTION, Action, FeatureKind, FeatureTypes, Va
 from decisioning.decision import Choice
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision
+from decisioning.personalisation import considered
 from decisioning.profile import ContactHistory, Facts, StoredFeatures, Subject
 from decisioning.record import DecisionRecord, ModelVersion
 from decisioning.replay import Replayed, replay
@@ -170,22 +171,24 @@ class Engine:
     ) -> tuple[DecisionRecord, Facts]:
         """One placement's record, and the facts as they are with it."""
         live = case.request.mode == "live"
+        everything, facts = facts, considered(case, facts)
         choice = self._choose(case, versions, facts, laps)
         reservation = funnel.reservation(case, facts, choice.planned, digest=digest)
-        after = facts
+        after = everything
         try:
             if live and facts.hot is not None and reservation.eligible:
                 reserved = await self._hot_state.reserve(reservation)
                 if isinstance(reserved, AlreadyClaimed):
-                    return await self._twin(reservation, reserved), facts
-                filled, after = reserved.filled, msgspec.structs.replace(facts, hot=reserved.profile)
+                    return await self._twin(reservation, reserved), everything
+                filled, after = reserved.filled, msgspec.structs.replace(everything, hot=reserved.profile)
             else:
                 filled = take(reservation, reservation.seen)
                 if facts.hot is not None:
-                    after = msgspec.structs.replace(facts, hot=with_contacts(facts.hot, reservation, filled))
+                    after = msgspec.structs.replace(everything, hot=with_contacts(facts.hot, reservation, filled))
         except StoreError:
             # What cannot be reserved may be over its cap by now: only what needs no cap is left.
-            facts = after = msgspec.structs.replace(facts, hot=None)
+            after = msgspec.structs.replace(everything, hot=None)
+            facts = considered(case, after)
             choice = self._choose(case, versions, facts, laps)
             reservation = funnel.reservation(case, facts, choice.planned, digest=digest)
             filled = take(reservation, reservation.seen)
@@ -383,7 +386,7 @@ def _scores(
     rows = model.encoder.rows(
         shared,
         [*actions, learnt[NO_ACTION]] if by_uplift else actions,
-        ContactHistory(facts.contacts, now=case.now),
+        ContactHistory(facts.history, now=case.now),
     )
     laps.lap("encode")
     scores = model.scorer.score(rows)
