@@ -31,6 +31,8 @@ PositiveNumber = Annotated[float, msgspec.Meta(gt=0)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Purpose = Literal["personalisation", "marketing"]
+PERSONALISATION: Purpose = "personalisation"
+MARKETING: Purpose = "marketing"
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 ShownBy = Literal["impression", "sent", "decision"]
 Status = Literal["draft", "approved", "live", "retired"]

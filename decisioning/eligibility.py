@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from decisioning.catalog import Catalog, Eligible, Proposal, not_engaged
-from decisioning.content import Asks, Placement, Purpose
+from decisioning.content import MARKETING, Asks, Placement
 from decisioning.continuity import Continuity
 from decisioning.journey import stage_weight
 from decisioning.profile import Consent, Facts, HotProfile
@@ -16,7 +16,6 @@ from decisioning.reasons import Drop
 from decisioning.request import DecisionRequest
 from decisioning.rules import RuleFailure, RuleScope
 
-MARKETING: Purpose = "marketing"
 BUYING_ROLE_FEATURE = "buying_role"
 
 

@@ -9,10 +9,8 @@ and that a reload is the same contact as before.
 import msgspec
 
 from decisioning.case import Case
-from decisioning.content import Purpose
+from decisioning.content import PERSONALISATION
 from decisioning.profile import Consent, Facts, HotProfile
-
-PERSONALISATION: Purpose = "personalisation"
 
 
 def may_personalise(case: Case, hot: HotProfile | None) -> bool:

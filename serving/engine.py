@@ -31,11 +31,13 @@ from decisioning.replay import Replayed, replay
 from decisioning.request import Context, DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take, with_contacts
 from decisioning.slots import key_id
+from serving.customers import Customers
 from serving.events import Events, Reported, Taken
 from serving.outcomes import OutcomeResult, Outcomes, digest_of
 from serving.pauses import PauseAnswer, PauseRequest, Pauses
 from serving.ports import Archive, Features, HotState, Ledger, Scorer
 from serving.timers import Laps, StageTimers
+from serving.unsubscribe_links import UnsubscribeLinks
 
 # A twin of this call, sent at the same instant, is answered with the first one's record.
 TWIN_WAIT = timedelta(seconds=5)
@@ -81,7 +83,12 @@ class _Model(NamedTuple):
 
 
 class Engine:
-    """Decides, and takes outcomes. One per process; `release` and `scorer` are swapped while it runs."""
+    """Decides, and takes outcomes. One per process; `release` and `scorer` are swapped while it runs.
+
+    Attributes:
+        customers: Takes consents, preferences and who unsubscribes.
+        links: Makes and reads links to unsubscribe by.
+    """
 
     def __init__(
         self,
@@ -93,6 +100,7 @@ class Engine:
         scorer: Scorer | None,
         draw_key: DrawKey,
         archive: Archive | None = None,
+        links: UnsubscribeLinks | None = None,
         timers: StageTimers | None = None,
         paused: tuple[str, ...] = (),
     ) -> None:
@@ -104,6 +112,8 @@ class Engine:
         self._ledger = ledger
         self._events = Events(hot_state, ledger)
         self._outcomes = Outcomes(hot_state, ledger)
+        self.customers = Customers(hot_state, ledger, self._outcomes)
+        self.links = links or UnsubscribeLinks(draw_key.secret, domain=release.domain)
         self._pauses = Pauses(hot_state, ledger)
         self._archive = archive
         self._key = draw_key
@@ -253,6 +263,13 @@ class Engine:
     ) -> PauseAnswer:
         """Stop an action from the next decision on, or let it go on; see `Pauses.put`."""
         return await self._pauses.put(action_id, request, self.release, paused=paused, actor=actor, now=now)
+
+    def unsubscribe_path(self, record: DecisionRecord) -> str | None:
+        """The link for the message that a decision becomes; None where nothing is sent."""
+        placement = self.release.of(record.request.market).placements.get(record.placement)
+        if placement is None or not placement.is_push or not record.slots:
+            return None
+        return self.links.path(record.customer_id, record.channel)
 
     async def paused(self, *, now: datetime) -> tuple[str, ...]:
         """What is stopped now: actions, as `id` or `market/id`."""

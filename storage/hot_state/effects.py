@@ -6,7 +6,7 @@ an outcome comes again, or that the ledger kept outcomes in another order than t
 
 from typing import Literal, NamedTuple
 
-from decisioning.content import Purpose
+from decisioning.content import MARKETING
 from decisioning.outcome_types import EVENT_TYPES
 from decisioning.record import Told
 from decisioning.reward import NEVER_SEEN, PROVES_SHOWN
@@ -16,7 +16,7 @@ CONFIRMS = PROVES_SHOWN | {"sent", "delivered"}
 RELEASES = NEVER_SEEN
 SUPPRESSES = frozenset({"unsubscribe", "complaint"})  # and a hard bounce
 # Consent to this, given after the channel was suppressed, opens it again.
-LIFTS: Purpose = "marketing"
+LIFTS = MARKETING
 # Outcome types that change anything.
 CHANGES = CONFIRMS | RELEASES | frozenset(EVENT_TYPES)
 
