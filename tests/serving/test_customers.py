@@ -1,17 +1,29 @@
 """What customers say over HTTP holds at their next decision."""
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from decisioning.content import Asks
+from decisioning.catalog import Release
+from decisioning.content import BLUEPRINT, Asks
 from decisioning.profile import Consent, HotProfile
-from tests.builders import action, catalog, contact, placement
+from serving.customers import ConsentStatement, PreferencesStatement
+from serving.engine import DrawKey, Engine
+from storage.hot_state.rebuild import open_hot_state
+from storage.ledger.writer import Ledger
+from storage.settings import Settings
+from tests.builders import action, catalog, contact, placement, request
+from tests.fakes import FakeFeatures, FakeScorer
 from tests.serving.test_access import KEYS, Site
 from tests.serving.test_access import _counting_in_this_process as _counting_in_this_process
 from tests.serving.test_engine import Shop
 from tests.serving.test_http import problem
+from tests.storage.hot_stores import settings_for
 
 EMAIL = {"purpose": "marketing", "channel": "email"}
 YES = EMAIL | {"granted": True}
@@ -187,3 +199,67 @@ def test_only_the_last_that_asked_within_its_window_is_credited(contacts: Any, b
     told = asking(*contacts)
     assert put(told, CONSENT, body).status_code == 200
     assert accepted(told) == [(decision_id, "ask", "accept") for decision_id in credited]
+
+
+# Over real stores.
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=pytest.mark.services)])
+def test_what_one_replica_is_told_the_next_decision_of_another_knows(kind: str, tmp_path: Path) -> None:
+    place = placement("newsletter", channel="email", shown_by="sent", slots=1)
+    shop = catalog(action("card"), action("loan", group="loans"), placements=(place,), topics=None,
+                   personalisation="consent")  # fmt: skip
+    now = datetime.now(UTC)
+
+    async def scenario(settings: Settings) -> None:
+        async with contextlib.AsyncExitStack() as opened:
+            engines = []
+            for _ in range(2):
+                ledger, hot_state = Ledger(settings), open_hot_state(settings, now=now)
+                opened.callback(ledger.close)
+                opened.callback(hot_state.close)
+                engines.append(
+                    Engine(
+                        release=Release({BLUEPRINT: shop.content}, version="sha256:test"),
+                        features=FakeFeatures(),
+                        hot_state=hot_state,
+                        ledger=ledger,
+                        scorer=FakeScorer(),
+                        draw_key=DrawKey(b"0123456789abcdef"),
+                    )
+                )
+            told, other = engines
+
+            async def next_one() -> tuple[list[str], bool]:
+                record = await other.decide(request(placement="newsletter"), now=datetime.now(UTC))
+                again = await other.replay(record.decision_id)
+                assert again.verdict == "identical"
+                return [slot.action_id for slot in record.slots], record.personal
+
+            def consents(**said: Any) -> ConsentStatement:
+                return ConsentStatement(**{"purpose": "marketing", "channel": "email", "granted": True, **said})
+
+            async def say(*said: ConsentStatement) -> None:
+                await told.customers.consent("c-1", said, told.release, actor="ann", now=datetime.now(UTC))
+
+            async def wish(**said: Any) -> None:
+                wished = msgspec.convert(said, PreferencesStatement)
+                await told.customers.prefer("c-1", wished, told.release, actor="ann", now=datetime.now(UTC))
+
+            assert await next_one() == ([], False)
+            await say(consents())
+            assert (await next_one())[1] is False
+            await say(consents(purpose="personalisation"))
+            await wish(topics={"exclude": ["loans"]})
+            assert await next_one() == (["card"], True)
+            await wish(topics={"include": ["loans"]})
+            assert await next_one() == (["loan"], True)
+            await wish(frequency={"limit": 3, "within": "P1D"})
+            assert await next_one() == ([], True)
+            await wish()
+            assert len((await next_one())[0]) == 1
+            await told.customers.unsubscribe("c-1", "email", domain="shop", now=datetime.now(UTC))
+            assert await next_one() == ([], True)
+
+    with settings_for(kind, Settings(home=tmp_path / "state", domain="shop")) as settings:
+        asyncio.run(scenario(settings))
