@@ -266,8 +266,8 @@ class Engine:
 
     def unsubscribe_path(self, record: DecisionRecord) -> str | None:
         """The link for the message that a decision becomes; None where nothing is sent."""
-        placement = self.release.of(record.request.market).placements.get(record.placement)
-        if placement is None or not placement.is_push or not record.slots:
+        catalog = self.release.markets.get(record.market)
+        if catalog is None or record.placement not in catalog.push or not record.slots:
             return None
         return self.links.path(record.customer_id, record.channel)
 

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 
 from decisioning.content import ContactPolicy, Content, Journey, Stage, Transition
+from decisioning.encoding import RowEncoder
 from decisioning.profile import Consent, Event, HotProfile, Purchase, StoredFeatures
 from decisioning.record import DecisionRecord
-from decisioning.replay import replay
+from decisioning.replay import facts_of, model_rows, recorded_case, replay
 from decisioning.request import DecisionRequest
 from tests.builders import NOW, action, catalog, contact, placement, weekly_cap
 from tests.serving.test_engine import Shop, shown
@@ -103,6 +104,17 @@ def test_history_neither_ranks_nor_goes_on_but_caps_and_purchases_hold() -> None
     assert min(candidate.tier for candidate in personal.candidates) == -1
     capped = shop(hot, *actions, contact_policies=(weekly_cap(2, per="action"),)).decide()
     assert "card" not in shown(capped)
+
+
+def test_the_model_is_asked_again_as_it_was_asked() -> None:
+    asked = shop(HotProfile(contacts=(contact("card"),)))
+    record = asked.decide(context={"cart_value": 12.5})
+    blueprint = asked.engine.release.blueprint
+    actions = [blueprint.actions[candidate.action_id] for candidate in record.candidates]
+    encoder = RowEncoder(asked.scorer.manifest.features)
+    again = model_rows(recorded_case(record, blueprint), facts_of(record), encoder, actions)
+    assert asked.scorer.rows is not None
+    assert again.tobytes() == asked.scorer.rows.tobytes()
 
 
 def test_a_reload_is_the_same_contact_also_of_somebody_who_must_not_be_known() -> None:

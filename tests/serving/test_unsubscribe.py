@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from decisioning.catalog import Release
 from decisioning.content import Channel
 from decisioning.profile import Consent
 from serving.http.customer_routes import FIELD
 from serving.unsubscribe_links import Meant, UnknownLink, UnsubscribeLinks
-from tests.builders import CONSENTED, action, catalog
+from tests.builders import CONSENTED, action, catalog, content
 from tests.serving.test_access import KEYS, Site
 from tests.serving.test_access import _counting_in_this_process as _counting_in_this_process
 from tests.serving.test_engine import Shop
@@ -44,6 +45,14 @@ def test_what_is_sent_carries_its_link_and_what_is_shown_does_not(site: Site) ->
     assert link.startswith("/v1/unsubscribe/1.")
     assert "unsubscribe" not in site.decide("decide").json()
     assert site.shop.engine.links.read(link.rpartition("/")[2]) == Meant("c-1", "email")
+
+
+def test_a_first_answer_outlives_its_market(site: Site) -> None:
+    site.shop.engine.release = Release({"global": content(), "de": content(market="de")}, version="sha256:two")
+    asked = {"placement": "newsletter", "market": "de", "decision_id": "d-1"}
+    assert "unsubscribe" in site.decide("decide", **asked).json()
+    site.shop.engine.release = Release({"global": content()}, version="sha256:three")
+    assert site.decide("decide", **asked).status_code == 200
 
 
 @pytest.mark.parametrize(

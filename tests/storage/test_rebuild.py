@@ -472,6 +472,7 @@ def test_a_rebuild_forgets_what_the_ledger_does_not_know(chosen: Settings, ledge
     store = opened(chosen)
     store.set_consents([consent("stranger"), consent()])
     store.link(*(Link("stranger", f"anonymous:{name * 40}", NOW) for name in "uvw"))
+    store.prefer(wishes("stranger", topics={"include": [f"group_{number}" for number in range(20)]}))
     store.reserve(charged(mails(2.0), subject=Subject("stranger")))
     asyncio.run(ledger.append_decision(decision("d-2"), digest="a"))
 
@@ -480,7 +481,7 @@ def test_a_rebuild_forgets_what_the_ledger_does_not_know(chosen: Settings, ledge
     store = Store(chosen)
 
     stranger = store.read(Subject("stranger"), after=timedelta(minutes=2))
-    assert (stranger.consents, stranger.person) == ((), None)
+    assert (stranger.consents, stranger.preferences, stranger.person) == ((), None, None)
     assert store.read(after=timedelta(minutes=2)).consents == ()
     assert store.read(after=timedelta(minutes=2), budgets=(mails(2.0),)).budgets[0].left == 2.0
     store.close()
