@@ -345,6 +345,17 @@ def test_the_last_wishes_count_whenever_they_arrive(order: Any, store: Store) ->
     assert store.read(Subject("c-2")).preferences == said[0].preferences
 
 
+def test_wishes_that_were_changed_after_they_were_read_are_obeyed(store: Store) -> None:
+    store.prefer(wishes())
+    seen = store.read()
+    store.prefer(wishes(at=NOW + HOUR, topics={"exclude": ["cards"]}))
+
+    def still(profile: HotProfile) -> list[int]:
+        return [] if profile.preferences and profile.preferences.topics.refuses("cards") else [0]
+
+    assert store.take(reservation(seen=seen, still=still, eligible=(candidate("card"),))) == ()
+
+
 def test_long_wishes_are_for_good(store: Store) -> None:
     long = wishes(topics={"include": [f"group_{number}" for number in range(200)]})
     store.prefer(long)
