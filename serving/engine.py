@@ -269,7 +269,7 @@ class Engine:
         catalog = self.release.markets.get(record.market)
         if catalog is None or record.placement not in catalog.push or not record.slots:
             return None
-        return self.links.path(record.customer_id, record.channel)
+        return self.links.path(record.request.unit, record.channel)
 
     async def paused(self, *, now: datetime) -> tuple[str, ...]:
         """What is stopped now: actions, as `id` or `market/id`."""
