@@ -70,7 +70,8 @@ class DecisionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to `POST /v1/decisions`.
 
     `dropped` and `explanation` are there when the request asks to explain; `dropped_by_step` when
-    there are no actions.
+    there are no actions. `unsubscribe` is the path of a link for the message's header (RFC 8058), where
+    the answer is to be sent.
     """
 
     decision_id: str
@@ -87,6 +88,7 @@ class DecisionAnswer(msgspec.Struct, frozen=True, kw_only=True):
     catalog_version: str
     features_as_of: datetime | None
     expires_at: datetime
+    unsubscribe: str | msgspec.UnsetType = msgspec.UNSET
     dropped_by_step: dict[str, int] | msgspec.UnsetType = msgspec.UNSET
     dropped: list[DroppedAction] | msgspec.UnsetType = msgspec.UNSET
     explanation: AnsweredExplanation | msgspec.UnsetType = msgspec.UNSET
@@ -98,7 +100,7 @@ class DecisionAnswers(msgspec.Struct, frozen=True):
     decisions: list[DecisionAnswer]
 
 
-def answer(record: DecisionRecord) -> DecisionAnswer:
+def answer(record: DecisionRecord, *, unsubscribe: str | None = None) -> DecisionAnswer:
     """What the caller of this decision gets, now and whenever the same id is sent again."""
     scored = {candidate.action_id: candidate for candidate in record.candidates}
     actions = [
@@ -138,6 +140,7 @@ def answer(record: DecisionRecord) -> DecisionAnswer:
         catalog_version=record.catalog_version,
         features_as_of=record.features_as_of,
         expires_at=record.expires_at,
+        unsubscribe=msgspec.UNSET if unsubscribe is None else unsubscribe,
         dropped_by_step=msgspec.UNSET if actions else dict(Counter(drop.step for drop in record.dropped)),
         dropped=dropped,
         explanation=explanation,

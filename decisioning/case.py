@@ -12,6 +12,7 @@ from decisioning.request import PLAN_AHEAD, DecisionRequest, sane
 
 RANKED, NO_ELIGIBLE_ACTION, HOLDOUT = "RANKED", "NO_ELIGIBLE_ACTION", "HOLDOUT"
 UNKNOWN_CUSTOMER = "FALLBACK_UNKNOWN_CUSTOMER"
+NOT_PERSONALISED = "FALLBACK_NOT_PERSONALISED"
 FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
 MODEL_UNAVAILABLE = "FALLBACK_MODEL_UNAVAILABLE"
 HOT_STATE_UNAVAILABLE = "FALLBACK_HOT_STATE_UNAVAILABLE"
@@ -20,12 +21,15 @@ REASON_DETAILS = {
     HOLDOUT: "the customer is in the universal control: the placement's fallback actions, if it has any",
     NO_ELIGIBLE_ACTION: "every action was dropped; dropped_by_step says where",
     UNKNOWN_CUSTOMER: "the customer is not known: ranked from the request's context alone",
+    NOT_PERSONALISED: "no consent to personalisation here, or Sec-GPC: ranked from the request's context alone",
     FEATURES_UNAVAILABLE: "stored features cannot be read: ranked from the context alone, without what needs them",
     MODEL_UNAVAILABLE: "no model is loaded: the placement's fallback actions, unranked, if it has any",
     HOT_STATE_UNAVAILABLE: "consent and contacts cannot be read: only fallback actions that need neither, if any",
 }
 # For these nothing is scored.
 UNSCORED = frozenset({HOT_STATE_UNAVAILABLE, HOLDOUT, MODEL_UNAVAILABLE})
+
+WITH_SCORES = frozenset({RANKED, UNKNOWN_CUSTOMER, NOT_PERSONALISED, FEATURES_UNAVAILABLE})
 
 
 class Case(NamedTuple):
@@ -120,6 +124,8 @@ def reason_of(case: Case, facts: Facts, *, has_model: bool) -> str:
         return HOLDOUT
     if not has_model:
         return MODEL_UNAVAILABLE
+    if not facts.personal and case.request.customer_id is not None:
+        return NOT_PERSONALISED
     if facts.known:
         return RANKED
     return UNKNOWN_CUSTOMER if facts.readable else FEATURES_UNAVAILABLE

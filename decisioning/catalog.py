@@ -46,7 +46,7 @@ class Proposal(NamedTuple):
         value: In the catalogue's currency, or `value_rule` gives it, to be multiplied by `rate`.
         counted_by: What a contact with it counts as, for every `per` of a contact policy.
         cost: What a contact with it is charged to the action's budget.
-        gated: Whether purchases, journey stages or buying roles can rule it out.
+        gated: Whether purchases, journey stages, buying roles or a consent can rule it out.
     """
 
     action: Action
@@ -100,6 +100,7 @@ class Catalog:
         content: What the files say.
         version: `sha256:` and the hash of the release.
         features: Those that rules may name; None where they are not known.
+        push: Placements whose answers are sent; `topics`: groups that customers may choose or refuse.
 
     Raises:
         CatalogError: With every mistake, each with its path and what is allowed.
@@ -114,6 +115,8 @@ class Catalog:
         self.actions = {action.id: action for action in content.actions}
         self.budgets = {budget.id: budget for budget in content.budgets}
         self.caps = Caps(content.contact_policies)
+        self.push = frozenset(placement.id for placement in content.placements if placement.is_push)
+        self.topics = frozenset(content.groups if content.topics is None else content.topics)
         self.features = content.rule_features()
         found = mistakes(content)
         compiler = _Compiler(content, found, rules or CompiledRules(self.features))
@@ -163,7 +166,7 @@ class Catalog:
                 rate=values[action.id][2],
                 counted_by={},
                 cost=self._charge(action),
-                gated=bool(action.promotes or action.stages or action.buying_roles),
+                gated=bool(action.promotes or action.stages or action.buying_roles or action.asks),
             )
             for action in content.actions
         }

@@ -121,6 +121,8 @@ def _market(f: _Findings) -> None:
         )
     if content.continuity < timedelta(0) or content.continuity > CONTACT_MEMORY:
         f.add("continuity", f"is {content.continuity}, must be at least 0 and at most {CONTACT_MEMORY}")
+    for topic in content.topics or ():
+        f.refer("topics", topic, content.groups)
     for path in content.locked:
         _lock(f, path)
 
@@ -200,6 +202,8 @@ def _actions(f: _Findings) -> None:
             f.refer(f"{path}.stages", stage, stages)
         if action.budget is not None:
             f.refer(f"{path}.budget", action.budget, f.ids["budgets"])
+        if action.asks is not None:
+            f.refer(f"{path}.asks.channel", action.asks.channel, f.ids["channels"])
         if action.buying_roles and features is not None and "buying_role" not in features.customer:
             f.add(f"{path}.buying_roles", "needs a customer feature buying_role, and there is none")
         if action.follow_up is not None:

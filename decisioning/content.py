@@ -7,7 +7,7 @@ One `Content` is one market's whole catalogue; `decisioning.catalog` holds its c
 import re
 import unicodedata
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -31,6 +31,9 @@ PositiveNumber = Annotated[float, msgspec.Meta(gt=0)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Purpose = Literal["personalisation", "marketing"]
+PERSONALISATION: Purpose = "personalisation"
+MARKETING: Purpose = "marketing"
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 ShownBy = Literal["impression", "sent", "decision"]
 Status = Literal["draft", "approved", "live", "retired"]
 CountedPer = Literal["any", "channel", "group", "goal", "action"]
@@ -101,6 +104,13 @@ class ContextWeight(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weight: NonNegative
 
 
+class Asks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A consent that an action asks for. Once it is given, that is the action's `accept`."""
+
+    purpose: Purpose
+    channel: Id
+
+
 class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Something we may propose.
 
@@ -119,6 +129,7 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         buying_roles: Only for contacts with one of these roles in their account's buying group.
         budget: What a contact with it is charged to; `cost` is how much, in the catalogue's
             currency (a budget that counts contacts counts each as 1).
+        asks: The consent that it asks for; not shown to who has given it.
         follow_up: The action that takes its place, on every channel, once it is accepted.
         fallback: May be shown when a store or the model fails, and to the holdout; needs no scores.
         attributes: Facts for rules (`action.margin`) and for the model.
@@ -147,6 +158,7 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     buying_roles: tuple[Id, ...] = ()
     budget: Id | None = None
     cost: NonNegative = 0.0
+    asks: Asks | None = None
     follow_up: Id | None = None
     fallback: bool = False
     attributes: dict[str, float | str] = {}
@@ -438,6 +450,10 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         rates: What one unit of another currency is worth in `currency`.
         language: Of content whose request says nothing else.
         continuity: How long a shown action stays the choice.
+        personalisation: Whether customers must have consented before stored features and history are used
+            (`consent`), or may object (`default`: where another legal basis allows it).
+        topics: Groups that customers may choose or refuse; absent: all of them. Of those that are left
+            out, everyone hears, whatever their preferences say or whether they can be read.
         locked: Paths that markets must not override: `actions.*.eligibility`, `contact_policies`.
         event_features: In every market the same, as events belong to customers.
         features: Those of the feature store. None where they are not known; names in rules are then
@@ -453,6 +469,8 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     time_zone: str = "UTC"
     continuity: timedelta = timedelta(days=3)
     holdout: Holdout = Holdout()
+    personalisation: Literal["consent", "default"] = "consent"
+    topics: tuple[Id, ...] | None = None
     naming: Naming = Naming()
     locked: tuple[str, ...] = ()
     groups: tuple[Id, ...]

@@ -5,7 +5,7 @@ Pure functions over values. The engine calls them in this order, scores between 
 """
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import isfinite
 from typing import NamedTuple
 
@@ -17,13 +17,11 @@ from decisioning import eligibility
 from decisioning.arbitration import priority, scaled
 from decisioning.assignment import assignments
 from decisioning.case import (
-    FEATURES_UNAVAILABLE,
     HOLDOUT,
     NO_ELIGIBLE_ACTION,
-    RANKED,
     REASON_DETAILS,
-    UNKNOWN_CUSTOMER,
     UNSCORED,
+    WITH_SCORES,
     Case,
 )
 from decisioning.catalog import Eligible, localised
@@ -31,6 +29,7 @@ from decisioning.contact_policy import ContactCounts
 from decisioning.content import Placement
 from decisioning.continuity import Continuity, going_on
 from decisioning.journey import stages_of
+from decisioning.personalisation import may_personalise
 from decisioning.profile import Contact, Facts, HotProfile, Subject
 from decisioning.reasons import Drop
 from decisioning.record import Assignment, Candidate, DecisionRecord, ModelVersion, PolicyVersion, ShownSlot
@@ -103,13 +102,14 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
     screened: Sequence[Eligible | Drop | None] = [None] * len(allowed.proposals)
     if allowed.proposals is at_once.live:
         screened = at_once.screened(scope.customer, scope.account, scope.context)
-    stages = stages_of(catalog, hot.events if hot else (), scope) if content.journeys else ()
+    stages = stages_of(catalog, facts.events, scope) if content.journeys else ()
     continuity = going_on(
         facts.contacts,
         catalog.actions,
         placement.id,
         now=case.contact_at,
-        lasting=content.continuity,
+        # That a reload is no new contact is for the caps; what else goes on is history.
+        lasting=content.continuity if facts.personal else timedelta(0),
         repeatable=not placement.is_push,
     )
     engaged, disengaged = eligibility.engaged(
@@ -234,6 +234,8 @@ def reservation(case: Case, facts: Facts, planned: Plan, *, digest: str) -> Rese
     subject = Subject(case.unit, facts.account_id)
 
     def still(profile: HotProfile) -> Collection[int]:
+        if facts.personal and not may_personalise(case, profile):
+            return ()  # what ranked them may be used no more
         again = narrow(case, msgspec.structs.replace(facts, hot=profile))
         # What has become, or is no longer, the same contact as before would be counted wrongly.
         passing = {(eligible.proposal.action.id, eligible.repeats) for eligible in again.eligible}
@@ -343,7 +345,7 @@ def record_of(
             msgspec.structs.replace(slot, repeats_of=made_with.get((slot.repeats or "", slot.action_id)))
             for slot in slots
         )
-    nothing_left = not slots and choice.reason in (RANKED, UNKNOWN_CUSTOMER, FEATURES_UNAVAILABLE)
+    nothing_left = not slots and choice.reason in WITH_SCORES
     reason = NO_ELIGIBLE_ACTION if nothing_left else choice.reason
     return DecisionRecord(
         decision_id=case.decision_id,
@@ -375,7 +377,7 @@ def record_of(
         account=dict(facts.account),
         account_contacts=hot.account_contacts,
         purchases=hot.purchases,
-        events=hot.events,
+        events=facts.events,
         budgets=hot.budgets,
         paused=facts.paused,
         hot_known=facts.hot is not None,
@@ -386,6 +388,9 @@ def record_of(
         known=facts.known,
         readable=facts.readable,
         baseline=choice.planned.baseline,
+        withdrawn=hot.withdrawn,
+        preferences=hot.preferences,
+        personal=facts.personal,
     )
 
 

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from decisioning.catalog import Catalog, Eligible, Proposal, not_engaged
-from decisioning.content import Placement
+from decisioning.content import MARKETING, Asks, Placement
 from decisioning.continuity import Continuity
 from decisioning.journey import stage_weight
-from decisioning.profile import Facts, HotProfile
+from decisioning.profile import Consent, Facts, HotProfile
 from decisioning.reasons import Drop
 from decisioning.request import DecisionRequest
 from decisioning.rules import RuleFailure, RuleScope
@@ -76,14 +76,19 @@ def consented(proposals: Sequence[Proposal], catalog: Catalog, placement: Placem
 
     `hot` is None when neither consent nor suppression can be read. Then nothing is shown where
     consent is required, and nothing is sent: whoever unsubscribed would get it too.
+
+    Nothing is sent either to who said no to marketing here, whatever the channel requires.
     """
     purpose, channel = catalog.channels[placement.channel].requires_consent, placement.channel
-    if hot.permits(purpose, channel) if hot is not None else not (purpose or placement.is_push):
+    objected = placement.is_push and hot is not None and hot.objects_to(MARKETING, channel)
+    if not objected and (hot.permits(purpose, channel) if hot is not None else not (purpose or placement.is_push)):
         return Kept(proposals, ())
     if hot is None:
         reason, detail = "CONSENT_UNKNOWN", "hot state cannot be read"
     elif channel in hot.suppressed:
         reason, detail = "SUPPRESSED", f"unsubscribed from {channel}, complained, or cannot be reached there"
+    elif objected:
+        reason, detail = "OBJECTED", f"said no to marketing on {channel}: nothing is sent there"
     else:
         reason, detail = "NO_CONSENT", f"no consent to {purpose} on {channel}"
     return Kept(
@@ -105,10 +110,10 @@ def engaged(
 ) -> tuple[list[Eligible], list[Drop]]:
     """Actions that suit this customer now, with their context weight and value.
 
-    Not what they bought already, nor what they accepted and is followed up; only what their
-    journey stages and their role in the account's buying group allow; and what eligibility,
-    applicability and suitability hold for. A rule that errs drops its action: a negation must not
-    fail open.
+    Not what they do not wish to hear of, nor what asks for a consent that they have given; not what
+    they bought already, nor what they accepted and is followed up; only what their journey stages and
+    their role in the account's buying group allow; and what eligibility, applicability and suitability
+    hold for. A rule that errs drops its action: a negation must not fail open.
 
     `screened` is what plain rules made of each proposal; the others are asked one by one.
     """
@@ -116,14 +121,19 @@ def engaged(
     role = facts.features.get(BUYING_ROLE_FEATURE)
     kept: list[Eligible] = []
     dropped: list[Drop] = []
-    known, every = facts.hot is not None, bool(continuity.followed_up) or not facts.readable
+    unwanted = _unwanted(catalog, facts.hot)
+    known, every = facts.hot is not None, bool(continuity.followed_up or unwanted) or not facts.readable
     for proposal, ready in zip(proposals, screened, strict=True):
         if ready is not None and not (every or proposal.gated):
             (kept if ready.__class__ is Eligible else dropped).append(ready)  # type: ignore[arg-type]
             continue
-        refusal = None if facts.readable else _unread(proposal, facts)
+        refusal = None if proposal.action.is_no_action else unwanted.get(proposal.action.group)
+        if refusal is None and not facts.readable:
+            refusal = _unread(proposal, facts)
         if refusal is None and not known:
             refusal = _unknown(proposal)
+        if refusal is None and proposal.action.asks is not None:
+            refusal = _asked_already(proposal.action.asks, facts.hot)
         refusal = refusal or _gate(proposal, continuity, stages, role, bought, now)
         if refusal is not None:
             dropped.append(Drop(proposal.action.id, "engagement_policy", *refusal))
@@ -162,6 +172,26 @@ def _context_weight(proposal: Proposal, scope: RuleScope) -> float:
         if when.holds(scope):
             weight *= factor
     return weight
+
+
+def _unwanted(catalog: Catalog, hot: HotProfile | None) -> Mapping[str, tuple[str, str]]:
+    """Groups that the customer does not wish to hear of, or may not; with why."""
+    if hot is None:
+        return dict.fromkeys(catalog.topics, ("PREFERENCES_UNKNOWN", "hot state cannot be read"))
+    if hot.preferences is None:
+        return {}
+    topics = hot.preferences.topics
+    refused = (group for group in catalog.topics if topics.refuses(group))
+    return {group: ("PREFERENCE", f"the customer does not wish to hear of {group}") for group in refused}
+
+
+def _asked_already(asks: Asks, hot: HotProfile | None) -> tuple[str, str] | None:
+    """Why a consent need not be asked for, or must not since nobody knows."""
+    if hot is None:
+        return "CONSENT_UNKNOWN", "hot state cannot be read"
+    if Consent(asks.purpose, asks.channel) in hot.consents:
+        return "ALREADY_CONSENTED", f"the customer has consented to {asks.purpose} on {asks.channel}"
+    return None
 
 
 def _unread(proposal: Proposal, facts: Facts) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ import msgspec
 
 from decisioning.content import NO_ACTION, Action, Purpose, Value
 from decisioning.identity import Person
+from decisioning.preferences import Preferences
 
 HISTORY_WINDOW = timedelta(days=7)
 HISTORY_FEATURES = ("contacts_7d", "group_contacts_7d", "action_contacts_7d")
@@ -94,6 +95,8 @@ class HotProfile(msgspec.Struct, frozen=True):
         account_contacts: Those of the others in the customer's account.
         budgets: Of everyone's budgets.
         paused: Actions that somebody has stopped.
+        withdrawn: What the customer has said no to, last.
+        preferences: What the customer wishes; None where nothing was ever said.
         version: Changes whenever anything above, or the person, changes that belongs to the customer or account.
         person: Where several ids are one person, who that is; all of the above is then that of all members.
     """
@@ -108,10 +111,16 @@ class HotProfile(msgspec.Struct, frozen=True):
     paused: tuple[str, ...] = ()
     version: int = 0
     person: Person | None = None
+    withdrawn: tuple[Consent, ...] = ()
+    preferences: Preferences | None = None
 
     def permits(self, purpose: Purpose | None, channel: str) -> bool:
         """Whether this customer may be contacted on a channel that requires consent to `purpose`, if any."""
         return channel not in self.suppressed and (purpose is None or Consent(purpose, channel) in self.consents)
+
+    def objects_to(self, purpose: Purpose, channel: str) -> bool:
+        """Whether the customer's last word on this was no."""
+        return Consent(purpose, channel) in self.withdrawn
 
 
 class StoredFeatures(msgspec.Struct, frozen=True):
@@ -138,6 +147,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         as_of: Age of the oldest stored value; None for a customer that is not known.
         known: Whether the feature store knows the customer; `readable`: whether it could be asked.
             Where it could not, what only it could tell is unknown, and forbids.
+        personal: Whether stored features and history may be used (`personalisation`).
     """
 
     features: Mapping[str, Value] = {}
@@ -149,6 +159,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime | None = None
     known: bool = True
     readable: bool = True
+    personal: bool = True
 
     @property
     def account_known(self) -> bool:
@@ -159,6 +170,16 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def contacts(self) -> tuple[Contact, ...]:
         """The customer's own contacts of late; none where they cannot be read."""
         return self.hot.contacts if self.hot else ()
+
+    @property
+    def history(self) -> tuple[Contact, ...]:
+        """Those contacts, as far as the choice may hang on them; caps count them all."""
+        return self.contacts if self.personal else ()
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What the customer did, as far as the choice may hang on it."""
+        return self.hot.events if self.hot and self.personal else ()
 
 
 class ContactHistory:

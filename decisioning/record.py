@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from decisioning.content import NO_ACTION, Value
+from decisioning.preferences import Preferences
 from decisioning.profile import BudgetLeft, Consent, Contact, Event, HotProfile, Purchase, Subject
 from decisioning.reasons import Drop
 from decisioning.request import DecisionRequest
@@ -110,6 +111,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
         key_id: Which server secret drew.
         reason: `RANKED`, `HOLDOUT`, `NO_ELIGIBLE_ACTION` or `FALLBACK_...`.
         known: Whether the feature store knew the customer; `readable`: whether it could be asked.
+        withdrawn, preferences: As in `HotProfile`. `personal` is whether stored features and history were
+            used; else `features` holds what the request supplied, and the other values are None.
         baseline: The propensity of showing nothing, where a candidate could rank by uplift over it.
     """
 
@@ -153,6 +156,9 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     known: bool = True
     readable: bool = True
     baseline: float | None = None
+    withdrawn: tuple[Consent, ...] = ()
+    preferences: Preferences | None = None
+    personal: bool = True
 
     @property
     def drawn(self) -> bool:
@@ -180,6 +186,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
             events=self.events,
             budgets=self.budgets,
             paused=self.paused,
+            withdrawn=self.withdrawn,
+            preferences=self.preferences,
         )
 
     @property

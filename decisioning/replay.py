@@ -131,6 +131,7 @@ def facts_of(record: DecisionRecord) -> Facts:
         as_of=record.features_as_of,
         known=record.known,
         readable=record.readable,
+        personal=record.personal,
     )
 
 
@@ -204,4 +205,4 @@ def model_rows(case: Case, facts: Facts, encoder: RowEncoder, actions: Sequence[
     """What the model saw, or would have seen, of these actions: `(n_actions, n_features)`."""
     where: dict[str, Value] = {"placement": case.placement.id, "channel": case.placement.channel, "slot": 1}
     shared = {**case.request.context, **facts.features, **where}
-    return encoder.rows(shared, actions, ContactHistory(facts.contacts, now=case.now))
+    return encoder.rows(shared, actions, ContactHistory(facts.history, now=case.now))

@@ -42,6 +42,7 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         mode: `preview` decides without logging or reserving anything.
         planned_at: When a push placement's contact will be met: quiet hours and contact policies
             are judged then. Now, when absent.
+        global_privacy_control: The customer's browser sends `Sec-GPC: 1`: decided without knowing whom for.
         now: For replays and tests.
     """
 
@@ -58,6 +59,7 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     market: CallerId | None = None
     mode: Literal["live", "preview"] = "live"
     planned_at: Time | None = None
+    global_privacy_control: bool = False
     now: Time | None = None
 
     @property

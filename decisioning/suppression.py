@@ -6,6 +6,8 @@ counts as reached and as spent.
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from decisioning.budget import BudgetRoom
 from decisioning.case import Case
 from decisioning.catalog import Eligible
@@ -28,7 +30,8 @@ def in_time_and_budget(
     profile = hot or HotProfile()
     silent = cooling_down(content.cool_downs, profile.contacts, now=case.contact_at) if content.cool_downs else {}
     capped = _first_caps(case, counts)
-    each_is_asked = bool(quiet or hot is None or of_account or silent)
+    wish = _own_wish(case, profile)
+    each_is_asked = bool(quiet or wish or hot is None or of_account or silent)
     if not (each_is_asked or capped or catalog.budgets):
         return list(engaged)
     kept: list[Eligible] = []
@@ -45,6 +48,8 @@ def in_time_and_budget(
         refusal: tuple[str, str] | None = None
         if quiet is not None:
             refusal = "QUIET_HOURS", quiet
+        elif wish is not None:
+            refusal = "CAP_REACHED", wish
         elif hot is None and (_capped(content.contact_policies, candidate) or content.cool_downs):
             refusal = "CONTACTS_UNKNOWN", "hot state cannot be read"
         elif of_account and _capped(of_account, candidate):
@@ -92,6 +97,26 @@ def _quiet(case: Case, facts: Facts) -> str | None:
     zone = zone_of(facts.features.get(TIME_ZONE_FEATURE), case.catalog.time_zone)
     quiet = quiet_at(quiet_hours, case.placement, case.contact_at, zone)
     return f"{quiet.id}: {quiet.begin} to {quiet.end} on the customer's clock" if quiet else None
+
+
+def _own_wish(case: Case, profile: HotProfile) -> str | None:
+    """Why the customer does not want another message yet; of placements that are not sent, never.
+
+    Several actions of one message are one. A message exactly one window old no longer counts.
+    """
+    frequency = profile.preferences.frequency if profile.preferences else None
+    if frequency is None or not case.placement.is_push:
+        return None
+    push, begin, end = case.catalog.push, case.contact_at - frequency.within, case.contact_at + frequency.within
+    sent = {
+        contact.decision_id
+        for contact in profile.contacts
+        if contact.is_counted and contact.placement in push and begin < contact.at < end
+    }
+    if len(sent) < frequency.limit:
+        return None
+    within = msgspec.to_builtins(frequency.within)
+    return f"preferences: the customer wishes for at most {frequency.limit} messages within {within}"
 
 
 def _capped(policies: Sequence[ContactPolicy], candidate: Eligible) -> bool:

@@ -320,6 +320,7 @@ def _content(size: Size, rng: random.Random) -> Content:
         domain="bench",
         currency="EUR",
         continuity=timedelta(hours=4),
+        personalisation="default",
         holdout=Holdout(share=0.0),
         groups=groups,
         goals=goals,

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from decisioning.catalog import Catalog
 from decisioning.explain import BY_RESPONSE, BY_UPLIFT, Explanation, explain
+from decisioning.preferences import Preferences
 from decisioning.reasons import STEPS
 from decisioning.record import DecisionRecord
 from nextmove.console import out
@@ -97,12 +98,25 @@ def _read(record: DecisionRecord) -> list[tuple[str, str]]:
     return [
         *pairs,
         ("consents", ", ".join(consents) or "none"),
+        ("said no to", ", ".join(f"{word.purpose} on {word.channel}" for word in record.withdrawn) or "nothing"),
+        ("wishes", _wishes(record.preferences)),
         ("suppressed", ", ".join(record.suppressed) or "nowhere"),
         ("contacts", told),
         ("purchases", ", ".join(f"{p.product} {p.at:%Y-%m-%d}" for p in record.purchases) or "none"),
         ("budgets", ", ".join(f"{b.budget}: {b.left:,.2f} left" for b in record.budgets) or "none of everyone's"),
         ("paused", ", ".join(record.paused) or "none"),
     ]
+
+
+def _wishes(preferences: Preferences | None) -> str:
+    if preferences is None:
+        return "none"
+    topics, frequency = preferences.topics, preferences.frequency
+    said = [] if topics.include is None else [f"only {', '.join(topics.include) or 'nothing'}"]
+    said += [f"no {group}" for group in topics.exclude]
+    if frequency is not None:
+        said.append(f"at most {frequency.limit} messages within {msgspec.to_builtins(frequency.within)}")
+    return "; ".join(said) or "none"
 
 
 def _print_candidates(found: Explanation, catalog: Catalog | None) -> None:

@@ -14,6 +14,7 @@ from decisioning.errors import CatalogError, SetupError, StoreError
 from serving.adapters.blob_archive import BlobArchive
 from serving.adapters.feast_features import FeastFeatures
 from serving.engine import DrawKey, Engine
+from serving.unsubscribe_links import UnsubscribeLinks
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer, load_bundle
 from storage.catalog_files import catalog_pointer, decode_release
@@ -45,6 +46,7 @@ def open_engine(settings: Settings, blobs: BlobStore, ledger: Ledger, hot_state:
         scorer=None,
         draw_key=draw_key(settings),
         archive=BlobArchive(blobs),
+        links=unsubscribe_links(settings),
         paused=paused,
     )
 
@@ -108,21 +110,36 @@ def live_bundle(blobs: BlobStore, settings: Settings) -> Bundle:
 
 def draw_key(settings: Settings) -> DrawKey:
     """The secret behind every draw: the setting, or one made once and kept in the state directory."""
-    if settings.draw_secret is not None:
-        return DrawKey(settings.draw_secret.encode())
-    path = settings.home / "draw.key"
+    return DrawKey(_secret(settings, settings.draw_secret, "draw.key"))
+
+
+def unsubscribe_links(settings: Settings) -> UnsubscribeLinks:
+    """Links signed with the setting, or with a secret made once and kept in the state directory."""
+    secret = _secret(settings, settings.unsubscribe_secret, "unsubscribe.key")
+    return UnsubscribeLinks(secret, domain=settings.domain)
+
+
+def _secret(settings: Settings, given: str | None, name: str) -> bytes:
+    """What is given, or else what stands in this file, made where it does not exist.
+
+    Raises:
+        SetupError: The file is damaged.
+    """
+    if given is not None:
+        return given.encode()
+    path = settings.home / name
     if not path.exists():
         # Two services that start at once must agree on one secret, and none may see half of it:
         # it is written under a name of its own, and who is first gives it the name.
-        handle, name = tempfile.mkstemp(dir=settings.home)  # for the owner's eyes only
+        handle, temporary = tempfile.mkstemp(dir=settings.home)  # for the owner's eyes only
         with os.fdopen(handle, "wb") as file:
             file.write(secrets.token_bytes(32))
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):
-            path.hardlink_to(name)
-        Path(name).unlink()
+            path.hardlink_to(temporary)
+        Path(temporary).unlink()
     secret = path.read_bytes()
     if len(secret) != 32:
         raise SetupError(f"{path} has {len(secret)} bytes, must have 32; restore it from a backup or delete it")
-    return DrawKey(secret)
+    return secret

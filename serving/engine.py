@@ -24,17 +24,20 @@ from decisioning.content import NO_ACTION, Action, FeatureKind, FeatureTypes, Va
 from decisioning.decision import Choice
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision
+from decisioning.personalisation import considered
 from decisioning.profile import ContactHistory, Facts, StoredFeatures, Subject
 from decisioning.record import DecisionRecord, ModelVersion
 from decisioning.replay import Replayed, replay
 from decisioning.request import Context, DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take, with_contacts
 from decisioning.slots import key_id
+from serving.customers import Customers
 from serving.events import Events, Reported, Taken
 from serving.outcomes import OutcomeResult, Outcomes, digest_of
 from serving.pauses import PauseAnswer, PauseRequest, Pauses
 from serving.ports import Archive, Features, HotState, Ledger, Scorer
 from serving.timers import Laps, StageTimers
+from serving.unsubscribe_links import UnsubscribeLinks
 
 # A twin of this call, sent at the same instant, is answered with the first one's record.
 TWIN_WAIT = timedelta(seconds=5)
@@ -80,7 +83,12 @@ class _Model(NamedTuple):
 
 
 class Engine:
-    """Decides, and takes outcomes. One per process; `release` and `scorer` are swapped while it runs."""
+    """Decides, and takes outcomes. One per process; `release` and `scorer` are swapped while it runs.
+
+    Attributes:
+        customers: Takes consents, preferences and who unsubscribes.
+        links: Makes and reads links to unsubscribe by.
+    """
 
     def __init__(
         self,
@@ -92,6 +100,7 @@ class Engine:
         scorer: Scorer | None,
         draw_key: DrawKey,
         archive: Archive | None = None,
+        links: UnsubscribeLinks | None = None,
         timers: StageTimers | None = None,
         paused: tuple[str, ...] = (),
     ) -> None:
@@ -103,6 +112,8 @@ class Engine:
         self._ledger = ledger
         self._events = Events(hot_state, ledger)
         self._outcomes = Outcomes(hot_state, ledger)
+        self.customers = Customers(hot_state, ledger, self._outcomes)
+        self.links = links or UnsubscribeLinks(draw_key.secret, domain=release.domain)
         self._pauses = Pauses(hot_state, ledger)
         self._archive = archive
         self._key = draw_key
@@ -170,22 +181,24 @@ class Engine:
     ) -> tuple[DecisionRecord, Facts]:
         """One placement's record, and the facts as they are with it."""
         live = case.request.mode == "live"
+        everything, facts = facts, considered(case, facts)
         choice = self._choose(case, versions, facts, laps)
         reservation = funnel.reservation(case, facts, choice.planned, digest=digest)
-        after = facts
+        after = everything
         try:
             if live and facts.hot is not None and reservation.eligible:
                 reserved = await self._hot_state.reserve(reservation)
                 if isinstance(reserved, AlreadyClaimed):
-                    return await self._twin(reservation, reserved), facts
-                filled, after = reserved.filled, msgspec.structs.replace(facts, hot=reserved.profile)
+                    return await self._twin(reservation, reserved), everything
+                filled, after = reserved.filled, msgspec.structs.replace(everything, hot=reserved.profile)
             else:
                 filled = take(reservation, reservation.seen)
                 if facts.hot is not None:
-                    after = msgspec.structs.replace(facts, hot=with_contacts(facts.hot, reservation, filled))
+                    after = msgspec.structs.replace(everything, hot=with_contacts(facts.hot, reservation, filled))
         except StoreError:
             # What cannot be reserved may be over its cap by now: only what needs no cap is left.
-            facts = after = msgspec.structs.replace(facts, hot=None)
+            after = msgspec.structs.replace(everything, hot=None)
+            facts = considered(case, after)
             choice = self._choose(case, versions, facts, laps)
             reservation = funnel.reservation(case, facts, choice.planned, digest=digest)
             filled = take(reservation, reservation.seen)
@@ -250,6 +263,13 @@ class Engine:
     ) -> PauseAnswer:
         """Stop an action from the next decision on, or let it go on; see `Pauses.put`."""
         return await self._pauses.put(action_id, request, self.release, paused=paused, actor=actor, now=now)
+
+    def unsubscribe_path(self, record: DecisionRecord) -> str | None:
+        """The link for the message that a decision becomes; None where nothing is sent."""
+        catalog = self.release.markets.get(record.market)
+        if catalog is None or record.placement not in catalog.push or not record.slots:
+            return None
+        return self.links.path(record.request.unit, record.channel)
 
     async def paused(self, *, now: datetime) -> tuple[str, ...]:
         """What is stopped now: actions, as `id` or `market/id`."""
@@ -383,7 +403,7 @@ def _scores(
     rows = model.encoder.rows(
         shared,
         [*actions, learnt[NO_ACTION]] if by_uplift else actions,
-        ContactHistory(facts.contacts, now=case.now),
+        ContactHistory(facts.history, now=case.now),
     )
     laps.lap("encode")
     scores = model.scorer.score(rows)

@@ -15,7 +15,8 @@ from decisioning.catalog import Release
 from decisioning.content import Budget
 from decisioning.events import EventRecord, Happened
 from decisioning.identity import Link
-from decisioning.profile import HotProfile, StoredFeatures, Subject
+from decisioning.preferences import PreferencesChange
+from decisioning.profile import ConsentChange, HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved
 
@@ -59,6 +60,14 @@ class HotState(Protocol):
 
     async def link(self, links: Sequence[Link]) -> None:
         """Let ids be one person from the next decision on (`decisioning.identity`); again changes nothing."""
+        ...
+
+    async def consent(self, changes: Sequence[ConsentChange]) -> None:
+        """Let the last word on each purpose and channel count from the next decision on; again changes nothing."""
+        ...
+
+    async def prefer(self, change: PreferencesChange) -> None:
+        """Let the last preferences count from the next decision on; again changes nothing."""
         ...
 
     async def pause(self, action: str, *, paused: bool) -> None:
@@ -109,6 +118,14 @@ class Ledger(Protocol):
 
     async def outcomes_of(self, decision_id: str) -> list[OutcomeRecord]:
         """What is kept of a decision's outcomes, which may have come before it."""
+        ...
+
+    async def append_consents(self, changes: Sequence[ConsentChange]) -> None:
+        """Returns once all would survive a power cut; the same word twice is one."""
+        ...
+
+    async def append_preferences(self, change: PreferencesChange) -> None:
+        """Returns once it would survive a power cut."""
         ...
 
     async def append_audit(self, entry: AuditRecord) -> None:

@@ -15,6 +15,7 @@ from decisioning.request import DecisionRequest
 from serving import collector
 from serving.http.app import Routes, create_app
 from serving.http.body import DECISION_LIMIT, parse
+from serving.http.customer_routes import honoured
 from serving.http.guard import Guard
 from serving.http.problems import MalformedJson, problem_of
 from serving.runtime import Runtime
@@ -47,7 +48,7 @@ class Nextmove:
     async def decide(self, request: dict[str, Any], ctx: bentoml.Context) -> dict[str, Any]:
         """The same as `POST /v1/decisions`, for BentoML's own clients."""
         try:
-            asked = parse(_json(request), DecisionRequest, limit=DECISION_LIMIT)
+            asked = honoured(parse(_json(request), DecisionRequest, limit=DECISION_LIMIT), ctx.request.headers)
             answer = await routes.answer(asked, ctx.request.state.caller)  # whom the guard let in
         except NextmoveError as error:
             status = HTTPStatus(problem_of(error).status)

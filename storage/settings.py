@@ -43,7 +43,7 @@ class Settings:
         ledger_queue: Records that may wait for the ledger before callers are refused.
         pointer_poll_seconds: How often a service looks for a new bundle or catalogue.
         draw_secret: Key of the exploration's draws, 16 to 64 characters. None: the service keeps
-            one of its own in `home`.
+            one of its own in `home`. `unsubscribe_secret` signs the links to unsubscribe by, likewise.
         jwt_issuer: Who issues tokens (`iss`) that callers may show instead of a key; set together with
             `jwt_audience` (`aud`) and `jwt_jwks`, the issuer's public keys: a file or an https address.
         workers: Processes of the service, each with the model in memory.
@@ -63,6 +63,7 @@ class Settings:
     ledger_queue: Annotated[int, msgspec.Meta(ge=1)] = 10_000
     pointer_poll_seconds: Annotated[float, msgspec.Meta(gt=0)] = 2.0
     draw_secret: Secret | None = field(default=None, repr=False)
+    unsubscribe_secret: Secret | None = field(default=None, repr=False)
     jwt_issuer: Name | None = None
     jwt_audience: Name | None = None
     jwt_jwks: Name | None = None

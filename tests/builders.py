@@ -65,6 +65,8 @@ def content(*actions: Action, **overrides: Any) -> Content:
         "currency": "EUR",
         "holdout": Holdout(share=0.0),
         "continuity": timedelta(0),
+        "personalisation": "default",
+        "topics": (),
         "groups": ("cards", "loans", "other"),
         "goals": ("sell",),
         "channels": (Channel("web"), Channel("email", requires_consent="marketing")),

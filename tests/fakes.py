@@ -12,7 +12,8 @@ from decisioning.content import NO_ACTION, Budget, Value
 from decisioning.errors import StoreError
 from decisioning.events import EventRecord, Happened
 from decisioning.identity import Known, Link, linked
-from decisioning.profile import Contact, HotProfile, StoredFeatures, Subject
+from decisioning.preferences import PreferencesChange
+from decisioning.profile import Consent, ConsentChange, Contact, HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
 
@@ -82,6 +83,21 @@ class FakeHotState:
             known = self.known.get(unit, Known())
             self.known[unit] = Known(change.ties.get(unit, known.ties), change.people.get(unit, known.person))
 
+    async def consent(self, changes: Sequence[ConsentChange]) -> None:
+        if self.down:
+            raise StoreError("hot state is down")
+        for change in changes:
+            word = Consent(change.purpose, change.channel)
+            rest = {"consents": set(self.profile.consents) - {word}, "withdrawn": set(self.profile.withdrawn) - {word}}
+            rest["consents" if change.granted else "withdrawn"].add(word)
+            told = {name: tuple(sorted(words, key=lambda w: (w.purpose, w.channel))) for name, words in rest.items()}
+            self.profile = msgspec.structs.replace(self.profile, **told)
+
+    async def prefer(self, change: PreferencesChange) -> None:
+        if self.down:
+            raise StoreError("hot state is down")
+        self.profile = msgspec.structs.replace(self.profile, preferences=change.preferences)
+
     async def pause(self, action: str, *, paused: bool) -> None:
         if self.down:
             raise StoreError("hot state is down")
@@ -117,6 +133,8 @@ class FakeLedger:
         self.outcomes: dict[str, tuple[OutcomeRecord, str]] = {}
         self.events: dict[str, tuple[EventRecord, str]] = {}
         self.audits: list[AuditRecord] = []
+        self.consents: list[ConsentChange] = []
+        self.preferences: list[PreferencesChange] = []
         self.down = False
 
     async def append_decision(self, record: DecisionRecord, *, digest: str) -> str:
@@ -148,6 +166,16 @@ class FakeLedger:
 
     async def events_of(self, event_ids: Sequence[str]) -> list[EventRecord]:
         return [self.events[event_id][0] for event_id in event_ids]
+
+    async def append_consents(self, changes: Sequence[ConsentChange]) -> None:
+        if self.down:
+            raise StoreError("the ledger is down")
+        self.consents += changes
+
+    async def append_preferences(self, change: PreferencesChange) -> None:
+        if self.down:
+            raise StoreError("the ledger is down")
+        self.preferences.append(change)
 
     async def append_audit(self, entry: AuditRecord) -> None:
         if self.down:

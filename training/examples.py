@@ -217,7 +217,7 @@ def _row(record: DecisionRecord, slot: ShownSlot, earned: float, *, met: bool) -
         "candidates": tuple(candidate.action_id for candidate in available),
         "context_weights": tuple(candidate.context_weight for candidate in available),
         "values": tuple(candidate.value for candidate in available),
-        "contacts": record.contacts,
+        "contacts": record.contacts if record.personal else (),
         "met": met,
         "reward": earned,
         "success": int(earned > 0.0),

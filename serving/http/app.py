@@ -21,6 +21,7 @@ from decisioning.request import DecisionRequest, OutcomeReport
 from serving.engine import Engine
 from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json, read_optional_json
 from serving.http.callers import Caller, Callers
+from serving.http.customer_routes import CustomerRoutes, honoured
 from serving.http.event_routes import EVENT_PATHS, EventRoutes, caller_of
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
@@ -42,7 +43,7 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[Request], Awaitable[Response]]
 MAX_BATCH = 1000
 _KEPT_AS_ARRAYS = (
-    "candidates", "contacts", "account_contacts", "consents", "purchases", "events", "budgets", "dropped",
+    "candidates", "contacts", "account_contacts", "consents", "withdrawn", "purchases", "events", "budgets", "dropped",
 )  # fmt: skip
 OPEN = ()  # scopes of a route that needs no key
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -72,6 +73,10 @@ def table(routes: "Routes") -> list[tuple[str, str, tuple[str, ...], Handler]]:
         ("POST", "/v1/outcomes", ("decide", "ingest"), routes.outcomes),
         *(("POST", f"/v1/{kind}", ("ingest",), routes.events.single(kind)) for kind in get_args(EventType)),
         ("POST", "/v1/batch", ("ingest",), routes.events.batch),
+        ("PUT", "/v1/customers/{customer_id:path}/consent", ("agent", "ingest"), routes.customers.consent),
+        ("PUT", "/v1/customers/{customer_id:path}/preferences", ("agent", "ingest"), routes.customers.preferences),
+        ("GET", "/v1/unsubscribe/{token}", OPEN, routes.customers.unsubscribe_page),
+        ("POST", "/v1/unsubscribe/{token}", OPEN, routes.customers.unsubscribe),
         ("GET", "/v1/catalog", ("decide", "marketing"), routes.catalog),
         ("GET", "/v1/catalog/schema.json", OPEN, routes.catalog_schema),
         ("POST", "/v1/actions/{action_id}/pause", ("marketing",), routes.pause),
@@ -105,10 +110,11 @@ class Routes:
         self._engine = engine
         self._metrics = metrics
         self.events = EventRoutes(engine, metrics)
+        self.customers = CustomerRoutes(engine)
 
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decisions`."""
-        body = await read_json(request, DecisionRequest, limit=DECISION_LIMIT)
+        body = honoured(await read_json(request, DecisionRequest, limit=DECISION_LIMIT), request.headers)
         return _json(await self.answer(body, _caller(request)))
 
     async def answer(self, request: DecisionRequest, caller: Caller) -> DecisionAnswer | DecisionAnswers:
@@ -130,7 +136,8 @@ class Routes:
         for index, item in enumerate(batch.requests):
             try:
                 where = f"requests[{index}]"
-                valid.append((index, caller.request_of(convert(item, DecisionRequest, where=where), where=where)))
+                asked = honoured(convert(item, DecisionRequest, where=where), request.headers)
+                valid.append((index, caller.request_of(asked, where=where)))
             except RequestError as error:
                 results[index] = {"problem": problem_of(error)}
         decided = await self._engine().decide_many(
@@ -242,7 +249,7 @@ class Routes:
     def _answer(self, request: DecisionRequest, records: Sequence[DecisionRecord]) -> DecisionAnswer | DecisionAnswers:
         for record in records:
             self._count(record)
-        answers = [answer(record) for record in records]
+        answers = [answer(record, unsubscribe=self._engine().unsubscribe_path(record)) for record in records]
         return answers[0] if request.placements is None else DecisionAnswers(answers)
 
     def _count(self, record: DecisionRecord) -> None:

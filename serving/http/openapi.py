@@ -14,6 +14,8 @@ import msgspec
 from decisioning.answer import DecisionAnswer, DecisionAnswers
 from decisioning.replay import Replayed
 from decisioning.request import DecisionRequest, OutcomeReport
+from serving.customers import ConsentStatement, PreferencesStatement, Standing
+from serving.http.customer_routes import FIELD, ONE_CLICK
 from serving.http.problems import Problem, problem_codes
 from serving.pauses import PauseAnswer, PauseRequest
 
@@ -95,6 +97,16 @@ EXPLAINED_EXAMPLE: dict[str, Any] = ANSWER_EXAMPLE | {
         ],
     },
 }
+STANDING_EXAMPLE: dict[str, Any] = {
+    "customer_id": "c-00123",
+    "consents": [{"purpose": "marketing", "channel": "email"}],
+    "withdrawn": [],
+    "suppressed": [],
+    "preferences": {
+        "topics": {"include": None, "exclude": ["services"]},
+        "frequency": {"limit": 2, "within": "P7D"},
+    },
+}
 PROBLEM_EXAMPLE: dict[str, Any] = {
     "type": "urn:nextmove:problem:unknown_placement",
     "title": "Unknown placement",
@@ -117,6 +129,8 @@ class _Route(NamedTuple):
     problems: tuple[int, ...] = ()
     query: tuple[tuple[str, str], ...] = ()  # optional parameters, each with what it is
     body_required: bool = True
+    body_type: str = "application/json"
+    media_type: str = "application/json"
     scopes: tuple[str, ...] = ()  # of which a caller needs one; none where everyone may call
 
 
@@ -259,6 +273,56 @@ _ROUTES = (
         scopes=("ingest",),
     ),
     _Route(
+        "put",
+        "/v1/customers/{customer_id}/consent",
+        "What a customer consents to, or no longer: one statement or a list of up to 100, kept all or none. Without a"
+        " `channel`, every channel is meant. True at the next decision; the answer says what holds then.",
+        200,
+        _reference("Standing"),
+        STANDING_EXAMPLE,
+        {"oneOf": [_reference("ConsentStatement"), _array(_reference("ConsentStatement"))]},
+        {"purpose": "marketing", "channel": "email", "granted": True, "source": "sign-up", "legal_basis": "consent"},
+        (400, 413, 415, 503),
+        scopes=("agent", "ingest"),
+    ),
+    _Route(
+        "put",
+        "/v1/customers/{customer_id}/preferences",
+        "What a customer wishes to hear of (`topics` are groups of the catalogue; `include: null` is all of them) and"
+        " how often messages may be sent. Replaces what was said before.",
+        200,
+        _reference("Standing"),
+        STANDING_EXAMPLE,
+        _reference("PreferencesStatement"),
+        STANDING_EXAMPLE["preferences"],
+        (400, 413, 415, 503),
+        scopes=("agent", "ingest"),
+    ),
+    _Route(
+        "get",
+        "/v1/unsubscribe/{token}",
+        "A page with a button, for whoever follows the link of a message. Changes nothing. No key is needed.",
+        200,
+        _TEXT,
+        "",
+        problems=(404,),
+        media_type="text/html",
+    ),
+    _Route(
+        "post",
+        "/v1/unsubscribe/{token}",
+        "One-click unsubscribe (RFC 8058): no more messages to this customer by this channel, from the next decision"
+        " on. The link is signed, so no key is needed; the answer to a push placement carries it as `unsubscribe`.",
+        200,
+        _TEXT,
+        "",
+        {"type": "object", "properties": {FIELD: {"const": ONE_CLICK}}, "required": [FIELD]},
+        {FIELD: ONE_CLICK},
+        (400, 404, 413, 503),
+        body_type="application/x-www-form-urlencoded",
+        media_type="text/html",
+    ),
+    _Route(
         "get",
         "/v1/catalog",
         "The catalogue that is served now, in one market, and what is paused (null where that cannot be read).",
@@ -331,7 +395,10 @@ _ROUTES = (
 def openapi_document() -> dict[str, Any]:
     """The whole document."""
     _, schemas = msgspec.json.schema_components(
-        (DecisionRequest, DecisionAnswer, DecisionAnswers, OutcomeReport, PauseRequest, PauseAnswer, Problem, Replayed),
+        (
+            *(DecisionRequest, DecisionAnswer, DecisionAnswers, OutcomeReport, PauseRequest, PauseAnswer, Problem),
+            *(Replayed, ConsentStatement, PreferencesStatement, Standing),
+        ),
         ref_template="#/components/schemas/{name}",
     )
     paths: dict[str, dict[str, Any]] = {}
@@ -356,7 +423,7 @@ def _operation(route: _Route) -> dict[str, Any]:
         "responses": {
             str(route.status): {
                 "description": "The answer.",
-                "content": content(route.answer, route.answer_example),
+                "content": content(route.answer, route.answer_example, route.media_type),
             },
             **{
                 str(status): {
@@ -372,7 +439,7 @@ def _operation(route: _Route) -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = {
             "required": route.body_required,
-            "content": content(route.body, route.body_example),
+            "content": content(route.body, route.body_example, route.body_type),
         }
     schema = {"type": "string", "maxLength": 256}
     named = re.findall(r"{(\w+)}", route.path)

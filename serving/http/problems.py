@@ -21,6 +21,7 @@ from decisioning.errors import (
     UnknownPlacement,
 )
 from decisioning.record import DecisionRecord
+from serving.unsubscribe_links import UnknownLink
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -107,6 +108,7 @@ STATUSES: dict[type[NextmoveError], int] = {
     WrongMediaType: 415,
     NotFound: 404,
     NoSuchAction: 404,
+    UnknownLink: 404,
     MethodNotAllowed: 405,
     LoopbackOnly: 403,
     Forbidden: 403,

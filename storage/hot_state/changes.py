@@ -3,7 +3,10 @@
 import sqlite3
 from collections.abc import Iterable
 
+import msgspec
+
 from decisioning.events import Happened
+from decisioning.preferences import PreferencesChange
 from decisioning.profile import ConsentChange, Contact, Subject
 from decisioning.record import Told
 from storage.hot_state.charges import millionths
@@ -38,6 +41,12 @@ ON CONFLICT DO UPDATE SET
     END,
     at = max(at, excluded.at),
     granted_at = max(coalesce(granted_at, excluded.granted_at), coalesce(excluded.granted_at, granted_at))
+"""
+# Of two at the same instant one, whichever came first.
+_PREFER = """
+INSERT INTO preferences VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET at = excluded.at, record = excluded.record
+WHERE (excluded.at, excluded.record) > (at, record)
 """
 _LATEST = "INSERT INTO {} VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = max(at, excluded.at)"
 _SUPPRESS, _BUY, _HAPPEN = (_LATEST.format(table) for table in ("suppressions", "purchases", "events"))
@@ -116,6 +125,17 @@ def change_consents(connection: sqlite3.Connection, domain: str, changes: Iterab
         _CONSENT,
         (
             (domain, change.customer_id, change.purpose, change.channel, change.granted, to_microseconds(change.at))
+            for change in changes
+        ),
+    )
+
+
+def change_preferences(connection: sqlite3.Connection, domain: str, changes: Iterable[PreferencesChange]) -> None:
+    """Let the last word of each customer count."""
+    connection.executemany(
+        _PREFER,
+        (
+            (domain, change.customer_id, to_microseconds(change.at), msgspec.json.encode(change.preferences).decode())
             for change in changes
         ),
     )

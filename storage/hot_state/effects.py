@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from decisioning.content import Purpose
+from decisioning.content import MARKETING
 from decisioning.outcome_types import EVENT_TYPES
 from decisioning.profile import Subject
 from decisioning.record import Told
@@ -20,7 +20,7 @@ CONFIRMS = PROVES_SHOWN | {"sent", "delivered"}
 RELEASES = NEVER_SEEN
 SUPPRESSES = frozenset({"unsubscribe", "complaint"})  # and a hard bounce
 # Consent to this, given after the channel was suppressed, opens it again.
-LIFTS: Purpose = "marketing"
+LIFTS = MARKETING
 # Outcome types that change anything.
 CHANGES = CONFIRMS | RELEASES | frozenset(EVENT_TYPES)
 

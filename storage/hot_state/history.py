@@ -17,6 +17,8 @@ from storage.ledger.reader import AddressedOutcome, LedgerReader
 
 # What was reserved this short ago may belong to a decision that is on its way to the ledger.
 UNDER_WAY = timedelta(minutes=1)
+# Words that may have been on their way from the ledger to hot state when a process died: as many as may wait.
+NEWEST_WORDS = 10_000
 PAUSES = ("action.pause", "action.resume")
 _CHARGED = b'"budget":"'  # in a record whose JSON has a slot with a budget
 
@@ -115,4 +117,5 @@ def kept_pauses(reader: LedgerReader, *, domain: str | None = None) -> list[tupl
 def is_worth_a_rebuild(reader: LedgerReader, domain: str | None = None) -> bool:
     """Whether the ledger holds anything that hot state is made of."""
     counts = reader.counts(domain)
-    return counts.decisions > 0 or counts.consents > 0 or counts.events > 0 or bool(kept_pauses(reader, domain=domain))
+    words = counts.consents + counts.preferences + counts.events
+    return counts.decisions + words > 0 or bool(kept_pauses(reader, domain=domain))

@@ -30,6 +30,7 @@ from decisioning.content import CONTACT_MEMORY, Budget
 from decisioning.errors import StoreError
 from decisioning.events import Happened
 from decisioning.identity import Link
+from decisioning.preferences import PreferencesChange
 from decisioning.profile import BudgetLeft, ConsentChange, Contact, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
@@ -37,7 +38,13 @@ from storage.hot_state.charges import MILLIONTHS, millionths, of_everyone, with_
 from storage.hot_state.effects import effects_of
 from storage.hot_state.redis_budgets import LEASED_FOR, Leases, settle_command, settled_command
 from storage.hot_state.redis_bulk import bulk_client, run_together
-from storage.hot_state.redis_changes import apply_command, cleared_commands, consent_command, happened_commands
+from storage.hot_state.redis_changes import (
+    apply_command,
+    cleared_commands,
+    consent_command,
+    happened_commands,
+    preferences_command,
+)
 from storage.hot_state.redis_connection import Address, Command, Connection, ReplyLost, address_of, packed
 from storage.hot_state.redis_identity import link_ids
 from storage.hot_state.redis_scripts import ABANDON, ALL, CONSENT, REMOVE, RESERVE
@@ -234,6 +241,22 @@ class RedisHotState:
             commands = next(steps)
             while True:
                 commands = steps.send(await self._call(commands))
+
+    async def consent(self, changes: Sequence[ConsentChange]) -> None:
+        """Let the last word count from the next decision on, by the time at which it was said; again changes nothing.
+
+        Raises:
+            StoreError: Redis cannot be written; tell it again.
+        """
+        await self._call([consent_command(self._keys, change) for change in changes])
+
+    async def prefer(self, change: PreferencesChange) -> None:
+        """Let the last word count from the next decision on, likewise.
+
+        Raises:
+            StoreError: Redis cannot be written; tell it again.
+        """
+        await self._call([preferences_command(self._keys, change)])
 
     async def pause(self, action: str, *, paused: bool) -> None:
         """Stop an action from the next decision on, or let it go on.

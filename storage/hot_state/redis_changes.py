@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from decisioning.errors import StoreError
 from decisioning.events import Happened
+from decisioning.preferences import PreferencesChange
 from decisioning.profile import ConsentChange
 from decisioning.record import Told
 from storage.hot_state.effects import LIFTS, Effect
@@ -12,12 +13,14 @@ from storage.hot_state.redis_connection import Command
 from storage.hot_state.redis_scripts import APPLY, CLEAR, CONSENT, HAPPEN
 from storage.hot_state.redis_values import (
     ANSWERS,
+    PREFERENCES,
     Keys,
     Settlement,
     consent_field,
     contact_field,
     instant,
     member_prefix,
+    preferences_value,
     suppression_field,
 )
 
@@ -50,6 +53,11 @@ def consent_command(keys: Keys, change: ConsentChange) -> Command:
         raise StoreError(f"a consent of customer '{change.customer_id}' names no purpose or channel")
     word = (consent_field(change.purpose, change.channel), int(change.granted), instant(change.at))
     return "EVALSHA", CONSENT.sha, 1, keys.customer(change.customer_id), *word
+
+
+def preferences_command(keys: Keys, change: PreferencesChange) -> Command:
+    """What lets Redis take a customer's wishes, unless later ones stand."""
+    return "EVALSHA", HAPPEN.sha, 1, keys.customer(change.customer_id), PREFERENCES, preferences_value(change)
 
 
 def happened_commands(keys: Keys, happened: Iterable[Happened]) -> Iterator[Command]:

@@ -22,6 +22,7 @@ from decisioning.errors import StoreError
 from decisioning.identity import Link
 from storage.hot_state.effects import effects_of
 from storage.hot_state.history import (
+    NEWEST_WORDS,
     UNDER_WAY,
     is_worth_a_rebuild,
     kept_contacts,
@@ -32,7 +33,13 @@ from storage.hot_state.history import (
 )
 from storage.hot_state.redis_budgets import settle_command
 from storage.hot_state.redis_bulk import bulk_client, run_together
-from storage.hot_state.redis_changes import apply_command, cleared_commands, consent_command, happened_commands
+from storage.hot_state.redis_changes import (
+    apply_command,
+    cleared_commands,
+    consent_command,
+    happened_commands,
+    preferences_command,
+)
 from storage.hot_state.redis_connection import Command, address_of
 from storage.hot_state.redis_identity import link_ids
 from storage.hot_state.redis_scripts import ALL, CLEAR, MARK, REPLACE
@@ -50,7 +57,7 @@ from storage.hot_state.redis_values import (
     settlements_in,
 )
 from storage.instants import to_microseconds
-from storage.ledger.reader import LedgerReader
+from storage.ledger.reader import EVERY_WORD, LastWords, LedgerReader
 from storage.settings import Settings
 
 Progress = Callable[[str], None]
@@ -106,12 +113,15 @@ def _mark(client: Redis, keys: Keys, run_id: str, *, anew: bool) -> None:
 
 
 def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received_since: datetime) -> None:
-    """Make sure of the domain's newest outcomes and events and of its pauses."""
+    """Make sure of the domain's newest outcomes, events and words of customers, and of its pauses."""
     keys = Keys(settings.redis_prefix, settings.domain)
     with bulk_client(settings.redis_url, address_of(settings.redis_url)) as client:
         for script in ALL:
             client.script_load(script.source)
         _apply_live(client, keys, settings, reader, now, received_since)
+        newest = _words(keys, reader, settings.domain, after=reader.last_words().before(NEWEST_WORDS))
+        for chunk in _chunks(newest):
+            run_together(client, chunk)
         commands: list[Command] = [
             ("SADD", keys.paused, action) for _, action in kept_pauses(reader, domain=settings.domain)
         ]
@@ -145,6 +155,12 @@ def _link(client: Redis, keys: Keys, links: Sequence[Link], *, anew: bool) -> No
             commands = steps.send(run_together(client, commands))
 
 
+def _words(keys: Keys, reader: LedgerReader, domain: str, *, after: LastWords = EVERY_WORD) -> Iterator[Command]:
+    """What lets Redis take consents and preferences that customers said behind a place of the ledger."""
+    yield from (consent_command(keys, change) for change in reader.consents(domain, after=after.consents))
+    yield from (preferences_command(keys, change) for change in reader.preferences(domain, after=after.preferences))
+
+
 class _Rebuild:
     """One run: what is made aside, and what budgets have spent, which is counted here."""
 
@@ -158,7 +174,8 @@ class _Rebuild:
         self._pending: dict[str, dict[str, tuple[Charge, int]]] = defaultdict(dict)
 
     def run(self, settings: Settings, reader: LedgerReader, now: datetime, progress: Progress) -> None:
-        self._write(consent_command(self._aside, change) for change in reader.consents(settings.domain))
+        said = reader.last_words()
+        self._write(_words(self._aside, reader, settings.domain))
         contacts = self._put_contacts(settings, reader, now, progress)
         outcomes = self._apply_outcomes(settings, reader, now)
         self._note_happened(settings, reader)
@@ -169,6 +186,7 @@ class _Rebuild:
         for _, action in kept_pauses(reader, domain=settings.domain):
             self._client.sadd(self._keys.paused, action)
         _apply_live(self._client, self._keys, settings, reader, now, now - UNDER_WAY)
+        self._write(_words(self._keys, reader, settings.domain, after=said))
         _mark(self._client, self._keys, self._run_id, anew=True)
 
     def _put_contacts(self, settings: Settings, reader: LedgerReader, now: datetime, progress: Progress) -> int:

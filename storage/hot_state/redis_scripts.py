@@ -232,7 +232,7 @@ end
 return 1
 """)
 
-# KEYS: customer. ARGV: field and time of everything that happened.
+# KEYS: customer. ARGV: field and time of everything that happened, or field and what begins with its time.
 HAPPEN = Script(
     _LATER
     + _LASTS

@@ -2,7 +2,7 @@
 
 | key, after prefix and domain | holds |
 |---|---|
-| `{c:CUSTOMER}` | a hash: contacts, consents, suppressions, purchases, events; `v`, their version |
+| `{c:CUSTOMER}` | a hash: contacts, consents, preferences, suppressions, purchases, events; `v`, their version |
 | `{c:CUSTOMER}:claim:DECISION` | who claimed the id, for a day; the ledger answers after that |
 | `{a:ACCOUNT}` | a hash: its members' contacts once more, and `v`, their version |
 | `{b:BUDGET}`, `:pending`, `:history` | what is spent; charges that run out; what the ledger knew |
@@ -38,6 +38,7 @@ import msgspec
 
 from decisioning.content import CONTACT_MEMORY, Purpose
 from decisioning.identity import Person
+from decisioning.preferences import Preferences, PreferencesChange
 from decisioning.profile import Consent, Contact, Event, HotProfile, Purchase, Subject
 from storage.hot_state.charges import millionths
 from storage.hot_state.effects import LIFTS, Answered
@@ -48,6 +49,7 @@ MARK_BEGIN = f"={SCHEMA}:"
 _MARKED = MARK_BEGIN.encode()
 # A day longer than contacts count: whoever reads just then finds them.
 CONTACT_SECONDS = int(CONTACT_MEMORY.total_seconds()) + 86_400
+PREFERENCES = "w"
 NEVER = b"0" * 17
 TIES, PERSON = b"l", b"m"
 _UNANSWERED = NEVER * 3
@@ -61,6 +63,8 @@ ANSWERS: dict[Answered, int] = {
     "accepted_at": _ACCEPTED + 1,
     "rejected_at": _REJECTED + 1,
 }
+_encode_json = msgspec.json.Encoder().encode
+_decode_preferences = msgspec.json.Decoder(Preferences).decode
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Contact).decode
 _decode_person = msgspec.msgpack.Decoder(Person).decode
@@ -136,6 +140,11 @@ def consent_field(purpose: str, channel: str) -> str:
     return f"s{purpose}\0{channel}"
 
 
+def preferences_value(change: PreferencesChange) -> bytes:
+    """Preferences as they are kept, under `PREFERENCES`: greater the later they were said."""
+    return instant(change.at).encode() + _encode_json(change.preferences)
+
+
 def suppression_field(channel: str) -> str:
     """What a suppression is called."""
     return f"x{channel}"
@@ -202,6 +211,8 @@ def profile_of(
     begin = instant(now - CONTACT_MEMORY).encode()
     own: list[bytes] = []
     consents: list[Consent] = []
+    withdrawn: list[Consent] = []
+    preferences: Preferences | None = None
     suppressed: list[tuple[bytes, bytes]] = []
     lifted: dict[bytes, bytes] = {}
     purchases: list[Purchase] = []
@@ -216,8 +227,8 @@ def profile_of(
                 own.append(value)
         elif kind == _S:
             purpose, channel = name[1:].split(b"\0", 1)
-            if value[0] == _ONE:
-                consents.append(Consent(cast(Purpose, purpose.decode()), channel.decode()))
+            word = Consent(cast(Purpose, purpose.decode()), channel.decode())
+            (consents if value[0] == _ONE else withdrawn).append(word)
             if purpose == _LIFTS:
                 lifted[channel] = value[18:]
         elif kind == _SUPPRESSED:
@@ -226,6 +237,8 @@ def profile_of(
             purchases.append(Purchase(name[1:].decode(), from_microseconds(int(value))))
         elif kind == _E:
             events.append(Event(name[1:].decode(), from_microseconds(int(value))))
+        elif kind == _W:
+            preferences = _decode_preferences(value[len(NEVER) :])
         elif name == b"v":
             version += int(value)
         elif name == PERSON:
@@ -249,6 +262,8 @@ def profile_of(
         paused=paused,
         version=version,
         person=person,
+        withdrawn=tuple(sorted(withdrawn, key=_BY_PURPOSE)) if withdrawn else (),
+        preferences=preferences,
     )
 
 
@@ -282,7 +297,7 @@ def _both(name: bytes, one: bytes, other: bytes) -> bytes:
         # The last word; of two at the same instant, the one that withdraws. And the last that granted.
         last = max(one, other, key=lambda word: (word[1:18], word[0] != _ONE))
         return last[:18] + max(one[18:], other[18:])
-    return max(one, other) if kind in (_SUPPRESSED, _P, _E) else one
+    return max(one, other) if kind in (_SUPPRESSED, _P, _E, _W) else one
 
 
 def paused_in(members: Iterable[bytes]) -> tuple[str, ...]:
@@ -290,7 +305,7 @@ def paused_in(members: Iterable[bytes]) -> tuple[str, ...]:
     return tuple(sorted(member.decode() for member in members if member[0] != _EQUALS))
 
 
-_C, _S, _SUPPRESSED, _P, _E, _X, _ONE, _CONFIRMED, _EQUALS = b"csxpex1c="
+_C, _S, _SUPPRESSED, _P, _E, _W, _X, _ONE, _CONFIRMED, _EQUALS = b"csxpewx1c="
 _LIFTS = LIFTS.encode()
 _BY_PURPOSE, _BY_PRODUCT, _BY_NAME = attrgetter("purpose", "channel"), attrgetter("product"), attrgetter("name")
 _BY_TIME = itemgetter(slice(_AT, _SLOT))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 # For work in bulk. What answers wait for has a patience of its own.
 BUSY_TIMEOUT = timedelta(seconds=10)
 
@@ -62,6 +62,13 @@ CREATE TABLE consents (
     at INTEGER NOT NULL,
     granted_at INTEGER,
     PRIMARY KEY (domain, customer_id, purpose, channel)
+) WITHOUT ROWID;
+CREATE TABLE preferences (
+    domain TEXT NOT NULL,
+    customer_id TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (domain, customer_id)
 ) WITHOUT ROWID;
 CREATE TABLE suppressions (
     domain TEXT NOT NULL,
@@ -165,6 +172,8 @@ _TRIGGERS = (
         _CUSTOMER_CHANGED,
     ),
     _when("identities", "UPDATE OF person", "old.person IS NOT new.person", _CUSTOMER_CHANGED),
+    _when("preferences", "INSERT", "TRUE", _CUSTOMER_CHANGED),
+    _when("preferences", "UPDATE", "old.record <> new.record", _CUSTOMER_CHANGED),
     *(
         trigger
         for table in ("suppressions", "purchases", "events")

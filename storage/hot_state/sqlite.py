@@ -23,10 +23,18 @@ from decisioning.content import CONTACT_MEMORY, Budget
 from decisioning.errors import StoreError
 from decisioning.events import Happened
 from decisioning.identity import Link
+from decisioning.preferences import PreferencesChange
 from decisioning.profile import BudgetLeft, ConsentChange, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
-from storage.hot_state.changes import apply_outcome, change_consents, change_pause, insert_contacts, note_happened
+from storage.hot_state.changes import (
+    apply_outcome,
+    change_consents,
+    change_pause,
+    change_preferences,
+    insert_contacts,
+    note_happened,
+)
 from storage.hot_state.charges import CHARGE_MEMORY, of_everyone, period_at, room_in, with_room
 from storage.hot_state.reserving import CLAIM_KEPT, UNCONFIRMED_KEPT, is_abandoned, reserved_with
 from storage.hot_state.schema import connect, transaction
@@ -223,6 +231,24 @@ class SqliteHotState:
                     return  # as almost always: who logs in was known to
             with transaction(connection):
                 link_ids(connection, self._domain, links)
+
+    async def consent(self, changes: Sequence[ConsentChange]) -> None:
+        """Let the last word count from the next decision on, by the time at which it was said; again changes nothing.
+
+        Raises:
+            StoreError: Hot state cannot be written.
+        """
+        with self._transaction() as connection:
+            change_consents(connection, self._domain, changes)
+
+    async def prefer(self, change: PreferencesChange) -> None:
+        """Let the last word count from the next decision on, likewise.
+
+        Raises:
+            StoreError: Hot state cannot be written.
+        """
+        with self._transaction() as connection:
+            change_preferences(connection, self._domain, [change])
 
     async def pause(self, action: str, *, paused: bool) -> None:
         """Stop an action from the next decision on, or let it go on.

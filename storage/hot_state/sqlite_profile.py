@@ -14,6 +14,7 @@ import msgspec
 
 from decisioning.content import CONTACT_MEMORY, Purpose
 from decisioning.identity import Person
+from decisioning.preferences import Preferences
 from decisioning.profile import Consent, Contact, Event, HotProfile, Purchase, Subject
 from storage.hot_state.effects import LIFTS
 from storage.instants import from_microseconds, to_microseconds
@@ -32,7 +33,9 @@ _OF_OTHERS = _CONTACTS.format(whose="account_id = ?5 AND customer_id <> ?2", mad
 _OWN_OF_ALL = _CONTACTS.format(whose=f"customer_id IN {_MEMBERS}", made_with="nullif(customer_id, ?5)")
 _OF_OTHERS_THAN_ALL = _CONTACTS.format(whose=f"account_id = ?5 AND customer_id NOT IN {_MEMBERS}", made_with="NULL")
 _REST = """
-SELECT 'consent', purpose, channel, 0 FROM consents WHERE domain = ?1 AND customer_id = ?2 AND granted
+SELECT iif(granted, 'consent', 'withdrawn'), purpose, channel, 0 FROM consents WHERE domain = ?1 AND customer_id = ?2
+UNION ALL
+SELECT 'preferences', record, NULL, at FROM preferences WHERE domain = ?1 AND customer_id = ?2
 UNION ALL
 SELECT 'suppressed', channel, NULL, 0 FROM suppressions AS s
 WHERE domain = ?1 AND customer_id = ?2 AND NOT EXISTS (
@@ -51,10 +54,13 @@ SELECT 'paused', action, NULL, 0 FROM paused WHERE domain = ?1
 """
 # The last word counts, whoever of them said it; of two at the same instant, the one that withdraws.
 _REST_OF_ALL = f"""
-SELECT 'consent', purpose, channel, 0 FROM consents
+SELECT iif(
+    max(at) FILTER (WHERE granted) > coalesce(max(at) FILTER (WHERE NOT granted), -9e18), 'consent', 'withdrawn'
+), purpose, channel, 0 FROM consents
 WHERE domain = ?1 AND customer_id IN {_MEMBERS}
 GROUP BY purpose, channel
-HAVING max(at) FILTER (WHERE granted) > coalesce(max(at) FILTER (WHERE NOT granted), -9e18)
+UNION ALL
+SELECT 'preferences', record, NULL, at FROM preferences WHERE domain = ?1 AND customer_id IN {_MEMBERS}
 UNION ALL
 SELECT 'suppressed', channel, NULL, 0 FROM (
     SELECT channel, max(at) AS at FROM suppressions WHERE domain = ?1 AND customer_id IN {_MEMBERS} GROUP BY channel
@@ -81,6 +87,7 @@ _VERSION_OF_ONE = _VERSION.format(version="version", whose="= ?2")
 _VERSION_OF_ALL = _VERSION.format(version="sum(version)", whose=f"IN {_MEMBERS}")
 
 Found = dict[str, list[tuple[Any, Any, int]]]
+_decode_preferences = msgspec.json.Decoder(Preferences).decode
 _decode_person = msgspec.msgpack.Decoder(Person).decode
 
 
@@ -97,8 +104,9 @@ def read_profile(connection: sqlite3.Connection, domain: str, subject: Subject, 
     others: tuple[Contact, ...] = ()
     if subject.account_id is not None:
         others = _contacts(connection.execute(of_others, (domain, whose, *window, subject.account_id)))
+    wishes = max(((at, record) for record, _, at in found.get("preferences", ())), default=None)
     return HotProfile(
-        consents=tuple(Consent(cast(Purpose, purpose), channel) for purpose, channel, _ in found.get("consent", ())),
+        consents=_words(found, "consent"),
         contacts=_contacts(connection.execute(own, (domain, whose, *window, *called))),
         suppressed=tuple(channel for channel, _, _ in found.get("suppressed", ())),
         account_contacts=others,
@@ -107,6 +115,8 @@ def read_profile(connection: sqlite3.Connection, domain: str, subject: Subject, 
         paused=tuple(action for action, _, _ in found.get("paused", ())),
         version=read_version(connection, domain, subject, person),
         person=person,
+        withdrawn=_words(found, "withdrawn"),
+        preferences=None if wishes is None else _decode_preferences(wishes[1]),
     )
 
 
@@ -124,6 +134,10 @@ def _found(connection: sqlite3.Connection, statement: str, domain: str, whose: s
     for kind, name, of, at in sorted(connection.execute(statement, (domain, whose, LIFTS))):
         found.setdefault(kind, []).append((name, of, at))
     return found
+
+
+def _words(found: Found, kind: str) -> tuple[Consent, ...]:
+    return tuple(Consent(cast(Purpose, purpose), channel) for purpose, channel, _ in found.get(kind, ()))
 
 
 def _as_json(person: Person) -> str:

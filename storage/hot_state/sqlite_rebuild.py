@@ -8,8 +8,16 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-from storage.hot_state.changes import apply_outcome, change_consents, change_pause, insert_contacts, note_happened
+from storage.hot_state.changes import (
+    apply_outcome,
+    change_consents,
+    change_pause,
+    change_preferences,
+    insert_contacts,
+    note_happened,
+)
 from storage.hot_state.history import (
+    NEWEST_WORDS,
     UNDER_WAY,
     is_worth_a_rebuild,
     kept_contacts,
@@ -22,7 +30,7 @@ from storage.hot_state.schema import boot_id, connect, transaction
 from storage.hot_state.sqlite import PAUSE_BETWEEN_COMMITS
 from storage.hot_state.sqlite_identity import link_ids
 from storage.instants import to_microseconds
-from storage.ledger.reader import LedgerReader
+from storage.ledger.reader import EVERY_WORD, LastWords, LedgerReader
 from storage.settings import Settings
 
 Progress = Callable[[str], None]
@@ -50,9 +58,10 @@ def rebuild(settings: Settings, reader: LedgerReader, *, now: datetime, progress
     # name a part of it would count as whole.
     fresh = settings.hot_path.with_name("hot.db.new")
     _remove(fresh)
+    said = reader.last_words()
     with closing(connect(fresh)) as connection, transaction(connection):
         _fill(connection, reader, now, progress)
-    if settings.hot_path.exists() and _take_over(settings.hot_path, fresh, reader, now):
+    if settings.hot_path.exists() and _take_over(settings.hot_path, fresh, reader, now, said):
         _remove(fresh)
     else:
         _remove(settings.hot_path)
@@ -60,7 +69,7 @@ def rebuild(settings: Settings, reader: LedgerReader, *, now: datetime, progress
 
 
 def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received_since: datetime) -> None:
-    """Make sure of the domain's newest outcomes and events and of its pauses."""
+    """Make sure of the domain's newest outcomes, events and words of customers, and of its pauses."""
     rest = kept_outcomes(reader, now=now, domain=settings.domain, received_since=received_since)
     with closing(connect(settings.hot_path)) as connection:
         while chunk := list(islice(rest, OUTCOMES_PER_COMMIT)):
@@ -78,12 +87,26 @@ def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received
             with transaction(connection):
                 link_ids(connection, settings.domain, chunk_of_links)
             time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
+        newest = reader.last_words().before(NEWEST_WORDS)
+        said = reader.consents(settings.domain, after=newest.consents)
+        while chunk_of_consents := list(islice(said, OUTCOMES_PER_COMMIT)):
+            with transaction(connection):
+                change_consents(connection, settings.domain, chunk_of_consents)
+            time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
+        wished = reader.preferences(settings.domain, after=newest.preferences)
+        while chunk_of_wishes := list(islice(wished, OUTCOMES_PER_COMMIT)):
+            with transaction(connection):
+                change_preferences(connection, settings.domain, chunk_of_wishes)
+            time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
         with transaction(connection):
             _apply_pauses(connection, reader, settings.domain)
 
 
-def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime) -> bool:
-    """Whether the rows could be replaced under open connections; those of a damaged file cannot."""
+def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime, said: LastWords) -> bool:
+    """Whether the rows could be replaced under open connections; those of a damaged file cannot.
+
+    Whoever has kept a word behind `said` writes it here after this transaction, or is found in it.
+    """
     under_way = now - UNDER_WAY
     try:
         with closing(connect(path)) as connection:
@@ -93,7 +116,7 @@ def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime) -> 
                 connection.execute("DELETE FROM spending")
                 connection.execute("DELETE FROM contacts WHERE at <= ?", (to_microseconds(under_way),))
                 connection.execute("INSERT OR REPLACE INTO contacts SELECT * FROM fresh.contacts")
-                for table in ("consents", "suppressions", "purchases", "events", "identities"):
+                for table in ("consents", "preferences", "suppressions", "purchases", "events", "identities"):
                     connection.execute(f"DELETE FROM {table}")  # noqa: S608 (a name of ours)
                     connection.execute(f"INSERT INTO {table} SELECT * FROM fresh.{table}")  # noqa: S608
                 connection.execute("UPDATE versions SET version = version + 1")
@@ -104,6 +127,8 @@ def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime) -> 
                     rest = kept_happened(reader, domain=domain, received_since=under_way)
                     note_happened(connection, domain, rest)
                     link_ids(connection, domain, kept_links(reader, domain=domain, received_since=under_way))
+                for domain in reader.domains_of_words():
+                    _apply_words(connection, reader, domain, after=said)
                 _apply_pauses(connection, reader, None)
     except sqlite3.OperationalError:
         raise
@@ -113,8 +138,8 @@ def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime) -> 
 
 
 def _fill(connection: sqlite3.Connection, reader: LedgerReader, now: datetime, progress: Progress) -> None:
-    for domain in reader.domains_of_consents():
-        change_consents(connection, domain, reader.consents(domain))
+    for domain in reader.domains_of_words():
+        _apply_words(connection, reader, domain)
     contacts = 0
     for kept in kept_contacts(reader, now=now):
         insert_contacts(connection, kept.domain, kept.subject, [(kept.slot, kept.contact)], confirmed=kept.confirmed)
@@ -136,6 +161,13 @@ def _fill(connection: sqlite3.Connection, reader: LedgerReader, now: datetime, p
         (to_microseconds(now),),
     )
     progress(f"hot state rebuilt from {contacts} contacts and {outcomes} outcomes")
+
+
+def _apply_words(
+    connection: sqlite3.Connection, reader: LedgerReader, domain: str, *, after: LastWords = EVERY_WORD
+) -> None:
+    change_consents(connection, domain, reader.consents(domain, after=after.consents))
+    change_preferences(connection, domain, reader.preferences(domain, after=after.preferences))
 
 
 def _apply_pauses(connection: sqlite3.Connection, reader: LedgerReader, domain: str | None) -> None:

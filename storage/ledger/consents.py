@@ -6,8 +6,8 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects import sqlite
 
 from decisioning.profile import ConsentChange
-from storage.instants import to_microseconds
 from storage.ledger.database import open_ledger, writing
+from storage.ledger.rows import consent_row
 from storage.ledger.tables import consents
 from storage.settings import Settings
 
@@ -18,19 +18,8 @@ def append_consents(settings: Settings, changes: Iterable[ConsentChange]) -> int
     Raises:
         StoreError: They could not be kept.
     """
-    rows = [
-        {
-            "domain": settings.domain,
-            "customer_id": change.customer_id,
-            "purpose": change.purpose,
-            "channel": change.channel,
-            "granted": change.granted,
-            "at": to_microseconds(change.at),
-            "source": change.source,
-            "legal_basis": change.legal_basis,
-        }
-        for change in changes
-    ]
+    names = [column.name for column in consents.columns if column.name != "seq"]
+    rows = [dict(zip(names, consent_row(change, settings.domain), strict=True)) for change in changes]
     if not rows:
         return 0
     engine = open_ledger(settings)

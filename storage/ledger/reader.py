@@ -13,13 +13,14 @@ import pyarrow as pa
 from sqlalchemy import ColumnElement, Select, Table, and_, func, or_, select
 
 from decisioning.events import EventRecord
+from decisioning.preferences import PreferencesChange
 from decisioning.profile import ConsentChange, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, ShownSlot, Told, told
 from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.arrow import DECISIONS_SCHEMA, decision_columns
 from storage.ledger.database import open_ledger, reading
-from storage.ledger.rows import audit_of, consent_of, decoded, event_of, outcome_of
-from storage.ledger.tables import audit, consents, decisions, events, outcomes
+from storage.ledger.rows import audit_of, consent_of, decoded, event_of, outcome_of, preferences_of
+from storage.ledger.tables import audit, consents, decisions, events, outcomes, preferences
 from storage.settings import Settings
 
 CHUNK = 2_000
@@ -36,6 +37,21 @@ class LedgerCounts(NamedTuple):
     unjoined_outcomes: int
     consents: int
     events: int
+    preferences: int
+
+
+class LastWords(NamedTuple):
+    """The places of the last rows of consents and of preferences; 0 where there is none."""
+
+    consents: int
+    preferences: int
+
+    def before(self, rows: int) -> "LastWords":
+        """So many rows earlier."""
+        return LastWords(self.consents - rows, self.preferences - rows)
+
+
+EVERY_WORD = LastWords(0, 0)
 
 
 class AddressedOutcome(NamedTuple):
@@ -193,11 +209,23 @@ class LedgerReader:
         with reading(self._engine) as connection:
             return [outcome_of(row[1:-1]) for row in connection.execute(query)]
 
-    def consents(self, domain: str | None = None) -> Iterator[ConsentChange]:
-        """Every change of consent, in the domain or in all, in the order in which it was kept."""
-        for rows in self._by_sequence(consents, None if domain is None else consents.c.domain == domain):
+    def consents(self, domain: str, *, after: int = 0) -> Iterator[ConsentChange]:
+        """The domain's changes of consent behind this place (`last_words`), in the order in which they were kept."""
+        for rows in self._by_sequence(consents, consents.c.domain == domain, after=after):
             for row in rows:
                 yield consent_of(row[2:])
+
+    def preferences(self, domain: str, *, after: int = 0) -> Iterator[PreferencesChange]:
+        """What customers of the domain said they wish, likewise."""
+        for rows in self._by_sequence(preferences, preferences.c.domain == domain, after=after):
+            for row in rows:
+                yield preferences_of(row[2:])
+
+    def last_words(self) -> LastWords:
+        """How far consents and preferences go now."""
+        with reading(self._engine) as connection:
+            ends = (connection.execute(select(func.max(table.c.seq))).scalar() for table in (consents, preferences))
+            return LastWords(*(end or 0 for end in ends))
 
     def events(
         self, domain: str, *, types: Collection[str] | None = None, received_since: datetime | None = None
@@ -230,10 +258,11 @@ class LedgerReader:
             for row in rows:
                 yield audit_of(row[1:])
 
-    def domains_of_consents(self) -> list[str]:
-        """The domains in which consents were given or withdrawn."""
+    def domains_of_words(self) -> list[str]:
+        """The domains in which consents were given or withdrawn, or preferences said."""
         with reading(self._engine) as connection:
-            return list(connection.execute(select(consents.c.domain).distinct()).scalars())
+            queries = (select(table.c.domain).distinct() for table in (consents, preferences))
+            return sorted({domain for query in queries for domain in connection.execute(query).scalars()})
 
     def counts(self, domain: str | None = None) -> LedgerCounts:
         """How much there is; `domain` narrows all but outcomes."""
@@ -252,6 +281,7 @@ class LedgerReader:
                 unjoined_outcomes=count(outcomes, unjoined),
                 consents=count(consents, *narrowed(consents)),
                 events=count(events, *narrowed(events)),
+                preferences=count(preferences, *narrowed(preferences)),
             )
 
     def close(self) -> None:
@@ -270,13 +300,15 @@ class LedgerReader:
             at, seq = rows[-1].decided_at, rows[-1].seq
             after = and_(decisions.c.decided_at >= at, or_(decisions.c.decided_at > at, decisions.c.seq > seq))
 
-    def _by_sequence(self, table: Table, condition: ColumnElement[bool] | None = None) -> Iterator[Any]:
+    def _by_sequence(
+        self, table: Table, condition: ColumnElement[bool] | None = None, *, after: int = 0
+    ) -> Iterator[Any]:
         query = select(table)
-        return self._in_order(query if condition is None else query.where(condition), table)
+        return self._in_order(query if condition is None else query.where(condition), table, after=after)
 
-    def _in_order(self, query: Select[Any], table: Table) -> Iterator[Any]:
+    def _in_order(self, query: Select[Any], table: Table, *, after: int = 0) -> Iterator[Any]:
         query = query.order_by(table.c.seq).limit(CHUNK)
-        last = 0
+        last = after
         while rows := self._fetch(query.where(table.c.seq > last)):
             yield rows
             last = rows[-1].seq

@@ -7,6 +7,7 @@ import msgspec
 
 from decisioning.errors import StoreError
 from decisioning.events import EventRecord
+from decisioning.preferences import Preferences, PreferencesChange
 from decisioning.profile import ConsentChange
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord
 from storage.instants import from_microseconds, to_microseconds
@@ -15,6 +16,7 @@ Row = tuple[Any, ...]
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(DecisionRecord)
+_preferences_decoder = msgspec.json.Decoder(Preferences)
 _event_decoder = msgspec.json.Decoder(EventRecord)
 
 
@@ -134,6 +136,33 @@ def audit_of(row: Sequence[Any]) -> AuditRecord:
     """The entry in a row of `audit`, without `seq`."""
     at, domain, actor, what, subject, reason = row
     return AuditRecord(at=from_microseconds(at), domain=domain, actor=actor, what=what, subject=subject, reason=reason)
+
+
+def consent_row(change: ConsentChange, domain: str) -> Row:
+    """A row of `consents`."""
+    at = to_microseconds(change.at)
+    word = change.purpose, change.channel, change.granted, at, change.source, change.legal_basis
+    return domain, change.customer_id, *word
+
+
+def preferences_row(change: PreferencesChange, domain: str) -> Row:
+    """A row of `preferences`."""
+    at = to_microseconds(change.at)
+    return domain, change.customer_id, at, change.source, _encoder.encode(change.preferences)
+
+
+def preferences_of(row: Sequence[Any]) -> PreferencesChange:
+    """What a customer said, in a row of `preferences`, without `seq` and `domain`.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    customer_id, at, source, record = row
+    try:
+        preferences = _preferences_decoder.decode(record)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"preferences in the ledger cannot be read: {error}; restore it from a backup") from error
+    return PreferencesChange(customer_id=customer_id, preferences=preferences, at=from_microseconds(at), source=source)
 
 
 def consent_of(row: Sequence[Any]) -> ConsentChange:

@@ -43,9 +43,8 @@ def insert_all(table: Table, rows: int) -> str:
 
 @cache
 def insert_new(table: Table) -> str:
-    """Insert one row, unless its id is there already; where rows have no id, always."""
-    identity = _identity(table)
-    return insert_all(table, 1) + ("" if identity is None else f" ON CONFLICT ({identity.name}) DO NOTHING")
+    """Insert one row, unless it is there already: by its id, or by what makes it the same word; else always."""
+    return insert_all(table, 1) + " ON CONFLICT DO NOTHING"
 
 
 @cache
@@ -57,9 +56,10 @@ def select_digest(table: Table) -> str:
 
 
 @cache
-def digest_place(table: Table) -> int:
-    """Where the digest stands in a row without `seq`."""
-    return [column.name for column in table.columns if column.name != "seq"].index("digest")
+def digest_place(table: Table) -> int | None:
+    """Where the digest stands in a row without `seq`; None where rows of one id cannot differ."""
+    names = [column.name for column in table.columns if column.name != "seq"]
+    return names.index("digest") if "digest" in names else None
 
 
 def _identity(table: Table) -> "Column[str] | None":

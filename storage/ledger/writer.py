@@ -1,4 +1,4 @@
-"""Decisions, outcomes, events and the audit become durable, many in one commit.
+"""Decisions, outcomes, events, customers' words and the audit become durable, many in one commit.
 
 One thread takes all that waits, writes it in one transaction and only then lets the callers go
 on. So a commit's cost (one `fsync`) is shared by everyone who came while the one before it ran,
@@ -18,10 +18,23 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from decisioning.errors import DecisionConflict, StoreError
 from decisioning.events import EventRecord
+from decisioning.preferences import PreferencesChange
+from decisioning.profile import ConsentChange
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord
 from storage.ledger.checkpoint import Checkpointer
 from storage.ledger.database import BUSY_TIMEOUT, first_line, open_ledger
-from storage.ledger.rows import Row, audit_row, decision_row, decoded, event_of, event_row, outcome_of, outcome_row
+from storage.ledger.rows import (
+    Row,
+    audit_row,
+    consent_row,
+    decision_row,
+    decoded,
+    event_of,
+    event_row,
+    outcome_of,
+    outcome_row,
+    preferences_row,
+)
 from storage.ledger.statements import (
     SELECT_DECISION,
     SELECT_EVENT,
@@ -31,7 +44,7 @@ from storage.ledger.statements import (
     insert_new,
     select_digest,
 )
-from storage.ledger.tables import audit, decisions, events, outcomes
+from storage.ledger.tables import audit, consents, decisions, events, outcomes, preferences
 from storage.settings import Settings
 
 Status = Literal["accepted", "duplicate", "conflict"]
@@ -110,6 +123,22 @@ class Ledger:
         if not records:
             return []
         return await self._submit(events, [event_row(event, self._domain, digest) for event, digest in records])
+
+    async def append_consents(self, changes: Sequence[ConsentChange]) -> None:
+        """Return once all are durable; the same word twice is one word.
+
+        Raises:
+            StoreError: They could not be kept, none of them.
+        """
+        await self._submit(consents, [consent_row(change, self._domain) for change in changes])
+
+    async def append_preferences(self, change: PreferencesChange) -> None:
+        """Return once it is durable; told twice, it is kept twice.
+
+        Raises:
+            StoreError: It could not be kept.
+        """
+        await self._submit(preferences, [preferences_row(change, self._domain)])
 
     async def append_audit(self, entry: AuditRecord) -> None:
         """Return once the entry is durable; told twice, it is kept twice.
@@ -252,7 +281,7 @@ def _write_together(connection: sqlite3.Connection, batch: list[_Write]) -> None
     """Write every row as a new one; if that fails, none of them."""
     statements = [
         (insert_all(table, len(rows)), [value for row in rows for value in row])
-        for table in (decisions, outcomes, events, audit)
+        for table in (decisions, outcomes, events, consents, preferences, audit)
         for rows in _chunks([row for write in batch if write.table is table for row in write.rows])
     ]
     if len(statements) == 1:
@@ -267,8 +296,11 @@ def _write_together(connection: sqlite3.Connection, batch: list[_Write]) -> None
 def _insert(connection: sqlite3.Connection, table: Table, row: Row) -> Status:
     if connection.execute(insert_new(table), row).rowcount == 1:
         return "accepted"
+    place = digest_place(table)
+    if place is None:
+        return "duplicate"
     (stored,) = connection.execute(select_digest(table), (row[0],)).fetchone()
-    return "duplicate" if stored == row[digest_place(table)] else "conflict"
+    return "duplicate" if stored == row[place] else "conflict"
 
 
 def _chunks(rows: list[Row]) -> list[list[Row]]:

@@ -70,6 +70,31 @@ def test_a_known_customer_is_ranked_with_stored_features(service: Service, small
     assert set(record["features"]) == set(declared_features("simulated").customer)
 
 
+def test_what_a_customer_says_is_true_at_the_next_decision(service: Service, small_world: Simulated) -> None:
+    customer_id = small_world.world.customers.ids[0]
+    word = {"purpose": "personalisation", "channel": "web"}
+
+    def say(granted: bool) -> Any:
+        body = word | {"granted": granted}
+        return httpx.put(f"{service.url}/v1/customers/{customer_id}/consent", json=body, timeout=10).json()
+
+    assert say(False)["withdrawn"] == [word]
+    answer = ask(service, customer_id=customer_id)
+    assert (answer["reason"], answer["features_as_of"]) == ("FALLBACK_NOT_PERSONALISED", None)
+    assert answer["actions"]
+    assert say(True)["withdrawn"] == []
+    assert ask(service, customer_id=customer_id)["reason"] == "RANKED"
+    assert ask(service, customer_id=customer_id, global_privacy_control=True)["reason"] == "FALLBACK_NOT_PERSONALISED"
+    native = httpx.post(
+        f"{service.url}/decide",
+        json={"request": {"customer_id": customer_id, "placement": "home_hero"}},
+        headers={"sec-gpc": "1"},
+        timeout=10,
+    )
+    assert native.json()["reason"] == "FALLBACK_NOT_PERSONALISED"
+    assert httpx.get(f"{service.url}/v1/unsubscribe/1.x.y").status_code == 404
+
+
 def test_the_readme_s_request_is_answered_with_the_fields_it_shows(service: Service) -> None:
     text = README.read_text(encoding="utf-8")
     body = re.search(r"/v1/decisions -H .*?-d '(\{.*?\})'", text, re.DOTALL)

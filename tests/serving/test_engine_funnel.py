@@ -318,7 +318,12 @@ def test_without_hot_state_nothing_is_taken_for_not_bought_not_spent_or_not_stop
     record = decide(shop)
     assert shown(record) == ["debit"]
     reasons = {drop.action_id: drop.reason for drop in record.dropped}
-    assert reasons == {"card": "PURCHASES_UNKNOWN", "loan": "BUDGET_UNKNOWN", "gold": "STAGE", "visa": "PAUSED"}
+    assert reasons == {
+        "card": "PURCHASES_UNKNOWN",
+        "loan": "BUDGET_UNKNOWN",
+        "gold": "FEATURES_UNKNOWN",
+        "visa": "PAUSED",
+    }
 
 
 def test_the_model_sees_an_action_the_same_in_every_market() -> None:

@@ -10,6 +10,7 @@ from decisioning.answer import DecisionAnswer
 from decisioning.catalog import Release
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
+from serving.customers import ConsentStatement, PreferencesStatement, Standing
 from serving.http.app import Routes, create_app, record_document
 from serving.http.metrics import Metrics
 from serving.http.openapi import (
@@ -268,6 +269,14 @@ def test_every_example_in_the_document_has_its_wire_type_s_fields() -> None:
     for what in ("pause", "resume"):
         [media] = paths[f"/v1/actions/{{action_id}}/{what}"]["post"]["responses"]["200"]["content"].values()
         msgspec.convert(media["example"], PauseAnswer)
+    for what, kind in (("consent", ConsentStatement), ("preferences", PreferencesStatement)):
+        operation = paths[f"/v1/customers/{{customer_id}}/{what}"]["put"]
+        [asked], [told] = (
+            operation["requestBody"]["content"].values(),
+            operation["responses"]["200"]["content"].values(),
+        )
+        msgspec.convert(asked["example"], kind)
+        assert json.loads(msgspec.json.encode(msgspec.convert(told["example"], Standing))) == told["example"]
     assert EXPLAINED_EXAMPLE["explanation"]["losers"]
 
 

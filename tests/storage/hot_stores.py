@@ -16,6 +16,7 @@ from decisioning.contact_policy import ContactCounts
 from decisioning.content import Budget, ContactPolicy
 from decisioning.events import Happened
 from decisioning.identity import Link
+from decisioning.preferences import PreferencesChange
 from decisioning.profile import ConsentChange, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved
@@ -80,6 +81,13 @@ class Store:
 
     def link(self, *links: Link) -> None:
         self._runner.run(self.hot.link(links))
+
+    def consent(self, *changes: ConsentChange) -> None:
+        self._runner.run(self.hot.consent(changes))
+
+    def prefer(self, *changes: PreferencesChange) -> None:
+        for change in changes:
+            self._runner.run(self.hot.prefer(change))
 
     def pause(self, action: str, *, paused: bool) -> None:
         self._runner.run(self.hot.pause(action, paused=paused))

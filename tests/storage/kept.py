@@ -3,7 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from decisioning.events import EventRecord
+from decisioning.preferences import Preferences, PreferencesChange
 from decisioning.profile import Consent, ConsentChange
 from decisioning.reasons import Drop
 from decisioning.record import Candidate, DecisionRecord, ModelVersion, OutcomeRecord, PolicyVersion, ShownSlot
@@ -82,6 +85,11 @@ def consent(customer_id: str = "c-1", **overrides: Any) -> ConsentChange:
         "source": "test",
     }
     return ConsentChange(**{**defaults, **overrides})
+
+
+def wishes(customer_id: str = "c-1", *, at: datetime = NOW, **said: Any) -> PreferencesChange:
+    preferences = msgspec.convert(said or {"topics": {"exclude": ["loans"]}}, Preferences)
+    return PreferencesChange(customer_id=customer_id, preferences=preferences, at=at, source="test")
 
 
 def event(event_id: str = "shop/1", **overrides: Any) -> EventRecord:

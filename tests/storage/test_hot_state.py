@@ -28,7 +28,7 @@ from tests.storage.hot_stores import (
     reservation,
     settings_for,
 )
-from tests.storage.kept import NOW, consent, decision
+from tests.storage.kept import NOW, consent, decision, wishes
 from tests.storage.processes import Say, others
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -147,6 +147,7 @@ CHANGES: dict[str, Callable[[Store], object]] = {
     "a colleague's answer": lambda store: store.tell(type="reject", subject=COLLEAGUE, decision_id="d-2"),
     "a release": lambda store: store.tell(type="not_sent", subject=MEMBER),
     "a suppression": lambda store: store.tell(type="bounce", detail="hard", subject=MEMBER, decision_id="x"),
+    "preferences": lambda store: store.prefer(wishes()),
     "a consent": lambda store: store.set_consents([consent()]),
     "a purchase": lambda store: store.tell(type="purchase", subject=MEMBER, decision_id="x", products=("p",)),
     "an event": lambda store: store.tell(type="custom", subject=MEMBER, decision_id="x"),
@@ -322,6 +323,48 @@ def test_a_paused_action_is_named_until_it_goes_on(store: Store, chosen: Setting
     assert store.read().paused == ("de/loan",)
 
 
+def test_a_consent_told_by_itself_counts_as_one_told_in_bulk(store: Store) -> None:
+    store.consent(consent(at=NOW - DAY), consent(channel="web", granted=False), consent("c-2"))
+    told = store.read()
+    assert (told.consents, told.withdrawn) == ((Consent("marketing", "email"),), (Consent("marketing", "web"),))
+
+    store.consent(consent(granted=False), consent(channel="web", at=NOW - DAY))
+    told = store.read()
+    assert (told.consents, told.withdrawn) == ((), (Consent("marketing", "email"), Consent("marketing", "web")))
+    assert store.read(Subject("c-2")).consents == (Consent("marketing", "email"),)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_last_wishes_count_whenever_they_arrive(order: Any, store: Store) -> None:
+    frequency = {"limit": 2, "within": "P7D"}
+    said = [wishes(at=NOW - DAY), wishes(frequency=frequency), wishes(frequency={**frequency, "limit": 1})]
+    assert store.read().preferences is None
+    store.prefer(*(said[place] for place in order), wishes("c-2"))
+
+    assert store.read().preferences == said[1].preferences  # of two at one instant always the same one
+    assert store.read(Subject("c-2")).preferences == said[0].preferences
+
+
+def test_wishes_that_were_changed_after_they_were_read_are_obeyed(store: Store) -> None:
+    store.prefer(wishes())
+    seen = store.read()
+    store.prefer(wishes(at=NOW + HOUR, topics={"exclude": ["cards"]}))
+
+    def still(profile: HotProfile) -> list[int]:
+        return [] if profile.preferences and profile.preferences.topics.refuses("cards") else [0]
+
+    assert store.take(reservation(seen=seen, still=still, eligible=(candidate("card"),))) == ()
+
+
+def test_long_wishes_are_for_good(store: Store) -> None:
+    long = wishes(topics={"include": [f"group_{number}" for number in range(200)]})
+    store.prefer(long)
+    for number in range(40):  # so many that what is old is forgotten
+        store.reserve(reservation(f"d-{number}", now=NOW + number * DAY))
+
+    assert store.read(after=400 * DAY).preferences == long.preferences
+
+
 GONE = [{"type": "unsubscribe"}, {"type": "complaint"}, {"type": "bounce", "detail": "hard"}]
 
 
@@ -334,6 +377,7 @@ def test_whoever_does_not_want_mail_has_withdrawn_marketing_on_that_channel(give
     store.tell(**given)
 
     assert store.read().consents == (Consent("marketing", "web"), Consent("personalisation", "email"))
+    assert store.read().withdrawn == (Consent("marketing", "email"),)
 
 
 def test_a_soft_bounce_withdraws_nothing(store: Store) -> None:

@@ -17,7 +17,7 @@ from decisioning.reservation import Reserved
 from storage.hot_state.redis import RedisHotState
 from storage.settings import Settings
 from tests.storage.hot_stores import Store, candidate, reservation, settings_for
-from tests.storage.kept import NOW, consent
+from tests.storage.kept import NOW, consent, wishes
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 ANN, BOB, VISITOR = Subject("ann"), Subject("bob"), Subject("anonymous:v")
@@ -97,6 +97,20 @@ def test_of_consent_the_last_word_counts_whichever_member_said_it(store: Store) 
     ]:
         store.set_consents([consent(one, at=NOW + at * DAY), consent(other, at=NOW + then * DAY, granted=False)])
         assert store.read(ANN).consents == store.read(BOB).consents == expected, (one, at)
+        no = () if expected else (Consent("marketing", "email"),)
+        assert store.read(ANN).withdrawn == store.read(BOB).withdrawn == no, (one, at)
+
+
+def test_of_wishes_the_last_count_whichever_member_said_them(store: Store) -> None:
+    store.link(alias("ann", "bob"))
+    assert store.read(ANN).preferences is None
+    for one, day, topic in [("bob", 1, "cards"), ("ann", 2, "loans"), ("bob", 0, "cards")]:
+        store.prefer(wishes(one, at=NOW + day * DAY, topics={"exclude": [topic]}))
+        last = "cards" if day == 1 else "loans"
+        for subject in (ANN, BOB):
+            preferences = store.read(subject).preferences
+            assert preferences is not None
+            assert preferences.topics.exclude == (last,)
 
 
 def test_a_channel_that_one_member_closed_stays_closed_until_any_of_them_opens_it_later(store: Store) -> None:

@@ -101,7 +101,7 @@ def test_outcomes_that_join_no_decision_are_reported(ledger: Ledger, settings: S
     tell(ledger, outcome("o-1"), outcome("o-2", decision_id="unknown"))
     append_consents(settings, [consent()])
 
-    counts = LedgerCounts(decisions=1, outcomes=2, unjoined_outcomes=1, consents=1, events=0)
+    counts = LedgerCounts(decisions=1, outcomes=2, unjoined_outcomes=1, consents=1, events=0, preferences=0)
     assert LedgerReader(settings).counts() == counts
     assert LedgerReader(settings).contains("d-1")
     assert not LedgerReader(settings).contains("unknown")
@@ -136,7 +136,7 @@ def test_consents_are_appended_once_and_read_in_order(settings: Settings) -> Non
     assert append_consents(settings, said) == 3
     assert append_consents(settings, [*said, consent("c-3")]) == 1
     assert append_consents(settings, []) == 0
-    assert list(LedgerReader(settings).consents()) == [*said, consent("c-3")]
+    assert list(LedgerReader(settings).consents(settings.domain)) == [*said, consent("c-3")]
 
 
 def test_a_record_that_is_damaged_is_a_store_error(ledger: Ledger, settings: Settings) -> None:

@@ -31,7 +31,7 @@ from storage.ledger.writer import Ledger
 from storage.settings import Settings
 from tests.storage.hot_stores import REDIS_URL, Store, candidate, charged, mails, reservation, settings_for
 from tests.storage.hot_stores import told as told_of
-from tests.storage.kept import NOW, consent, decision, event, outcome, slot
+from tests.storage.kept import NOW, consent, decision, event, outcome, slot, wishes
 
 CUSTOMERS = [
     *(Subject(f"c-{number}", [None, "acme", "initech"][number % 3]) for number in range(9)),
@@ -142,6 +142,14 @@ def random_traffic(settings: Settings, store: Store, ledger: Ledger, rng: np.ran
             record_consents(
                 settings, store.hot, [consent(subject.customer_id, channel=channel, granted=granted, at=at)]
             )
+        if elsewhere.random() < 0.1:
+            preferences = wishes(
+                subject.customer_id,
+                at=now - timedelta(days=float(elsewhere.integers(3))),
+                topics={"exclude": [pick(elsewhere, "cards", "loans")]},
+            )
+            asyncio.run(ledger.append_preferences(preferences))
+            store.prefer(preferences)
         if elsewhere.random() < 0.3:
             told_elsewhere = event(
                 f"shop/{elsewhere.integers(60)}",
@@ -202,7 +210,18 @@ def test_after_random_traffic_the_rebuilt_state_equals_the_live_one(chosen: Sett
     store.close()  # gives back what it leased
     store = Store(chosen)
     live = everything(store, end)
-    for name in ("contacts", "account_contacts", "consents", "suppressed", "purchases", "events", "paused", "person"):
+    for name in (
+        "contacts",
+        "account_contacts",
+        "consents",
+        "withdrawn",
+        "preferences",
+        "suppressed",
+        "purchases",
+        "events",
+        "paused",
+        "person",
+    ):
         assert any(profile[name] for profile in live.values()), name
     assert any(0 < entry[1] < 25 for profile in live.values() for entry in profile["budgets"])
 
@@ -474,6 +493,7 @@ def test_a_rebuild_forgets_what_the_ledger_does_not_know(chosen: Settings, ledge
     store = opened(chosen)
     store.set_consents([consent("stranger"), consent()])
     store.link(*(Link("stranger", f"anonymous:{name * 40}", NOW) for name in "uvw"))
+    store.prefer(wishes("stranger", topics={"include": [f"group_{number}" for number in range(20)]}))
     store.reserve(charged(mails(2.0), subject=Subject("stranger")))
     asyncio.run(ledger.append_decision(decision("d-2"), digest="a"))
 
@@ -482,7 +502,7 @@ def test_a_rebuild_forgets_what_the_ledger_does_not_know(chosen: Settings, ledge
     store = Store(chosen)
 
     stranger = store.read(Subject("stranger"), after=timedelta(minutes=2))
-    assert (stranger.consents, stranger.person) == ((), None)
+    assert (stranger.consents, stranger.preferences, stranger.person) == ((), None, None)
     assert store.read(after=timedelta(minutes=2)).consents == ()
     assert store.read(after=timedelta(minutes=2), budgets=(mails(2.0),)).budgets[0].left == 2.0
     store.close()
@@ -536,3 +556,40 @@ def test_an_event_whose_caller_died_before_hot_state_knew_counts_after_the_next_
     again = Store(chosen)
     assert [purchase.product for purchase in again.read().purchases] == ["sofa"]
     again.close()
+
+
+def test_a_word_whose_caller_died_before_hot_state_knew_counts_after_the_next_start(
+    chosen: Settings, ledger: Ledger
+) -> None:
+    store = Store(chosen)
+    store.consent(consent(at=NOW - timedelta(days=400)))  # so that nothing is rebuilt
+    store.close()
+    asyncio.run(ledger.append_consents([consent(granted=False, at=NOW - timedelta(days=300))]))
+    asyncio.run(ledger.append_preferences(wishes()))
+
+    opened(chosen, NOW + timedelta(days=2)).close()
+    again = Store(chosen)
+    known = again.read()
+    again.close()
+    assert (known.consents, known.withdrawn) == ((), (Consent("marketing", "email"),))
+    assert known.preferences == wishes().preferences
+
+
+def test_what_is_said_while_hot_state_is_made_anew_is_not_lost(chosen: Settings, ledger: Ledger) -> None:
+    asyncio.run(ledger.append_consents([consent(), consent("c-2")]))
+    asyncio.run(ledger.append_preferences(wishes(at=NOW - timedelta(days=1))))
+    store = opened(chosen)
+    no, other = consent(granted=False, at=NOW + timedelta(minutes=1)), wishes(topics={"exclude": ["cards"]})
+
+    def meanwhile(_said: str) -> None:
+        with closing(Ledger(chosen)) as another:
+            asyncio.run(another.append_consents([no]))
+            asyncio.run(another.append_preferences(other))
+        store.consent(no)
+        store.prefer(other)
+
+    rebuild(chosen, now=NOW, progress=meanwhile)
+    known, theirs = store.read(), store.read(Subject("c-2"))
+    store.close()
+    assert (known.withdrawn, known.preferences) == ((Consent("marketing", "email"),), other.preferences)
+    assert theirs.consents == (Consent("marketing", "email"),)

@@ -19,7 +19,7 @@ from decisioning.record import AuditRecord, DecisionRecord
 from storage.ledger.reader import LedgerReader
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
-from tests.storage.kept import NOW, decision, outcome
+from tests.storage.kept import NOW, consent, decision, outcome, wishes
 from tests.storage.kept import event as told_elsewhere
 from tests.storage.processes import Say, others
 
@@ -307,3 +307,25 @@ def test_an_event_stands_as_it_was_told_first(settings: Settings) -> None:
         assert [kept.event_id for kept in reader.events("simulated")] == ["shop/1", "shop/2", "shop/3"]
         assert list(reader.events("another")) == list(reader.events("simulated", types=("page",))) == []
         assert reader.domains_of_events() == ["simulated"]
+
+
+def test_the_same_word_of_a_customer_is_kept_once_and_wishes_as_often_as_they_are_told(
+    ledger: Ledger, settings: Settings
+) -> None:
+    given = consent(legal_basis="Art. 6(1)(a)")
+
+    async def together() -> None:
+        said = [given, consent(granted=False), given]
+        await asyncio.gather(
+            ledger.append_consents(said), ledger.append_consents([given]), ledger.append_preferences(wishes())
+        )
+        await ledger.append_preferences(wishes("c-2"))
+
+    asyncio.run(together())
+    read = LedgerReader(settings)
+    assert sorted(read.consents("simulated"), key=lambda said: said.granted) == [consent(granted=False), given]
+    assert list(read.preferences("simulated")) == [wishes(), wishes("c-2")]
+    assert list(read.preferences("simulated", after=1)) == [wishes("c-2")]
+    assert (list(read.consents("hillstrom")), list(read.preferences("hillstrom"))) == ([], [])
+    assert tuple(read.last_words()) == (2, 2)
+    assert read.domains_of_words() == ["simulated"]

@@ -209,6 +209,11 @@ def test_a_decision_whose_features_could_not_be_read_is_no_row() -> None:
     assert len(rows(record(reason="FALLBACK_UNKNOWN_CUSTOMER"))) == 1
 
 
+def test_of_a_decision_that_could_not_use_history_none_is_learnt() -> None:
+    [row] = rows(record(personal=False)).to_dict("records")
+    assert row["contacts"] == ()
+
+
 def test_the_newest_part_of_the_ledger_is_read() -> None:
     last = DECIDED + LEDGER_WINDOW
     assert len(rows(record(), outcomes=(outcome("click"),), now=last)) == 1
