@@ -111,6 +111,10 @@ class Ledger(Protocol):
         """What is kept of a decision's outcomes, which may have come before it."""
         ...
 
+    async def of_mailbox(self, customer_id: str, *, channel: str) -> list[OutcomeRecord]:
+        """The newest outcomes of types `OF_MAILBOX`, the newest first: enough to see a row of soft bounces."""
+        ...
+
     async def append_audit(self, entry: AuditRecord) -> None:
         """Returns once the entry would survive a power cut."""
         ...

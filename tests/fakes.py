@@ -12,6 +12,7 @@ from decisioning.content import NO_ACTION, Budget, Value
 from decisioning.errors import StoreError
 from decisioning.events import EventRecord, Happened
 from decisioning.identity import Known, Link, linked
+from decisioning.outcome_types import OF_MAILBOX
 from decisioning.profile import Contact, HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
@@ -143,6 +144,13 @@ class FakeLedger:
 
     async def events_of(self, event_ids: Sequence[str]) -> list[EventRecord]:
         return [self.events[event_id][0] for event_id in event_ids]
+
+    async def of_mailbox(self, customer_id: str, *, channel: str) -> list[OutcomeRecord]:
+        of = {
+            key for key, (one, _) in self.decisions.items() if (one.customer_id, one.channel) == (customer_id, channel)
+        }
+        found = [each for each, _ in self.outcomes.values() if each.decision_id in of and each.type in OF_MAILBOX]
+        return sorted(found, key=lambda each: each.occurred_at, reverse=True)
 
     async def append_audit(self, entry: AuditRecord) -> None:
         if self.down:

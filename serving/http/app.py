@@ -22,6 +22,7 @@ from serving.engine import Engine
 from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json, read_optional_json
 from serving.http.callers import Caller, Callers
 from serving.http.event_routes import EVENT_PATHS, EventRoutes, caller_of
+from serving.http.hook_routes import HookRoutes, Secrets
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
 from serving.http.problems import (
@@ -72,6 +73,7 @@ def table(routes: "Routes") -> list[tuple[str, str, tuple[str, ...], Handler]]:
         ("POST", "/v1/outcomes", ("decide", "ingest"), routes.outcomes),
         *(("POST", f"/v1/{kind}", ("ingest",), routes.events.single(kind)) for kind in get_args(EventType)),
         ("POST", "/v1/batch", ("ingest",), routes.events.batch),
+        ("POST", "/v1/hooks/{source}", OPEN, routes.hooks.take),  # the provider's signature lets it in
         ("GET", "/v1/catalog", ("decide", "marketing"), routes.catalog),
         ("GET", "/v1/catalog/schema.json", OPEN, routes.catalog_schema),
         ("POST", "/v1/actions/{action_id}/pause", ("marketing",), routes.pause),
@@ -101,10 +103,11 @@ def create_app(routes: "Routes", metrics: Metrics, callers: Callers) -> Starlett
 class Routes:
     """One method a route, over an engine that is asked for at each call since it is opened later."""
 
-    def __init__(self, engine: Callable[[], Engine], metrics: Metrics) -> None:
+    def __init__(self, engine: Callable[[], Engine], metrics: Metrics, *, hook_secrets: Secrets = dict) -> None:
         self._engine = engine
         self._metrics = metrics
         self.events = EventRoutes(engine, metrics)
+        self.hooks = HookRoutes(engine, metrics, hook_secrets)
 
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decisions`."""

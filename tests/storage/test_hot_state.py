@@ -322,7 +322,12 @@ def test_a_paused_action_is_named_until_it_goes_on(store: Store, chosen: Setting
     assert store.read().paused == ("de/loan",)
 
 
-GONE = [{"type": "unsubscribe"}, {"type": "complaint"}, {"type": "bounce", "detail": "hard"}]
+GONE = [
+    {"type": "unsubscribe"},
+    {"type": "complaint"},
+    {"type": "bounce", "detail": "hard"},
+    {"type": "bounce", "detail": "repeated"},
+]
 
 
 @pytest.mark.parametrize("given", GONE)

@@ -320,6 +320,17 @@ def test_a_word_that_hot_state_never_heard_of_counts_from_the_next_start(
     assert (profile.consents, profile.suppressed, profile.paused) == ((), ("email",), ("card",))
 
 
+def test_a_channel_that_soft_bounces_closed_is_closed_after_a_rebuild(chosen: Settings, ledger: Ledger) -> None:
+    asyncio.run(ledger.append_decision(decision("d-1", channel="email"), digest="a"))
+    soft = [outcome(f"o-{detail}", type="bounce", detail=detail) for detail in ("soft", "repeated")]
+    for number, (told_of_it, closed) in enumerate(zip(soft, [(), ("email",)], strict=True)):
+        asyncio.run(ledger.append_outcomes([(told_of_it, "a")]))
+        rebuild(chosen, now=NOW)
+        store = Store(chosen)
+        assert store.read().suppressed == closed, number
+        store.close()
+
+
 def test_a_start_leaves_the_outcomes_of_other_domains_to_them(chosen: Settings, ledger: Ledger) -> None:
     opened(chosen).close()
     asyncio.run(ledger.append_decision(decision(channel="email", domain="hillstrom"), digest="a"))
