@@ -171,7 +171,7 @@ def _time(said: Any, where: str) -> datetime | None:
     if said is None:
         return None
     try:
-        if isinstance(said, int | float) and not isinstance(said, bool):
+        if isinstance(said, int | float):
             return _EPOCH + timedelta(seconds=said)
         at = datetime.fromisoformat(said)
         return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).astimezone(UTC)

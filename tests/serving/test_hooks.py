@@ -16,6 +16,7 @@ from decisioning.record import DecisionRecord, OutcomeRecord
 from serving.http.app import Routes, create_app
 from serving.http.guard import Guard
 from serving.http.hook_formats import FORMATS
+from serving.http.hook_routes import HOOK_LIMIT
 from tests.builders import NOW, action, catalog
 from tests.serving.hooks import HOOKS, SECRETS, body_of, signed
 from tests.serving.test_access import KEYS, Site
@@ -361,6 +362,12 @@ def test_a_signed_body_that_cannot_be_read_is_named(content: bytes, status: int,
     assert problem(site.post("sendgrid", content))[:2] == (status, code)
 
 
+def test_a_body_that_is_cut_at_the_limit_is_too_large_and_not_forged(site: HookSite) -> None:
+    content = b" " * (HOOK_LIMIT + 1)
+    assert problem(site.post("sendgrid", content, headers={}))[:2] == (413, "body_too_large")
+    assert problem(site.post("sendgrid", content[1:], headers={}))[:2] == (401, "unauthorized")
+
+
 def test_a_body_must_say_that_it_is_json(site: HookSite) -> None:
     headers = signed("sendgrid", b"[]", now=datetime.now(UTC)) | {"content-type": "text/plain"}
     assert problem(site.post("sendgrid", b"[]", headers=headers))[:2] == (415, "wrong_media_type")
@@ -370,12 +377,19 @@ def test_an_empty_list_is_no_mistake(site: HookSite) -> None:
     assert site.post("sendgrid", b"[]").json() == {"results": [], "unjoined": 0}
 
 
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     source=st.sampled_from(sorted(SECRETS)),
     items=st.lists(
         st.recursive(
-            st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(max_size=20),
+            st.none()
+            | st.booleans()
+            | st.floats(allow_nan=False, allow_infinity=False)
+            | st.integers()
+            | st.text(max_size=20),
             lambda inner: (
                 st.lists(inner, max_size=3)
                 | st.dictionaries(st.sampled_from(["event", "kind", "decision_id", "timestamp", "when", "x"]), inner)

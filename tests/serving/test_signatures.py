@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, EllipticCurve, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,8 +59,7 @@ def test_a_changed_body_is_not_the_one_that_was_signed(hook: Hook) -> None:
 
 @pytest.mark.parametrize("hook", WITH_SECRETS, ids=lambda hook: hook.id)
 def test_another_s_secret_signs_nothing(hook: Hook) -> None:
-    key = generate_private_key(SECP256R1()).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    refused(hook, signed(hook.id, BODY, now=NOW), secret=base64.b64encode(key).decode())
+    refused(hook, signed(hook.id, BODY, now=NOW), secret=public(SECP256R1()))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,14 @@ def test_hexadecimal_may_be_large_and_say_what_it_is(prefix: str) -> None:
     check(crm, {"X-CRM-SIGNATURE": prefix + value.upper()})
 
 
-@pytest.mark.parametrize("wrong", ["no key at all, but long", "AAAA" * 30, SECRETS["sendgrid"][:-4]])
+def public(curve: EllipticCurve) -> str:
+    key = generate_private_key(curve).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(key).decode()
+
+
+@pytest.mark.parametrize(
+    "wrong", ["no key at all, but long", "AAAA" * 30, SECRETS["sendgrid"][:-4], public(SECP384R1())]
+)
 def test_a_secret_that_is_no_key_is_the_operator_s_mistake_and_not_said(wrong: str) -> None:
     with pytest.raises(SetupError, match="the secret of 'sendgrid' in the file of the setting hook_secrets") as raised:
         check(WITH_SECRETS[0], signed("sendgrid", BODY, now=NOW), secret=wrong)
