@@ -27,6 +27,7 @@ from decisioning.content import (
     CountedPer,
     EventFeature,
     Experiment,
+    Hook,
     Journey,
     Naming,
     Placement,
@@ -49,11 +50,12 @@ _ENTRIES: dict[str, type[msgspec.Struct]] = {
     "journeys": Journey,
     "audiences": Audience,
     "sources": Source,
+    "hooks": Hook,
     "experiments": Experiment,
     "event_features": EventFeature,
 }
 
-_NEVER_A_MARKETS = ("domain", "market", "market_currency", "locked", "event_features", "features")
+_NEVER_A_MARKETS = ("domain", "market", "market_currency", "locked", "hooks", "event_features", "features")
 _EVENT_NAME = re.compile("[a-z][a-z0-9_]*")
 SHORTEST_PERIOD = timedelta(minutes=1)
 # A feature is `customer.<name>` in rules, which CEL reads as a name followed by one of its own words here.
@@ -101,7 +103,7 @@ def mistakes(content: Content) -> list[str]:
         findings.unique(kind, findings.ids[kind])
     checks: tuple[Callable[[_Findings], None], ...] = (
         _market, _naming, _placements, _actions, _approvals, _budgets, _contact_policies, _cool_downs, _quiet_hours,
-        _journeys, _audiences, _sources, _experiments, _event_features,
+        _journeys, _audiences, _sources, _hooks, _experiments, _event_features,
     )  # fmt: skip
     for check in checks:
         check(findings)
@@ -354,6 +356,21 @@ def _sources(f: _Findings) -> None:
                 f.add(f"{path}.events", f"'{said}' is called '{name}', must be small letters, digits and underscores")
             if said in source.ignored:
                 f.add(f"{path}.ignored", f"'{said}' has a meaning in events too; leave it out of one of them")
+
+
+def _hooks(f: _Findings) -> None:
+    for hook in f.content.hooks:
+        path = f"hooks[{hook.id}]"
+        if (hook.verify.header is not None) != (hook.format == "custom"):
+            said = "is missing; a custom hook" if hook.format == "custom" else f"is not for `{hook.format}`, which"
+            rest = "says where it sends its signature" if hook.format == "custom" else "has its own; take it out"
+            f.add(f"{path}.verify.header", f"{said} {rest}")
+        f.longer_than_nothing(f"{path}.verify.tolerance", hook.verify.tolerance, at_most=timedelta(days=1))
+        if hook.format == "custom" and not hook.events:
+            f.add(f"{path}.events", "is missing; nobody knows what a custom hook calls its events")
+        for said, event in hook.events.items():
+            if event.detail in ("hard", "soft") and event.type != "bounce":
+                f.add(f"{path}.events", f"'{said}' is {event.type} with detail {event.detail}, which is for a bounce")
 
 
 def _audiences(f: _Findings) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 import msgspec
 
 from decisioning.exploration import EpsilonGreedy, ExplorationPolicy
+from decisioning.outcome_types import OutcomeDetail, OutcomeType
 
 CONTACT_MEMORY = timedelta(days=30)  # hot state forgets older contacts
 EVENT_MEMORY = timedelta(days=30)  # the longest window of a feature over events
@@ -20,6 +21,7 @@ NO_ACTION = "no_action"  # reserved id: the choice to show nothing, a candidate 
 BLUEPRINT = "global"  # the market that every other market starts from
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
+HookId = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Person = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Cel = Annotated[str, msgspec.Meta(min_length=1)]
@@ -37,8 +39,12 @@ PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 ShownBy = Literal["impression", "sent", "decision"]
 Status = Literal["draft", "approved", "live", "retired"]
 CountedPer = Literal["any", "channel", "group", "goal", "action"]
+HookFormat = Literal["sendgrid", "brevo", "segment", "custom"]
 FeatureKind = Literal["number", "text", "truth", "texts"]
 TimeOfDay = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+# Where in a provider's item: names with dots between them.
+ItemPath = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^.]+(\.[^.]+)*$")]
+HeaderName = Annotated[str, msgspec.Meta(max_length=100, pattern=r"^[A-Za-z0-9-]+$")]
 EndOfDay = Annotated[str, msgspec.Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")]
 
 
@@ -319,6 +325,51 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ignored: tuple[str, ...] = ()
 
 
+class HookEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The outcome that a provider's event is."""
+
+    type: OutcomeType
+    detail: OutcomeDetail | None = None
+
+
+class HookSignature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How calls prove whose they are; the secret stands in the file that the setting `hook_secrets` names.
+
+    Attributes:
+        header: Of a `custom` hook: where it sends the HMAC-SHA256 of the body, in hexadecimal.
+        tolerance: How far the time that a `sendgrid` hook signs may lie from now.
+    """
+
+    header: HeaderName | None = None
+    tolerance: timedelta = timedelta(minutes=5)
+
+
+class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A provider that reports outcomes to `/v1/hooks/{id}`. What it calls things is known, but for a `custom` one.
+
+    Attributes:
+        owner: Whom to ask.
+        format: Whose signature, names and places are meant where nothing else is said.
+        decision_id: Where an item has the decision's id; `properties.decision` is the `decision` in `properties`.
+        action_id: Where it has the action's id; it may be missing where the decision showed one action.
+        event: Where it has the event's name.
+        event_id: Where it has the event's own id. Without one, an item with the same content is the same event.
+        occurred_at: Where it has the time: seconds since 1970, or text like 2026-11-21T18:00:00Z.
+        events: What it calls an event, and which outcome that is. What is not named is ignored.
+    """
+
+    id: HookId
+    owner: Person = "unknown"
+    format: HookFormat
+    verify: HookSignature = HookSignature()
+    decision_id: ItemPath | None = None
+    action_id: ItemPath | None = None
+    event: ItemPath | None = None
+    event_id: ItemPath | None = None
+    occurred_at: ItemPath | None = None
+    events: dict[str, HookEvent] = {}
+
+
 class Holdout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The universal control: this share of all units gets fallback actions alone, always the same units."""
 
@@ -455,6 +506,7 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         topics: Groups that customers may choose or refuse; absent: all of them. Of those that are left
             out, everyone hears, whatever their preferences say or whether they can be read.
         locked: Paths that markets must not override: `actions.*.eligibility`, `contact_policies`.
+        hooks: Providers' webhooks; in every market the same, since a provider does not say which one it is about.
         event_features: In every market the same, as events belong to customers.
         features: Those of the feature store. None where they are not known; names in rules are then
             not checked.
@@ -485,6 +537,7 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     journeys: tuple[Journey, ...] = ()
     audiences: tuple[Audience, ...] = ()
     sources: tuple[Source, ...] = ()
+    hooks: tuple[Hook, ...] = ()
     experiments: tuple[Experiment, ...] = ()
     event_features: tuple[EventFeature, ...] = ()
     approvers: tuple[Approver, ...] = ()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from decisioning.errors import RequestError
-from decisioning.outcome_types import OutcomeType
+from decisioning.outcome_types import OutcomeDetail, OutcomeType
 
 # An id goes into paths, logs and other systems: control characters are refused.
 CallerId = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -116,6 +116,6 @@ class OutcomeReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     type: OutcomeType
     action_id: CallerId | None = None
     outcome_id: CallerId | None = None
-    detail: Literal["machine", "hard", "soft"] | None = None
+    detail: OutcomeDetail | None = None
     value: float | None = None
     occurred_at: Time | None = None

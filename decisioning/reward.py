@@ -7,6 +7,7 @@ from typing import Protocol
 import msgspec
 
 from decisioning.content import NO_ACTION, Placement
+from decisioning.outcome_types import OF_MESSAGE
 from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
 
 # An e-mail that was not sent or came back was never seen: no failure of the action.
@@ -62,7 +63,7 @@ def credited(
 def of_slot(record: Answered, slot: ShownSlot, outcomes: Iterable[OutcomeRecord]) -> list[OutcomeRecord]:
     """The outcomes that speak of one slot.
 
-    One that names no action is that of an only one; an e-mail that came back was seen in no slot.
+    One that names no action is that of an only one; what is said of a whole message is said of every slot.
     """
     only = len(record.slots) == 1
     return [outcome for outcome in outcomes if _means(outcome, slot, only=only)]
@@ -70,7 +71,7 @@ def of_slot(record: Answered, slot: ShownSlot, outcomes: Iterable[OutcomeRecord]
 
 def _means(outcome: OutcomeRecord, slot: ShownSlot, *, only: bool) -> bool:
     if outcome.action_id is None:
-        return only or outcome.type in NEVER_SEEN
+        return only or outcome.type in OF_MESSAGE
     return outcome.action_id == slot.action_id
 
 

@@ -25,7 +25,7 @@ catalog_app = typer.Typer(
 )
 _COUNTED = (
     "actions", "placements", "contact_policies", "cool_downs", "quiet_hours", "budgets", "journeys", "audiences",
-    "sources", "experiments",
+    "sources", "hooks", "experiments",
 )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Taking outcomes: each is checked, made durable, and then told to hot state."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -10,13 +10,16 @@ from ulid import ULID
 
 from decisioning.catalog import Release
 from decisioning.errors import NextmoveError, OutcomeConflict, RequestError, UnknownAction
+from decisioning.outcome_types import OF_MAILBOX, OF_MESSAGE, REPEATED
 from decisioning.record import DecisionRecord, OutcomeRecord, Told, told
 from decisioning.request import DecisionRequest, OutcomeReport, sane
 from decisioning.reward import CLOCK_TOLERANCE
 from serving.ports import HotState, Ledger
 
-# What a customer says of being contacted at all, rather than of one action.
-ABOUT_THE_CUSTOMER = frozenset({"unsubscribe", "complaint", "bounce"})
+# What is said of a message, or of being contacted at all, rather than of one action.
+OF_NO_ACTION = OF_MESSAGE | {"unsubscribe", "complaint"}
+# So many messages in a row that come back softly close the channel.
+SOFT_BOUNCES = 3
 
 
 def digest_of(body: DecisionRequest | OutcomeReport, *, part: str = "") -> str:
@@ -52,9 +55,13 @@ class Outcomes:
             found = await self._ledger.get(report.decision_id)
             decided = found[0] if found else None
             try:
-                kept.append((index, _outcome_of(report, decided, release, now=now), decided))
+                outcome = _outcome_of(report, decided, release, now=now)
             except RequestError as error:
                 results[index] = OutcomeResult("rejected", report.outcome_id, error)
+                continue
+            if decided is not None and _is_soft(outcome) and await self._is_one_too_many(outcome, decided, kept):
+                outcome = msgspec.structs.replace(outcome, detail=REPEATED)
+            kept.append((index, outcome, decided))
         digests = [digest_of(reports[index]) for index, _, _ in kept]
         statuses = await self._ledger.append_outcomes(
             [(outcome, digest) for (_, outcome, _), digest in zip(kept, digests, strict=True)]
@@ -76,11 +83,46 @@ class Outcomes:
             results[index] = OutcomeResult(status, outcome.outcome_id)
         return [result for result in results if result is not None]
 
+    async def _is_one_too_many(
+        self,
+        outcome: OutcomeRecord,
+        decided: DecisionRecord,
+        batch: Iterable[tuple[int, OutcomeRecord, DecisionRecord | None]],
+    ) -> bool:
+        """Whether this soft bounce is the one that closes the channel.
+
+        It is judged once, by what is known when it arrives, and kept as judged: so each store, and a
+        rebuild, hears the same. Of two that arrive at the same instant neither sees the other; the next does.
+        """
+        told = await self._ledger.of_mailbox(decided.customer_id, channel=decided.channel)
+        whose = decided.customer_id, decided.channel
+        beside = [each for _, each, its in batch if its is not None and (its.customer_id, its.channel) == whose]
+        return _is_third_in_a_row([outcome, *beside, *told])
+
     async def apply_kept(self, record: DecisionRecord, outcome_id: str | None = None) -> None:
         """Let hot state know of outcomes in the ledger, of one id or all; again changes nothing."""
         for outcome in await self._ledger.outcomes_of(record.decision_id):
             if outcome_id is None or outcome.outcome_id == outcome_id:
                 await self._hot_state.apply(told_of(outcome, record))
+
+
+def _is_soft(outcome: OutcomeRecord) -> bool:
+    return outcome.type == "bounce" and outcome.detail == "soft"
+
+
+def _is_third_in_a_row(outcomes: Iterable[OutcomeRecord]) -> bool:
+    """Whether the latest messages to a mailbox came back softly, so many of them that it is given up.
+
+    One message that comes back several times counts once. What was given up before counts no more: a
+    customer who consents anew begins anew.
+    """
+    messages: set[str] = set()
+    for outcome in sorted(outcomes, key=lambda each: each.occurred_at, reverse=True):
+        if _is_soft(outcome):
+            messages.add(outcome.decision_id)
+        elif outcome.type in OF_MAILBOX and (outcome.type != "bounce" or outcome.detail == REPEATED):
+            break
+    return len(messages) >= SOFT_BOUNCES
 
 
 def told_of(outcome: OutcomeRecord, decided: DecisionRecord) -> Told:
@@ -107,7 +149,7 @@ def _outcome_of(
         shown = [slot.action_id for slot in decided.slots]
         if action_id is None and len(shown) == 1:
             action_id = shown[0]
-        if action_id not in shown and not (action_id is None and report.type in ABOUT_THE_CUSTOMER):
+        if action_id not in shown and not (action_id is None and report.type in OF_NO_ACTION):
             raise UnknownAction(
                 f"action_id is '{report.action_id}', must be one that decision {report.decision_id} showed:"
                 f" {', '.join(shown) or '(none)'}",

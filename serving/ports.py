@@ -128,6 +128,10 @@ class Ledger(Protocol):
         """Returns once it would survive a power cut."""
         ...
 
+    async def of_mailbox(self, customer_id: str, *, channel: str) -> list[OutcomeRecord]:
+        """The newest outcomes of types `OF_MAILBOX`, the newest first: enough to see a row of soft bounces."""
+        ...
+
     async def append_audit(self, entry: AuditRecord) -> None:
         """Returns once the entry would survive a power cut."""
         ...

@@ -1,6 +1,7 @@
 """A service's parts, from opening to closing, and whether it is ready."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from serving.http.guard import Access, Readiness
 from serving.http.metrics import Metrics
 from serving.http.signing_keys import SigningKeys
 from serving.http.tokens import Tokens
+from storage.hook_secrets import read_hook_secrets
 from storage.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Runtime:
     def __init__(self) -> None:
         self._opened: _Opened | None = None
         self.callers = Callers()
+        self.hook_secrets: Mapping[str, str] = {}
         self.metrics = Metrics(lambda: self.engine, hot_state_lost=self._hot_state_lost)
 
     @property
@@ -69,6 +72,7 @@ class Runtime:
         from serving.follower import Follower
         from storage.keys import KeyStore
 
+        self.hook_secrets = read_hook_secrets(settings)
         keys = KeyStore(settings)
         self.callers.take(keys.all())
         signing_keys = self._follow_issuer(settings)

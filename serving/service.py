@@ -23,7 +23,7 @@ from storage.settings import load_settings
 
 settings = load_settings(os.environ, directory=Path.cwd())
 runtime = Runtime()
-routes = Routes(lambda: runtime.engine, runtime.metrics)
+routes = Routes(lambda: runtime.engine, runtime.metrics, hook_secrets=lambda: runtime.hook_secrets)
 app = create_app(routes, runtime.metrics, runtime.callers)
 
 

@@ -23,8 +23,8 @@ from storage.yaml_file import Node, YamlMistake, line_of, plain, read_yaml
 FOLDER = "global"
 MARKETS = "markets"
 # A market is one of the blueprint's company: it has no domain of its own, does not unlock, and shares
-# the customers, of whom each has one history of events.
-_BLUEPRINT_ONLY = ("domain", "locked", "event_features")
+# the customers, of whom each has one history of events, and the providers that write to them.
+_BLUEPRINT_ONLY = ("domain", "locked", "hooks", "event_features")
 _OF_MARKET = re.compile(r"market ([^\s:]+): (.*)", re.DOTALL)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from decisioning.content import Content, Currency, EndOfDay, Id, Locale, TimeOfDay
+from decisioning.content import Content, Currency, EndOfDay, HeaderName, Id, ItemPath, Locale, TimeOfDay
 from storage.yaml_file import Node, plain, type_name
 
 # What the loader says, not the files.
@@ -30,6 +30,8 @@ _LIKE = {
     _pattern(EndOfDay): "a time of day like 21:30",
     _pattern(Currency): "a currency like EUR",
     _pattern(Locale): "a language like de or de-AT",
+    _pattern(ItemPath): "names with a dot between two, like properties.decision_id",
+    _pattern(HeaderName): "a header like X-Signature",
     _pattern(Id): "of letters, digits, '_', '.' and '-', and begin with a letter or digit",
 }
 

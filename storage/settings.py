@@ -46,6 +46,8 @@ class Settings:
             one of its own in `home`. `unsubscribe_secret` signs the links to unsubscribe by, likewise.
         jwt_issuer: Who issues tokens (`iss`) that callers may show instead of a key; set together with
             `jwt_audience` (`aud`) and `jwt_jwks`, the issuer's public keys: a file or an https address.
+        hook_secrets: TOML file with the secret of each hook, `<id of the hook> = "<secret>"`. A hook without
+            one refuses every call.
         workers: Processes of the service, each with the model in memory.
         data: File that a data set is read from, for domains that need one.
         require_services: Tests against PostgreSQL and Redis fail instead of being skipped.
@@ -67,6 +69,7 @@ class Settings:
     jwt_issuer: Name | None = None
     jwt_audience: Name | None = None
     jwt_jwks: Name | None = None
+    hook_secrets: Path | None = None
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     data: Path | None = None
     require_services: bool = False
@@ -132,7 +135,7 @@ def load_settings(environ: Mapping[str, str], *, directory: Path) -> Settings:
     for name in allowed:
         _check_type(name, values, where="the environment" if name in from_environment else f"{directory / FILE_NAME}")
     values.setdefault("home", ".nextmove")
-    for name in ("home", "catalog_dir", "data"):
+    for name in ("home", "catalog_dir", "data", "hook_secrets"):
         if name in values:
             values[name] = (directory / Path(values[name]).expanduser()).resolve()
     _check_jwt(values, directory)

@@ -12,6 +12,7 @@ from decisioning.content import NO_ACTION, Budget, Value
 from decisioning.errors import StoreError
 from decisioning.events import EventRecord, Happened
 from decisioning.identity import Known, Link, linked
+from decisioning.outcome_types import OF_MAILBOX
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import Consent, ConsentChange, Contact, HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
@@ -176,6 +177,13 @@ class FakeLedger:
         if self.down:
             raise StoreError("the ledger is down")
         self.preferences.append(change)
+
+    async def of_mailbox(self, customer_id: str, *, channel: str) -> list[OutcomeRecord]:
+        of = {
+            key for key, (one, _) in self.decisions.items() if (one.customer_id, one.channel) == (customer_id, channel)
+        }
+        found = [each for each, _ in self.outcomes.values() if each.decision_id in of and each.type in OF_MAILBOX]
+        return sorted(found, key=lambda each: each.occurred_at, reverse=True)
 
     async def append_audit(self, entry: AuditRecord) -> None:
         if self.down:

@@ -23,6 +23,7 @@ from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json, r
 from serving.http.callers import Caller, Callers
 from serving.http.customer_routes import CustomerRoutes, honoured
 from serving.http.event_routes import EVENT_PATHS, EventRoutes, caller_of
+from serving.http.hook_routes import HookRoutes, Secrets
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
 from serving.http.problems import (
@@ -77,6 +78,7 @@ def table(routes: "Routes") -> list[tuple[str, str, tuple[str, ...], Handler]]:
         ("PUT", "/v1/customers/{customer_id:path}/preferences", ("agent", "ingest"), routes.customers.preferences),
         ("GET", "/v1/unsubscribe/{token}", OPEN, routes.customers.unsubscribe_page),
         ("POST", "/v1/unsubscribe/{token}", OPEN, routes.customers.unsubscribe),
+        ("POST", "/v1/hooks/{source}", OPEN, routes.hooks.take),  # the provider's signature lets it in
         ("GET", "/v1/catalog", ("decide", "marketing"), routes.catalog),
         ("GET", "/v1/catalog/schema.json", OPEN, routes.catalog_schema),
         ("POST", "/v1/actions/{action_id}/pause", ("marketing",), routes.pause),
@@ -106,11 +108,12 @@ def create_app(routes: "Routes", metrics: Metrics, callers: Callers) -> Starlett
 class Routes:
     """One method a route, over an engine that is asked for at each call since it is opened later."""
 
-    def __init__(self, engine: Callable[[], Engine], metrics: Metrics) -> None:
+    def __init__(self, engine: Callable[[], Engine], metrics: Metrics, *, hook_secrets: Secrets = dict) -> None:
         self._engine = engine
         self._metrics = metrics
         self.events = EventRoutes(engine, metrics)
         self.customers = CustomerRoutes(engine)
+        self.hooks = HookRoutes(engine, metrics, hook_secrets)
 
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decisions`."""

@@ -27,6 +27,9 @@ class Metrics:
         self.unmapped_events = Counter(
             "nextmove_events_unmapped", "Events whose name nobody has given a meaning.", registry=own
         )
+        self.hook_items = Counter(
+            "nextmove_hook_items", "What providers told, by what became of it.", ("hook", "status"), registry=own
+        )
         self.reload_failures = Counter(
             "nextmove_reload_failures", "Bundles, catalogues or keys that could not be taken.", ("what",), registry=own
         )

@@ -186,6 +186,30 @@ _EVENTS_ANSWER = {
         },
     },
 }
+_HOOK_ANSWER = {
+    "type": "object",
+    "properties": {
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "status": {"enum": ["accepted", "duplicate", "ignored", "rejected", "unjoined"]},
+                    "outcome_id": _TEXT,
+                    "problem": _reference("Problem"),
+                },
+            },
+        },
+        "unjoined": {"type": "integer"},
+    },
+}
+_HOOK_ITEM = {
+    "event": "open",
+    "sg_event_id": "b3BlbmVk",
+    "sg_machine_open": True,
+    "timestamp": 1774094400,
+    "decision_id": "01KANTX7M0D4Q3V3Z0V6S2D6QJ",
+}
 _ROUTES = (
     _Route(
         "post",
@@ -321,6 +345,18 @@ _ROUTES = (
         (400, 404, 413, 503),
         body_type="application/x-www-form-urlencoded",
         media_type="text/html",
+    ),
+    _Route(
+        "post",
+        "/v1/hooks/{source}",
+        "What an e-mail or other provider reports, in its own words: one event, or a list of up to 5,000 in 1 MiB. Let"
+        " in by the provider's signature, not by a key; answered with 200 and what became of each, once all is kept.",
+        200,
+        _HOOK_ANSWER,
+        {"results": [{"status": "accepted", "outcome_id": "sendgrid/b3BlbmVk"}], "unjoined": 0},
+        {"oneOf": [_OBJECT, {"type": "array", "items": _OBJECT}]},
+        [_HOOK_ITEM],
+        (400, 401, 404, 413, 415, 503),
     ),
     _Route(
         "get",

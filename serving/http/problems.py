@@ -62,6 +62,12 @@ class NoSuchAction(RequestError):
     code = "unknown_action"
 
 
+class NoSuchHook(RequestError):
+    """A path that names a hook which the catalogue does not have."""
+
+    code = "unknown_hook"
+
+
 class Unauthorized(RequestError):
     """A call without a key or token that counts; `reason` is for the metric and says nothing of any key."""
 
@@ -109,6 +115,7 @@ STATUSES: dict[type[NextmoveError], int] = {
     NotFound: 404,
     NoSuchAction: 404,
     UnknownLink: 404,
+    NoSuchHook: 404,
     MethodNotAllowed: 405,
     LoopbackOnly: 403,
     Forbidden: 403,

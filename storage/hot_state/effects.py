@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from decisioning.content import MARKETING
-from decisioning.outcome_types import EVENT_TYPES
+from decisioning.outcome_types import EVENT_TYPES, REPEATED
 from decisioning.profile import Subject
 from decisioning.record import Told
 from decisioning.reward import NEVER_SEEN, PROVES_SHOWN
@@ -18,7 +18,7 @@ from decisioning.reward import NEVER_SEEN, PROVES_SHOWN
 # Of a message, going out and arriving count as well: it weighs on the customer whether read or not.
 CONFIRMS = PROVES_SHOWN | {"sent", "delivered"}
 RELEASES = NEVER_SEEN
-SUPPRESSES = frozenset({"unsubscribe", "complaint"})  # and a hard bounce
+SUPPRESSES = frozenset({"unsubscribe", "complaint"})  # and a bounce that is hard, or repeated
 # Consent to this, given after the channel was suppressed, opens it again.
 LIFTS = MARKETING
 # Outcome types that change anything.
@@ -73,7 +73,7 @@ def effect_of(told: Told) -> Effect:
     return Effect(
         state=state,
         answered=_ANSWERS.get(outcome.type) if by_customer else None,
-        suppresses=outcome.type in SUPPRESSES or (outcome.type == "bounce" and outcome.detail == "hard"),
+        suppresses=outcome.type in SUPPRESSES or (outcome.type == "bounce" and outcome.detail in ("hard", REPEATED)),
         events=events,
         products=told.products if outcome.type == "purchase" and by_customer else (),
     )

@@ -7,9 +7,10 @@ statement, and getting it back beside a busy event loop takes up to 5 ms each ti
 
 from functools import cache
 
-from sqlalchemy import Column, Table, bindparam, select
+from sqlalchemy import Column, Table, bindparam, literal_column, select
 from sqlalchemy.dialects import sqlite
 
+from decisioning.outcome_types import OF_MAILBOX
 from storage.ledger.tables import decisions, events, outcomes
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
@@ -27,6 +28,17 @@ SELECT_OUTCOMES = str(
     .order_by(outcomes.c.seq)
     .compile(dialect=_DIALECT)
 )
+# Parameters: domain, customer, channel. The newest are enough to see whether something came through.
+SELECT_OF_MAILBOX = f"""{
+    select(*outcomes.columns[1:-1])
+    .join(decisions, decisions.c.decision_id == outcomes.c.decision_id)
+    .where(decisions.c.domain == bindparam("domain"))
+    .where(decisions.c.customer_id == bindparam("customer_id"))
+    .where(decisions.c.channel == bindparam("channel"))
+    .where(outcomes.c.type.in_([literal_column(f"'{kind}'") for kind in OF_MAILBOX]))
+    .order_by(outcomes.c.occurred_at.desc(), outcomes.c.seq.desc())
+    .compile(dialect=_DIALECT)
+} LIMIT 50"""
 
 
 @cache

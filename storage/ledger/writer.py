@@ -38,6 +38,7 @@ from storage.ledger.rows import (
 from storage.ledger.statements import (
     SELECT_DECISION,
     SELECT_EVENT,
+    SELECT_OF_MAILBOX,
     SELECT_OUTCOMES,
     digest_place,
     insert_all,
@@ -165,6 +166,14 @@ class Ledger:
         """
         return [outcome_of(row) for row in self._fetch(SELECT_OUTCOMES, decision_id)]
 
+    async def of_mailbox(self, customer_id: str, *, channel: str) -> list[OutcomeRecord]:
+        """The last 50 outcomes that tell whether what is sent there arrives, the newest first.
+
+        Raises:
+            StoreError: The ledger cannot be read.
+        """
+        return [outcome_of(row) for row in self._fetch(SELECT_OF_MAILBOX, self._domain, customer_id, channel)]
+
     async def events_of(self, event_ids: Sequence[str]) -> list[EventRecord]:
         """The events with these ids, as they were told first.
 
@@ -186,13 +195,13 @@ class Ledger:
             self._reader.close()
         self._engine.dispose()
 
-    def _fetch(self, statement: str, name: str) -> list[Row]:
+    def _fetch(self, statement: str, *names: str) -> list[Row]:
         try:
             with self._reading:
                 if self._closed:
                     raise StoreError("the ledger is closed")
                 cursor = self._reader.cursor()
-                cursor.execute(statement, (name,))
+                cursor.execute(statement, names)
                 return list(cursor.fetchall())
         except UnicodeEncodeError:
             return []  # half a surrogate pair: no id that was ever kept

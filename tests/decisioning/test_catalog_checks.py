@@ -17,6 +17,9 @@ from decisioning.content import (
     EventFeature,
     FeatureTypes,
     Holdout,
+    Hook,
+    HookEvent,
+    HookSignature,
     Journey,
     Naming,
     QuietHours,
@@ -327,6 +330,33 @@ def test_a_rule_of_a_stage_is_told_with_its_journey() -> None:
 def test_times_far_from_each_other_are_compared() -> None:
     far = action(valid_from=datetime(1, 1, 1, tzinfo=UTC), valid_until=datetime(9999, 12, 31, tzinfo=UTC))
     assert mistakes(content(far)) == []
+
+
+CUSTOM = {"format": "custom", "verify": HookSignature(header="X-Signature"), "events": {"x": HookEvent(type="open")}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"format": "custom"}, "verify.header: is missing; a custom hook says where it sends its signature"),
+        (CUSTOM | {"format": "brevo"}, "verify.header: is not for `brevo`, which has its own; take it out"),
+        (CUSTOM | {"events": {}}, "events: is missing; nobody knows what a custom hook calls its events"),
+        ({"verify": HookSignature(tolerance=-DAY)}, "verify.tolerance: is -1 day, 0:00:00, must be longer than 0"),
+        ({"verify": HookSignature(tolerance=2 * DAY)}, "verify.tolerance: is 2 days, 0:00:00, must be longer than 0"),
+        (
+            {"events": {"lost": HookEvent(type="open", detail="hard")}},
+            "events: 'lost' is open with detail hard, which is for a bounce",
+        ),
+    ],
+)
+def test_a_wrong_hook_is_told(wrong: dict[str, Any], said: str) -> None:
+    found = mistakes(content(hooks=(Hook(**({"id": "mail", "format": "sendgrid"} | wrong)),)))
+    assert found[0].startswith(f"hooks[mail].{said}")
+
+
+def test_hooks_of_every_format_are_in_order() -> None:
+    hooks = (Hook(id="a", format="sendgrid"), Hook(id="b", format="brevo"), Hook(id="c", format="segment"))
+    assert mistakes(content(hooks=(*hooks, Hook(id="d", **CUSTOM)))) == []
 
 
 @pytest.mark.parametrize(

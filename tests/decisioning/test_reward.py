@@ -5,7 +5,7 @@ import pytest
 
 from decisioning.content import NO_ACTION
 from decisioning.record import OutcomeRecord
-from decisioning.reward import CLOCK_TOLERANCE, PROVES_SHOWN, counted, credited, reward, was_shown
+from decisioning.reward import CLOCK_TOLERANCE, PROVES_SHOWN, counted, credited, of_slot, reward, was_shown
 from tests.builders import NOW, placement, record, slot
 
 WEEK = timedelta(days=7)
@@ -104,6 +104,14 @@ def test_what_a_reload_earned_is_the_first_decisions_and_no_longer_its_own() -> 
     ]  # fmt: skip
     assert [(o.type, o.action_id) for o in found["c"]] == [("bounce", "loan")]
     assert found["e"] == [fund, bounced, unclear]
+
+
+def test_what_is_said_of_a_whole_message_is_said_of_each_of_its_slots() -> None:
+    both = record(slots=(slot(), slot(2, "loan")))
+    of_all = [outcome(kind, action_id=None) for kind in ("sent", "delivered", "open", "bounce", "not_sent")]
+    of_nobody_knows_which = [outcome(kind, action_id=None) for kind in ("click", "accept", "unsubscribe")]
+    for each in both.slots:
+        assert of_slot(both, each, [*of_all, *of_nobody_knows_which]) == of_all
 
 
 def test_an_e_mail_that_came_back_came_back_for_every_slot_that_it_repeats() -> None:

@@ -296,6 +296,19 @@ def test_a_running_service_takes_new_keys_drops_revoked_ones_and_keeps_the_last_
     runtime.close()
 
 
+def test_a_service_knows_the_hooks_secrets_from_when_it_opens_and_does_not_open_without_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = tmp_path / "hooks.toml"
+    settings = Settings(home=tmp_path / "home", domain="shop", hook_secrets=secrets)
+    with pytest.raises(SetupError, match="hook_secrets cannot be read"):
+        opened(settings, monkeypatch)
+    secrets.write_text('mail = "a-secret-of-the-hook"\n')
+    runtime = opened(settings, monkeypatch)
+    assert runtime.hook_secrets == {"mail": "a-secret-of-the-hook"}
+    runtime.close()
+
+
 def test_a_service_that_cannot_read_who_may_call_does_not_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -365,7 +365,12 @@ def test_long_wishes_are_for_good(store: Store) -> None:
     assert store.read(after=400 * DAY).preferences == long.preferences
 
 
-GONE = [{"type": "unsubscribe"}, {"type": "complaint"}, {"type": "bounce", "detail": "hard"}]
+GONE = [
+    {"type": "unsubscribe"},
+    {"type": "complaint"},
+    {"type": "bounce", "detail": "hard"},
+    {"type": "bounce", "detail": "repeated"},
+]
 
 
 @pytest.mark.parametrize("given", GONE)

@@ -19,7 +19,9 @@ from decisioning.events import happened as happened_of
 from decisioning.identity import Link, links_of
 from decisioning.profile import Consent, Subject
 from decisioning.record import AuditRecord, DecisionRecord, told
+from decisioning.request import OutcomeReport
 from decisioning.reservation import Reserved
+from serving.outcomes import Outcomes
 from storage.consents import record_consents
 from storage.hot_state.history import kept_pauses
 from storage.hot_state.rebuild import needs_rebuild, open_hot_state, rebuild
@@ -29,6 +31,7 @@ from storage.ledger.consents import append_consents
 from storage.ledger.reader import LedgerReader
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
+from tests.builders import release
 from tests.storage.hot_stores import REDIS_URL, Store, candidate, charged, mails, reservation, settings_for
 from tests.storage.hot_stores import told as told_of
 from tests.storage.kept import NOW, consent, decision, event, outcome, slot, wishes
@@ -337,6 +340,23 @@ def test_a_word_that_hot_state_never_heard_of_counts_from_the_next_start(
     store.close()
 
     assert (profile.consents, profile.suppressed, profile.paused) == ((), ("email",), ("card",))
+
+
+def test_a_channel_that_three_soft_bounces_closed_is_closed_after_a_rebuild(chosen: Settings, ledger: Ledger) -> None:
+    store = Store(chosen)
+    outcomes = Outcomes(store.hot, ledger)
+    for number, closed in enumerate([(), (), ("email",)]):
+        decided = decision(f"d-{number}", channel="email")
+        asyncio.run(ledger.append_decision(decided, digest="a"))
+        report = OutcomeReport(decision_id=decided.decision_id, type="bounce", detail="soft")
+        store.run(outcomes.record([report], release(), now=NOW))
+        assert store.read().suppressed == closed
+    store.close()
+
+    lose(chosen)
+    again = opened(chosen)
+    assert again.read().suppressed == ("email",)
+    again.close()
 
 
 def test_a_start_leaves_the_outcomes_of_other_domains_to_them(chosen: Settings, ledger: Ledger) -> None:

@@ -115,6 +115,27 @@ def test_the_outcomes_of_a_decision_are_known_before_it_is(ledger: Ledger) -> No
     assert asyncio.run(ledger.outcomes_of("\ud800")) == []
 
 
+def test_what_arrived_in_a_mailbox_is_that_customer_s_on_that_channel_the_newest_first(ledger: Ledger) -> None:
+    append(
+        ledger,
+        decision("d-1", channel="email"),
+        decision("d-2", channel="email"),
+        decision("d-3"),
+        decision("d-4", channel="email", customer_id="c-2"),
+        decision("d-5", channel="email", domain="hillstrom"),
+    )
+    later = [
+        outcome(f"o-{number}", decision_id=f"d-{number % 5 + 1}", type=kind, occurred_at=NOW + timedelta(hours=hours))
+        for number, (kind, hours) in enumerate(zip(["bounce", "sent", "open", "click"] * 5, range(20), strict=True))
+    ]
+    asyncio.run(ledger.append_outcomes([(record, "a") for record in later]))
+
+    found = asyncio.run(ledger.of_mailbox("c-1", channel="email"))
+    wanted = [each for each in reversed(later) if each.decision_id in ("d-1", "d-2") and each.type != "sent"]
+    assert found == wanted
+    assert asyncio.run(ledger.of_mailbox("\ud800", channel="email")) == []
+
+
 def test_an_id_that_stands_for_another_request_is_a_conflict(ledger: Ledger) -> None:
     append(ledger, decision(reason="RANKED"))
 
