@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 from starlette.datastructures import Headers
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from decisioning.errors import RequestError
 from serving.http.callers import Callers
@@ -73,6 +73,9 @@ class Guard:
                 caller = self._callers.by_headers(Headers(scope=scope))
                 caller.must("decide")
                 scope.setdefault("state", {})["caller"] = caller
+                if path == "/":
+                    # BentoML's own page lets other companies' scripts watch whoever looks at it.
+                    return RedirectResponse("/v1/docs")
         except RequestError as error:
             if isinstance(error, Unauthorized):
                 self._metrics.unauthorized.labels(error.reason).inc()

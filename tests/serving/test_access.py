@@ -190,11 +190,19 @@ def test_open_routes_stay_open_whatever_is_sent(site: Site, method: str, path: s
         assert site.call(method, path, key_id, **form).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/decide", "/schema.json", "/", "/docs.json", "/anything", "/v1x", "/DECIDE"])
+@pytest.mark.parametrize("path", ["/decide", "/schema.json", "/docs.json", "/anything", "/v1x", "/DECIDE"])
 def test_bentoml_s_own_routes_need_the_scope_decide(site: Site, path: str) -> None:
     assert problem(site.call("POST", path))[:2] == (401, "unauthorized")
     assert problem(site.call("POST", path, "ingest"))[:2] == (403, "forbidden")
     assert site.call("POST", path, "decide").text == "the decide one"
+
+
+def test_the_front_page_is_ours_and_loads_nothing_from_elsewhere(site: Site) -> None:
+    assert site.call("GET", "/").status_code == 401
+    page = site.call("GET", "/", "decide", follow_redirects=True)
+    assert page.status_code == 200
+    assert str(page.url).endswith("/v1/docs")
+    assert "<script" not in page.text
 
 
 def test_probes_need_no_key(site: Site) -> None:
