@@ -504,7 +504,10 @@ def docs_page(document: dict[str, Any]) -> str:
             if scopes:
                 parts.append(f"<p class=text>Scope: {' or '.join(scopes)}</p>")
             if body is not None:
-                command = f"curl -s localhost:3000{path} -H 'content-type: application/json' -d '{json.dumps(body)}'"
+                sent = "" if method == "post" else f"-X {method.upper()} "
+                command = (
+                    f"curl -s {sent}localhost:3000{path} -H 'content-type: application/json' -d '{json.dumps(body)}'"
+                )
                 parts.append(f"<h3>Request</h3><pre>{escape(command)}</pre>")
             for status, response in operation["responses"].items():
                 [media] = response["content"].values()

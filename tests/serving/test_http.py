@@ -375,3 +375,9 @@ def test_a_decision_can_be_replayed(client: TestClient) -> None:
     replayed = client.post(f"/v1/decisions/{decided}/replay")
     assert (replayed.status_code, replayed.json()["identical"]) == (200, True)
     assert problem(client.post("/v1/decisions/none/replay"))[:2] == (404, "unknown_decision")
+
+
+def test_the_page_s_commands_use_the_route_s_method() -> None:
+    page = docs_page(openapi_document())
+    assert "curl -s -X PUT localhost:3000/v1/customers/{customer_id}/consent" in page
+    assert "curl -s localhost:3000/v1/decisions -H" in page
