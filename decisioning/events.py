@@ -1,6 +1,6 @@
 """What customers did elsewhere: events in the one vocabulary that rules, features and moments speak."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -77,6 +77,18 @@ def happened(event: EventRecord) -> Happened | None:
         return None
     products = products_of(event.properties) if event.name == PURCHASE else ()
     return Happened(event.unit, event.name, event.occurred_at, products)
+
+
+def one_by_one(told: Iterable[Happened]) -> Iterator[Happened]:
+    """The same with at most one product each, so that so many of them are so much work.
+
+    >>> at = datetime(2026, 1, 1)
+    >>> [each.products for each in one_by_one([Happened("c-1", "purchase", at, ("a", "b")), Happened("c-1", "x", at)])]
+    [('a',), ('b',), ()]
+    """
+    for each in told:
+        for product in each.products or (None,):
+            yield each._replace(products=() if product is None else (product,))
 
 
 def products_of(properties: Mapping[str, Any]) -> tuple[str, ...]:

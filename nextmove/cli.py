@@ -16,6 +16,7 @@ from decisioning.errors import NextmoveError
 from nextmove.catalog_commands import audience, catalog_app
 from nextmove.console import err, next_command, print_json, print_table, step
 from nextmove.decision_commands import explain, replay
+from nextmove.event_commands import ingest_app
 from nextmove.key_commands import keys_app
 from nextmove.options import AsJson, Data, Dataset, now_utc, settings_of
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 state_app = typer.Typer(help="What is true of each customer at this instant.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measurements; each prints its own baseline or breakdown.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(ingest_app, name="ingest")
 app.add_typer(keys_app, name="keys")
 app.add_typer(state_app, name="state")
 app.add_typer(bench_app, name="bench")
@@ -56,22 +58,6 @@ def quickstart(
     from nextmove.quickstart import run
 
     run(settings_of(dataset, data), host=host, port=port, check=check)
-
-
-@app.command()
-def ingest(dataset: Dataset = None, data: Data = None) -> None:
-    """Bring a domain's features into Feast and its consents into the ledger.
-
-    Example: nextmove ingest --dataset simulated
-    """
-    from nextmove import steps
-
-    settings = settings_of(dataset, data)
-    steps.open_home(settings)
-    with step("ingest") as progress:
-        report = steps.ingest_domain(settings, steps.domain_of(settings), now=now_utc(), progress=progress)
-        progress.result = f"{report.customers:,} customers, {report.features} features"
-    next_command("nextmove train")
 
 
 @app.command()

@@ -43,7 +43,7 @@ class Events:
         taken: list[Taken] = []
         kept: list[tuple[int, Reported]] = []
         for place, each in enumerate(reported):
-            translated = _translated(each.event, vocabulary)
+            translated = translated_event(each.event, vocabulary)
             taken.append(Taken("ignored") if translated is None else Taken("accepted", translated[1]))
             if translated is not None:
                 kept.append((place, Reported(translated[0], each.digest)))
@@ -66,7 +66,7 @@ class Events:
         return taken
 
 
-def _translated(event: EventRecord, vocabulary: Vocabulary) -> tuple[EventRecord, bool] | None:
+def translated_event(event: EventRecord, vocabulary: Vocabulary) -> tuple[EventRecord, bool] | None:
     """The event in our words, and whether its name is known; None where its source does not want it kept."""
     source = vocabulary.source(event.source)
     market = event.market or (source.market if source else None)

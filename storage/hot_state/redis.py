@@ -21,14 +21,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import hiredis
 import msgspec
 
 from decisioning.content import CONTACT_MEMORY, Budget
 from decisioning.errors import StoreError
-from decisioning.events import Happened
+from decisioning.events import Happened, one_by_one
 from decisioning.identity import Link
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import BudgetLeft, ConsentChange, Contact, HotProfile, Subject
@@ -47,7 +47,7 @@ from storage.hot_state.redis_changes import (
 )
 from storage.hot_state.redis_connection import Address, Command, Connection, ReplyLost, address_of, packed
 from storage.hot_state.redis_identity import link_ids
-from storage.hot_state.redis_scripts import ABANDON, ALL, CONSENT, REMOVE, RESERVE
+from storage.hot_state.redis_scripts import ABANDON, ALL, CONSENT, HAPPEN, REMOVE, RESERVE, Script
 from storage.hot_state.redis_values import (
     CONTACT_SECONDS,
     Keys,
@@ -68,7 +68,8 @@ from storage.settings import Settings
 
 # How often a reservation is judged anew because others were faster, before it is given up.
 ATTEMPTS = 64
-CONSENTS_TOGETHER = 500
+CHANGES_TOGETHER = 500
+Change = TypeVar("Change")
 # What a server says that is no longer, or not yet, the one to talk to.
 _ANOTHER_SERVER = ("READONLY", "LOADING", "MASTERDOWN")
 _SOURCES = {script.sha: script.source for script in ALL}
@@ -275,11 +276,24 @@ class RedisHotState:
         Raises:
             StoreError: Redis cannot be written; do it again, since some changes may be missing.
         """
+        self._in_parts(changes, CONSENT, lambda chunk: [consent_command(self._keys, change) for change in chunk])
+
+    def note_in_bulk(self, happened: Iterable[Happened]) -> None:
+        """What `note` does, in many short parts; for bulk work, not for the event loop.
+
+        Raises:
+            StoreError: Redis cannot be written; do it again, since some of it may be missing.
+        """
+        self._in_parts(one_by_one(happened), HAPPEN, lambda chunk: happened_commands(self._keys, chunk))
+
+    def _in_parts(
+        self, changes: Iterable[Change], script: Script, commands: Callable[[list[Change]], Iterable[Command]]
+    ) -> None:
         rest = iter(changes)
         with bulk_client(self._url, self._address) as client:
-            client.script_load(CONSENT.source)
-            while chunk := list(islice(rest, CONSENTS_TOGETHER)):
-                run_together(client, [consent_command(self._keys, change) for change in chunk])
+            client.script_load(script.source)
+            while chunk := list(islice(rest, CHANGES_TOGETHER)):
+                run_together(client, commands(chunk))
 
     def close(self) -> None:
         """Give back all leases and hang up, before the event loop is closed; the next call connects again."""

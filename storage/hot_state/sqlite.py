@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import TypeVar
 
 import msgspec
 
 from decisioning.content import CONTACT_MEMORY, Budget
 from decisioning.errors import StoreError
-from decisioning.events import Happened
+from decisioning.events import Happened, one_by_one
 from decisioning.identity import Link
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import BudgetLeft, ConsentChange, HotProfile, Subject
@@ -49,6 +50,7 @@ PATIENCE = timedelta(milliseconds=50)
 # A lock held for 2 ms in every 7 lets everyone in who is patient for 50.
 CHANGES_PER_COMMIT = 500
 PAUSE_BETWEEN_COMMITS = timedelta(milliseconds=5)
+Change = TypeVar("Change")
 
 _COUNT = """
 SELECT coalesce(sum(charge), 0) FROM contacts
@@ -268,21 +270,34 @@ class SqliteHotState:
         Raises:
             StoreError: Hot state cannot be written; do it again, since some changes may be missing.
         """
-        rest = iter(changes)
-        try:
-            with closing(connect(self._path)) as connection:
-                while chunk := list(islice(rest, CHANGES_PER_COMMIT)):
-                    with transaction(connection):
-                        change_consents(connection, self._domain, chunk)
-                    time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
-        except sqlite3.Error as error:
-            raise StoreError(f"hot state {self._path} cannot be used: {error}") from error
+        self._in_parts(changes, change_consents)
+
+    def note_in_bulk(self, happened: Iterable[Happened]) -> None:
+        """What `note` does, in many short transactions; for bulk work, not for the event loop.
+
+        Raises:
+            StoreError: Hot state cannot be written; do it again, since some of it may be missing.
+        """
+        self._in_parts(one_by_one(happened), note_happened)
 
     def close(self) -> None:
         """Let go of the file; the next call opens it again."""
         with self._lock:
             self._forget()
         self._ledger.close()
+
+    def _in_parts(
+        self, changes: Iterable[Change], change: Callable[[sqlite3.Connection, str, Iterable[Change]], None]
+    ) -> None:
+        rest = iter(changes)
+        try:
+            with closing(connect(self._path)) as connection:
+                while chunk := list(islice(rest, CHANGES_PER_COMMIT)):
+                    with transaction(connection):
+                        change(connection, self._domain, chunk)
+                    time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
+        except sqlite3.Error as error:
+            raise StoreError(f"hot state {self._path} cannot be used: {error}") from error
 
     def _claim(self, connection: sqlite3.Connection, request: ReservationRequest) -> AlreadyClaimed | None:
         # Not by the request's `now`: whoever sends it again after a crash sends the same.
