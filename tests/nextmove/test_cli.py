@@ -40,7 +40,9 @@ def commands() -> list[tuple[str, ...]]:
     found = []
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
         children = getattr(command, "commands", None)
-        found += [(name, child) for child in children] if children else [(name,)]
+        found += [(name, child) for child in children or ()]
+        if not children or command.invoke_without_command:
+            found.append((name,))
     return found
 
 
@@ -132,11 +134,11 @@ def test_a_wrong_catalogue_is_refused_with_every_mistake(nextmove: Callable[...,
 
 
 def test_the_readme_names_only_commands_that_exist() -> None:
-    known = set(commands()) | {(command[0],) for command in commands()}
+    known = {(*command, "")[:2] for command in commands()}
     named = re.findall(r"(?:^|[`(])nextmove ([a-z]+)(?: ([a-z]+))?", README.read_text(encoding="utf-8"), re.MULTILINE)
     assert named
     groups = {command[0] for command in commands() if len(command) == 2}
-    assert not [words for words in named if (words if words[0] in groups else words[:1]) not in known]
+    assert not [words for words in named if (words if words[0] in groups else (words[0], "")) not in known]
 
 
 def test_the_readme_has_no_gap_left() -> None:
