@@ -1,6 +1,6 @@
 """What customers did elsewhere: events in the one vocabulary that rules, features and moments speak."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -79,16 +79,22 @@ def happened(event: EventRecord) -> Happened | None:
     return Happened(event.unit, event.name, event.occurred_at, products)
 
 
-def one_by_one(told: Iterable[Happened]) -> Iterator[Happened]:
-    """The same with at most one product each, so that so many of them are so much work.
+def latest(told: Iterable[Happened]) -> list[Happened]:
+    """The same in as little work as can be: one product each, and nothing that something later makes needless.
 
-    >>> at = datetime(2026, 1, 1)
-    >>> [each.products for each in one_by_one([Happened("c-1", "purchase", at, ("a", "b")), Happened("c-1", "x", at)])]
-    [('a',), ('b',), ()]
+    >>> day = [datetime(2026, 1, number) for number in (1, 2)]
+    >>> [(each.products, each.at.day) for each in latest([
+    ...     Happened("c-1", "purchase", day[1], ("a", "b")), Happened("c-1", "purchase", day[0], ("b", "c"))])]
+    [(('a',), 2), (('b',), 2), (('c',), 1)]
     """
+    found: dict[tuple[str, str, str | None], Happened] = {}
     for each in told:
         for product in each.products or (None,):
-            yield each._replace(products=() if product is None else (product,))
+            before = found.get((each.unit, each.name, product))
+            if before is None or each.at > before.at:
+                alone = each._replace(products=() if product is None else (product,))
+                found[each.unit, each.name, product] = alone
+    return list(found.values())
 
 
 def products_of(properties: Mapping[str, Any]) -> tuple[str, ...]:

@@ -68,7 +68,9 @@ def events(
     try:
         msgspec.convert(name, SourceName)
     except msgspec.ValidationError as error:
-        raise RequestError(f"--source is '{name}', must have 1 to 64 signs, no / among them", where="source") from error
+        raise RequestError(
+            f"--source is '{name}', must have 1 to 64 signs, none of them for control", where="source"
+        ) from error
     steps.open_home(settings)
     release = steps.last_released(settings)
     vocabulary = Vocabulary(release.blueprint.content.sources if release is not None else ())

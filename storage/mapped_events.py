@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from decisioning.events import EventRecord
+from decisioning.events import EventRecord, event_id_of
 from storage.event_files import FileRow
 from storage.event_mapping import Column, EventMapping, Name, Property, When, Who
 from storage.event_values import ID_LENGTH, Clock, Mistake, Wrong, fit_id, id_of, number_of, shown, text_of, whole_of
@@ -64,7 +64,7 @@ class EventMapper:
         if self._lines:
             properties["products"] = [self._said([row], self._lines) for row in rows]
         event = EventRecord(
-            event_id=f"{self._source}/{self._message_id(first, place)}",
+            event_id=event_id_of(self._source, self._message_id(first, place)),
             source=self._source,
             type="track",
             name=self._name(first),

@@ -28,7 +28,7 @@ import msgspec
 
 from decisioning.content import CONTACT_MEMORY, Budget
 from decisioning.errors import StoreError
-from decisioning.events import Happened, one_by_one
+from decisioning.events import Happened, latest
 from decisioning.identity import Link
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import BudgetLeft, ConsentChange, Contact, HotProfile, Subject
@@ -284,7 +284,7 @@ class RedisHotState:
         Raises:
             StoreError: Redis cannot be written; do it again, since some of it may be missing.
         """
-        self._in_parts(one_by_one(happened), HAPPEN, lambda chunk: happened_commands(self._keys, chunk))
+        self._in_parts(latest(happened), HAPPEN, lambda chunk: happened_commands(self._keys, chunk))
 
     def _in_parts(
         self, changes: Iterable[Change], script: Script, commands: Callable[[list[Change]], Iterable[Command]]

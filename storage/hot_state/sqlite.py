@@ -22,7 +22,7 @@ import msgspec
 
 from decisioning.content import CONTACT_MEMORY, Budget
 from decisioning.errors import StoreError
-from decisioning.events import Happened, one_by_one
+from decisioning.events import Happened, latest
 from decisioning.identity import Link
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import BudgetLeft, ConsentChange, HotProfile, Subject
@@ -48,7 +48,7 @@ from storage.settings import Settings, prepare_home
 # A wait for the lock stops the whole event loop; better one fallback than everyone late.
 PATIENCE = timedelta(milliseconds=50)
 # A lock held for 2 ms in every 7 lets everyone in who is patient for 50.
-CHANGES_PER_COMMIT = 500
+CHANGES_PER_COMMIT = 150
 PAUSE_BETWEEN_COMMITS = timedelta(milliseconds=5)
 Change = TypeVar("Change")
 
@@ -278,7 +278,7 @@ class SqliteHotState:
         Raises:
             StoreError: Hot state cannot be written; do it again, since some of it may be missing.
         """
-        self._in_parts(one_by_one(happened), note_happened)
+        self._in_parts(latest(happened), note_happened)
 
     def close(self) -> None:
         """Let go of the file; the next call opens it again."""

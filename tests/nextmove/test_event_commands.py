@@ -94,7 +94,7 @@ def test_a_file_of_mistakes_alone_fails(nextmove: Callable[..., Said], orders: C
     ("mapping", "more", "said"),
     [
         (MAPPING.replace("source: till\n", ""), (), "orders.yaml names no source"),
-        (MAPPING, ("--source", "a/b"), "--source is 'a/b'"),
+        (MAPPING, ("--source", "x" * 65), "must have 1 to 64 signs"),
         (MAPPING.replace("at", "when"), (), "orders.csv lacks when, which the mapping names; its columns are id, at"),
         (MAPPING + "colour: red\n", (), "orders.yaml:1: Object contains unknown field `colour`"),
     ],

@@ -59,7 +59,7 @@ skip: [{column: c2, equals: 0}]
         (LEAST + "lines: {product_id: sku}\n", "need one_event_per"),
         (LEAST + "one_event_per: [o]\nlines: {v: {column: v, type: number, sum: true}}\n", "nothing in them can be a"),
         (LEAST + "file: {encoding: klingon}\n", "orders.yaml:4: file.encoding: unknown encoding: klingon"),
-        (LEAST + "source: a/b\n", "orders.yaml:4: source: "),
+        (LEAST + "source: ''\n", "orders.yaml:4: source: "),
         (LEAST + "time: other\n", "orders.yaml:4: 'time' stands twice, first in line 2"),
         ("event: [\n", "orders.yaml:2: is not YAML"),
     ],
