@@ -19,6 +19,8 @@ from storage.ledger.reader import AddressedOutcome, LedgerReader
 UNDER_WAY = timedelta(minutes=1)
 # Words that may have been on their way from the ledger to hot state when a process died: as many as may wait.
 NEWEST_WORDS = 10_000
+# Of events likewise: a service that takes thousands a second must not take minutes to start.
+NEWEST_EVENTS = 20_000
 PAUSES = ("action.pause", "action.resume")
 _CHARGED = b'"budget":"'  # in a record whose JSON has a slot with a budget
 
@@ -85,17 +87,21 @@ def kept_outcomes(
             yield addressed
 
 
-def kept_happened(reader: LedgerReader, *, domain: str, received_since: datetime | None = None) -> Iterator[Happened]:
+def kept_happened(
+    reader: LedgerReader, *, domain: str, received_since: datetime | None = None, newest: int | None = None
+) -> Iterator[Happened]:
     """What customers of the domain did elsewhere, for good."""
-    for event in reader.events(domain, types=("track",), received_since=received_since):
+    for event in reader.events(domain, types=("track",), received_since=received_since, newest=newest):
         each = happened(event)
         if each is not None:
             yield each
 
 
-def kept_links(reader: LedgerReader, *, domain: str, received_since: datetime | None = None) -> Iterator[Link]:
+def kept_links(
+    reader: LedgerReader, *, domain: str, received_since: datetime | None = None, newest: int | None = None
+) -> Iterator[Link]:
     """Which ids of the domain are one person."""
-    for event in reader.events(domain, types=LINKING, received_since=received_since):
+    for event in reader.events(domain, types=LINKING, received_since=received_since, newest=newest):
         yield from links_of(event)
 
 

@@ -22,6 +22,7 @@ from decisioning.errors import StoreError
 from decisioning.identity import Link
 from storage.hot_state.effects import effects_of
 from storage.hot_state.history import (
+    NEWEST_EVENTS,
     NEWEST_WORDS,
     UNDER_WAY,
     is_worth_a_rebuild,
@@ -118,7 +119,7 @@ def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received
     with bulk_client(settings.redis_url, address_of(settings.redis_url)) as client:
         for script in ALL:
             client.script_load(script.source)
-        _apply_live(client, keys, settings, reader, now, received_since)
+        _apply_live(client, keys, settings, reader, now, received_since, newest=NEWEST_EVENTS)
         newest = _words(keys, reader, settings.domain, after=reader.last_words().before(NEWEST_WORDS))
         for chunk in _chunks(newest):
             run_together(client, chunk)
@@ -129,7 +130,14 @@ def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received
 
 
 def _apply_live(
-    client: Redis, keys: Keys, settings: Settings, reader: LedgerReader, now: datetime, received_since: datetime
+    client: Redis,
+    keys: Keys,
+    settings: Settings,
+    reader: LedgerReader,
+    now: datetime,
+    received_since: datetime,
+    *,
+    newest: int | None = None,
 ) -> None:
     rest = kept_outcomes(reader, now=now, domain=settings.domain, received_since=received_since)
     while chunk := [part for addressed in islice(rest, TOGETHER) for part in effects_of(addressed.told)]:
@@ -140,10 +148,10 @@ def _apply_live(
             if due:
                 run_together(client, [settle_command(keys, each) for each in due])
                 run_together(client, cleared_commands(keys, customer_id, due))
-    others = kept_happened(reader, domain=settings.domain, received_since=received_since)
+    others = kept_happened(reader, domain=settings.domain, received_since=received_since, newest=newest)
     while events := list(islice(others, TOGETHER)):
         run_together(client, happened_commands(keys, events))
-    for links in _chunks(kept_links(reader, domain=settings.domain, received_since=received_since)):
+    for links in _chunks(kept_links(reader, domain=settings.domain, received_since=received_since, newest=newest)):
         _link(client, keys, links, anew=True)
 
 

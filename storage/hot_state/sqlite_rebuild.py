@@ -17,6 +17,7 @@ from storage.hot_state.changes import (
     note_happened,
 )
 from storage.hot_state.history import (
+    NEWEST_EVENTS,
     NEWEST_WORDS,
     UNDER_WAY,
     is_worth_a_rebuild,
@@ -77,12 +78,12 @@ def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received
                 for addressed in chunk:
                     apply_outcome(connection, addressed.domain, addressed.told)
             time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
-        others = kept_happened(reader, domain=settings.domain, received_since=received_since)
+        others = kept_happened(reader, domain=settings.domain, received_since=received_since, newest=NEWEST_EVENTS)
         while chunk_of_events := list(islice(others, OUTCOMES_PER_COMMIT)):
             with transaction(connection):
                 note_happened(connection, settings.domain, chunk_of_events)
             time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
-        links = kept_links(reader, domain=settings.domain, received_since=received_since)
+        links = kept_links(reader, domain=settings.domain, received_since=received_since, newest=NEWEST_EVENTS)
         while chunk_of_links := list(islice(links, OUTCOMES_PER_COMMIT)):
             with transaction(connection):
                 link_ids(connection, settings.domain, chunk_of_links)

@@ -228,9 +228,16 @@ class LedgerReader:
             return LastWords(*(end or 0 for end in ends))
 
     def events(
-        self, domain: str, *, types: Collection[str] | None = None, received_since: datetime | None = None
+        self,
+        domain: str,
+        *,
+        types: Collection[str] | None = None,
+        received_since: datetime | None = None,
+        newest: int | None = None,
     ) -> Iterator[EventRecord]:
         """The domain's events, of these types or of all, in the order of arrival.
+
+        With `newest`, those among so many that every domain got last.
 
         Raises:
             StoreError: The ledger cannot be read.
@@ -243,6 +250,9 @@ class LedgerReader:
             since = to_microseconds(received_since)
             [(first,)] = self._fetch(select(func.min(events.c.seq)).where(events.c.received_at >= since))
             conditions += [events.c.seq >= (first or 0), events.c.received_at + 0 >= since]
+        if newest is not None:
+            before = self._fetch(select(events.c.seq).order_by(events.c.seq.desc()).offset(newest).limit(1))
+            conditions += [events.c.seq > seq for (seq,) in before]
         for rows in self._by_sequence(events, and_(*conditions)):
             for row in rows:
                 yield event_of(row.record)

@@ -327,6 +327,8 @@ def test_an_event_stands_as_it_was_told_first(settings: Settings) -> None:
     with closing(LedgerReader(settings)) as reader:
         assert [kept.event_id for kept in reader.events("simulated")] == ["shop/1", "shop/2", "shop/3"]
         assert list(reader.events("another")) == list(reader.events("simulated", types=("page",))) == []
+        assert [kept.event_id for kept in reader.events("simulated", newest=2)] == ["shop/2", "shop/3"]
+        assert list(reader.events("simulated", newest=0)) == []
         assert reader.domains_of_events() == ["simulated"]
 
 
