@@ -6,6 +6,7 @@ inside hot state's transaction, by `take`, and the answer says what was availabl
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -143,15 +144,25 @@ def take(request: ReservationRequest, profile: HotProfile) -> tuple[FilledSlot, 
     return fill_slots(request.order, request.slots, available_after)
 
 
-def with_contacts(profile: HotProfile, request: ReservationRequest, filled: Sequence[FilledSlot]) -> HotProfile:
-    """The profile as it would be with these slots taken: for what is decided without reserving anything."""
-    made = [contact for _, contact in request.new_contacts(filled)]
+def with_contacts(profile: HotProfile, made: Sequence[Contact], *, version: int) -> HotProfile:
+    """The profile with contacts that were just made, oldest first, and what they leave of budgets."""
     charged: dict[str, float] = {}
     for contact in made:
         if contact.budget is not None:
             charged[contact.budget] = charged.get(contact.budget, 0.0) + contact.cost
     return msgspec.structs.replace(
         profile,
-        contacts=(*profile.contacts, *made),
-        budgets=tuple(BudgetLeft(b.budget, max(0.0, b.left - charged.get(b.budget, 0.0))) for b in profile.budgets),
+        contacts=_oldest_first(profile.contacts, made),
+        budgets=tuple(
+            BudgetLeft(entry.budget, max(0.0, entry.left - charged[entry.budget])) if entry.budget in charged else entry
+            for entry in profile.budgets
+        ),
+        version=version,
     )
+
+
+def _oldest_first(known: tuple[Contact, ...], made: Sequence[Contact]) -> tuple[Contact, ...]:
+    """Those that were just made are the newest, unless others are planned for later."""
+    together = (*known, *made)
+    in_order = not (known and made) or known[-1].at <= made[0].at
+    return together if in_order else tuple(sorted(together, key=attrgetter("at")))

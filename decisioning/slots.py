@@ -112,7 +112,7 @@ def fill_slots(
     have been, without these; asked anew for every slot, since taking one may close others (a
     group's cap). What one slot could not get, no later slot of the answer may get: the race's
     times of those that were passed over are known to be long, those of newcomers are not, and
-    `slot_probability` would no longer be their chance.
+    `slot_probabilities` would no longer be their chance.
 
     >>> fill_slots([2, 0, 1], 2, lambda shown: [i for i in (0, 1, 2) if i not in shown])
     (FilledSlot(chosen=2, available=(0, 1, 2)), FilledSlot(chosen=0, available=(0, 1)))
@@ -152,8 +152,3 @@ def slot_probabilities(spread: Distribution, filled: Sequence[FilledSlot]) -> li
             rivals = [index for index in available if tiers[index] == tier]
         probabilities.append(weights[chosen] / fsum(map(weights.__getitem__, rivals)))
     return probabilities
-
-
-def slot_probability(spread: Distribution, slot: FilledSlot) -> float:
-    """The chance with which one slot got what it got; see `slot_probabilities`."""
-    return slot_probabilities(spread, [slot])[0]

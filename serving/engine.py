@@ -194,7 +194,9 @@ class Engine:
             else:
                 filled = take(reservation, reservation.seen)
                 if facts.hot is not None:
-                    after = msgspec.structs.replace(everything, hot=with_contacts(facts.hot, reservation, filled))
+                    made = [contact for _, contact in reservation.new_contacts(filled)]
+                    hot = with_contacts(facts.hot, made, version=facts.hot.version)
+                    after = msgspec.structs.replace(everything, hot=hot)
         except StoreError:
             # What cannot be reserved may be over its cap by now: only what needs no cap is left.
             after = msgspec.structs.replace(everything, hot=None)

@@ -33,7 +33,7 @@ from decisioning.identity import Link
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import BudgetLeft, ConsentChange, Contact, HotProfile, Subject
 from decisioning.record import Told
-from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
+from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take, with_contacts
 from storage.hot_state.charges import MILLIONTHS, millionths, of_everyone, with_room
 from storage.hot_state.effects import effects_of
 from storage.hot_state.redis_budgets import LEASED_FOR, Leases, settle_command, settled_command
@@ -62,7 +62,7 @@ from storage.hot_state.redis_values import (
     settlements_in,
     united,
 )
-from storage.hot_state.reserving import CLAIM_KEPT, is_abandoned, reserved_with
+from storage.hot_state.reserving import CLAIM_KEPT, is_abandoned
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings
 
@@ -343,7 +343,7 @@ class RedisHotState:
                 if not request.confirmed and shared:
                     self._note_pending(subject.customer_id, made, shared)
                 if made:
-                    profile = reserved_with(profile, [contact for _, contact in made], version=reply)
+                    profile = with_contacts(profile, [contact for _, contact in made], version=reply)
                 return Reserved(filled, profile)
             if isinstance(reply, bytes):
                 claimed = _decode_claim(reply)

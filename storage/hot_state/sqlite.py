@@ -27,7 +27,7 @@ from decisioning.identity import Link
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import BudgetLeft, ConsentChange, HotProfile, Subject
 from decisioning.record import Told
-from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
+from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take, with_contacts
 from storage.hot_state.changes import (
     apply_outcome,
     change_consents,
@@ -37,7 +37,7 @@ from storage.hot_state.changes import (
     note_happened,
 )
 from storage.hot_state.charges import CHARGE_MEMORY, of_everyone, period_at, room_in, with_room
-from storage.hot_state.reserving import CLAIM_KEPT, UNCONFIRMED_KEPT, is_abandoned, reserved_with
+from storage.hot_state.reserving import CLAIM_KEPT, UNCONFIRMED_KEPT, is_abandoned
 from storage.hot_state.schema import connect, transaction
 from storage.hot_state.sqlite_identity import change_of, link_ids
 from storage.hot_state.sqlite_profile import read_profile, read_version
@@ -175,7 +175,7 @@ class SqliteHotState:
             insert_contacts(connection, self._domain, request.subject, contacts, confirmed=request.confirmed)
             if contacts:
                 version = self._version(connection, request, profile)
-                profile = reserved_with(profile, [contact for _, contact in contacts], version=version)
+                profile = with_contacts(profile, [contact for _, contact in contacts], version=version)
             self._purge(connection, request)
         return Reserved(filled, profile)
 

@@ -21,7 +21,7 @@ from decisioning.exploration import ExplorationPolicy
 from decisioning.profile import Facts, HotProfile
 from decisioning.request import DecisionRequest
 from decisioning.reservation import take
-from decisioning.slots import Distribution, FilledSlot, slot_probability
+from decisioning.slots import Distribution, FilledSlot, slot_probabilities
 from tests.builders import action, case, catalog, placement
 from tests.decisioning import strategies as some
 
@@ -48,7 +48,7 @@ def chances_of(spread: Distribution, available: tuple[int, ...]) -> list[float]:
     """The chance of each available candidate; 0 for those that others of an earlier tier are ahead of."""
     first = min(int(spread.tiers[index]) for index in available)
     return [
-        slot_probability(spread, FilledSlot(index, available)) if spread.tiers[index] == first else 0.0
+        slot_probabilities(spread, [FilledSlot(index, available)])[0] if spread.tiers[index] == first else 0.0
         for index in available
     ]
 
@@ -66,7 +66,7 @@ def test_the_chances_of_all_that_could_be_in_a_slot_sum_to_1(
         chances = chances_of(planned.spread, slot.available)
         assert all(0.0 <= chance <= 1.0 for chance in chances)
         assert math.isclose(sum(chances), 1.0, abs_tol=1e-9)
-        assert slot_probability(planned.spread, slot) > 0.0
+        assert slot_probabilities(planned.spread, [slot])[0] > 0.0
 
 
 @bounded

@@ -12,7 +12,15 @@ from decisioning import decision as funnel
 from decisioning.exploration import EpsilonGreedy, Greedy, Policy, SquareCB
 from decisioning.profile import Facts, HotProfile
 from decisioning.reservation import take
-from decisioning.slots import Distribution, FilledSlot, distribution, draw_order, fill_slots, slot_probability, uniforms
+from decisioning.slots import (
+    Distribution,
+    FilledSlot,
+    distribution,
+    draw_order,
+    fill_slots,
+    slot_probabilities,
+    uniforms,
+)
 from tests.builders import action, case, catalog, placement, weekly_cap
 
 Kind = Literal["over availability", "raw", "only after a loss"]
@@ -45,12 +53,12 @@ def logged_probability(
     kind: Kind, spread: Distribution, order: Sequence[int], earlier: Sequence[int], slot: FilledSlot
 ) -> float:
     if kind == "over availability":
-        return slot_probability(spread, slot)
+        return slot_probabilities(spread, [slot])[0]
     left = [candidate for candidate in order if candidate not in earlier]
     if kind == "raw":
         return float(spread.weights[slot.chosen])
     lost = left[0] != slot.chosen
-    return slot_probability(spread, slot if lost else slot._replace(available=tuple(left)))
+    return slot_probabilities(spread, [slot if lost else slot._replace(available=tuple(left))])[0]
 
 
 def differences(policy: Policy, kind: Kind, *, seed: int) -> list[Difference]:
@@ -98,7 +106,7 @@ def test_a_greedy_policys_raw_probability_calls_impossible_what_was_shown() -> N
     order = draw_order(spread, uniforms(b"key", "d", len(VALUES))).tolist()
     [slot] = fill_slots(order, 1, lambda shown: [1, 3])
     assert probabilities[slot.chosen] == 0.0
-    assert slot_probability(spread, slot) == 1.0
+    assert slot_probabilities(spread, [slot]) == [1.0]
 
 
 def test_the_funnel_logs_the_truth_when_others_take_away_candidates_meanwhile() -> None:

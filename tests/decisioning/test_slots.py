@@ -12,7 +12,7 @@ from decisioning.slots import (
     distribution,
     draw_order,
     fill_slots,
-    slot_probability,
+    slot_probabilities,
     uniforms,
 )
 
@@ -37,7 +37,7 @@ def test_every_slot_has_a_probability_between_0_and_1(
     order = draw_order(spread, np.random.default_rng(noise).random(len(values)))
     filled = fill_slots(order.tolist(), slots, lambda shown: [i for i in range(len(values)) if i not in shown])
     assert len(filled) == min(slots, len(values))
-    assert all(0 < slot_probability(spread, slot) <= 1 for slot in filled)
+    assert all(0 < probability <= 1 for probability in slot_probabilities(spread, filled))
 
 
 def test_draws_come_out_as_often_as_their_stated_probability() -> None:
@@ -65,12 +65,12 @@ def test_under_a_greedy_policy_later_slots_follow_by_value() -> None:
     order = draw_order(spread, np.array([0.5, 0.5, 0.5])).tolist()
     filled = fill_slots(order, 3, lambda shown: [i for i in range(3) if i not in shown])
     assert [slot.chosen for slot in filled] == [1, 2, 0]
-    assert [slot_probability(spread, slot) for slot in filled] == [1.0, 1.0, 1.0]
+    assert slot_probabilities(spread, filled) == [1.0, 1.0, 1.0]
 
 
 def test_a_tie_under_a_greedy_policy_is_an_even_chance() -> None:
     spread = distribution(Greedy(), np.array([0.9, 0.9, 0.4]))
-    assert slot_probability(spread, FilledSlot(chosen=0, available=(0, 1, 2))) == 0.5
+    assert slot_probabilities(spread, [FilledSlot(chosen=0, available=(0, 1, 2))]) == [0.5]
 
 
 def test_draws_depend_on_the_secret_and_not_on_the_id_alone() -> None:
