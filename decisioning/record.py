@@ -201,7 +201,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One outcome, as the ledger keeps it."""
+    """One outcome, as the ledger keeps it; `source` is the name of the key, or of the hook, that told it."""
 
     outcome_id: str
     decision_id: str
@@ -211,6 +211,7 @@ class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):
     value: float | None
     occurred_at: datetime
     received_at: datetime
+    source: str | None = None
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):

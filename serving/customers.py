@@ -88,7 +88,7 @@ class Customers:
             changes += _changes(customer_id, statement, release, actor=actor, now=now, prefix=prefix)
         await self._ledger.append_consents(changes)
         await self._hot_state.consent(changes)
-        await self._accept(customer_id, changes, release, now=now)
+        await self._accept(customer_id, changes, release, actor=actor, now=now)
         return await self.standing(customer_id, now=now)
 
     async def prefer(
@@ -147,7 +147,7 @@ class Customers:
         )
 
     async def _accept(
-        self, customer_id: str, changes: Sequence[ConsentChange], release: Release, *, now: datetime
+        self, customer_id: str, changes: Sequence[ConsentChange], release: Release, *, actor: str, now: datetime
     ) -> None:
         """Report that the last action which asked for a consent was accepted, once, within its attribution window."""
         actions, placements = release.everywhere.actions, release.everywhere.placements
@@ -178,7 +178,7 @@ class Customers:
             and contact.placement in placements
             and given[wanted] - contact.at < placements[contact.placement].attribution_window
         ]
-        await self._outcomes.record(reports, release, now=now)
+        await self._outcomes.record(reports, release, now=now, source=actor)
 
 
 def _changes(

@@ -252,9 +252,11 @@ class Engine:
             release = self._archive.release(record.catalog_version)
         return replay(record, release.of(record.market), key=self._key.secret)
 
-    async def record_outcomes(self, reports: Sequence[OutcomeReport], *, now: datetime) -> list[OutcomeResult]:
+    async def record_outcomes(
+        self, reports: Sequence[OutcomeReport], *, now: datetime, source: str | None = None
+    ) -> list[OutcomeResult]:
         """Keep outcomes, durably, then let hot state know; see `Outcomes.record`."""
-        return await self._outcomes.record(reports, self.release, now=now)
+        return await self._outcomes.record(reports, self.release, now=now, source=source)
 
     async def record_events(self, reported: Sequence[Reported]) -> list[Taken]:
         """Keep events, durably, then let hot state know; see `Events.record`."""

@@ -43,8 +43,10 @@ class Outcomes:
         self._hot_state = hot_state
         self._ledger = ledger
 
-    async def record(self, reports: Sequence[OutcomeReport], release: Release, *, now: datetime) -> list[OutcomeResult]:
-        """Keep outcomes, durably, then let hot state know. Each report has its own result.
+    async def record(
+        self, reports: Sequence[OutcomeReport], release: Release, *, now: datetime, source: str | None = None
+    ) -> list[OutcomeResult]:
+        """Keep outcomes, durably, then let hot state know. Each report has its own result; `source` tells them.
 
         Raises:
             StoreError: They could not be kept; send them again.
@@ -55,7 +57,7 @@ class Outcomes:
             found = await self._ledger.get(report.decision_id)
             decided = found[0] if found else None
             try:
-                outcome = _outcome_of(report, decided, release, now=now)
+                outcome = _outcome_of(report, decided, release, now=now, source=source)
             except RequestError as error:
                 results[index] = OutcomeResult("rejected", report.outcome_id, error)
                 continue
@@ -137,7 +139,7 @@ def told_of(outcome: OutcomeRecord, decided: DecisionRecord) -> Told:
 
 
 def _outcome_of(
-    report: OutcomeReport, decided: DecisionRecord | None, release: Release, *, now: datetime
+    report: OutcomeReport, decided: DecisionRecord | None, release: Release, *, now: datetime, source: str | None
 ) -> OutcomeRecord:
     """The report as the ledger keeps it.
 
@@ -175,4 +177,5 @@ def _outcome_of(
         value=report.value,
         occurred_at=occurred_at,
         received_at=now,
+        source=source,
     )

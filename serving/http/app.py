@@ -171,9 +171,10 @@ class Routes:
     async def outcomes(self, request: Request) -> Response:
         """`POST /v1/outcomes`: one outcome, or a list with a result for each."""
         body: Any = await read_json(request, object, limit=BATCH_LIMIT)
-        now = datetime.now(UTC)
+        now, source = datetime.now(UTC), _caller(request).name
         if not isinstance(body, list):
-            [result] = await self._engine().record_outcomes([convert(body, OutcomeReport, where="")], now=now)
+            report = convert(body, OutcomeReport, where="")
+            [result] = await self._engine().record_outcomes([report], now=now, source=source)
             self._count_outcome(result)
             if result.problem is not None:
                 raise result.problem
@@ -187,7 +188,7 @@ class Routes:
                 valid.append((index, convert(item, OutcomeReport, where=f"[{index}]")))
             except RequestError as error:
                 answers[index] = OutcomeAnswer("rejected", None, problem_of(error))
-        results = await self._engine().record_outcomes([report for _, report in valid], now=now)
+        results = await self._engine().record_outcomes([report for _, report in valid], now=now, source=source)
         for (index, _), result in zip(valid, results, strict=True):
             self._count_outcome(result)
             answers[index] = _outcome_answer(result)

@@ -70,7 +70,7 @@ class HookRoutes:
                 results[place] = HookResult(report)
         for start in range(0, len(reports), TOGETHER):
             chunk = reports[start : start + TOGETHER]
-            kept = await self._engine().record_outcomes([report for _, report in chunk], now=now)
+            kept = await self._engine().record_outcomes([report for _, report in chunk], now=now, source=hook.id)
             for (place, _), each in zip(chunk, kept, strict=True):
                 problem = problem_of(each.problem) if each.problem else None
                 results[place] = HookResult(each.status, each.outcome_id, problem)

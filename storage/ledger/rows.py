@@ -59,6 +59,7 @@ def outcome_row(record: OutcomeRecord, digest: str) -> Row:
         record.value,
         to_microseconds(record.occurred_at),
         to_microseconds(record.received_at),
+        record.source,
         digest,
     )
 
@@ -114,7 +115,7 @@ def decoded(record: bytes) -> DecisionRecord:
 
 def outcome_of(row: Sequence[Any]) -> OutcomeRecord:
     """The outcome in a row of `outcomes`, without `seq` and `digest`."""
-    outcome_id, decision_id, action_id, kind, detail, value, occurred_at, received_at = row
+    outcome_id, decision_id, action_id, kind, detail, value, occurred_at, received_at, source = row
     return OutcomeRecord(
         outcome_id=outcome_id,
         decision_id=decision_id,
@@ -124,6 +125,7 @@ def outcome_of(row: Sequence[Any]) -> OutcomeRecord:
         value=value,
         occurred_at=from_microseconds(occurred_at),
         received_at=from_microseconds(received_at),
+        source=source,
     )
 
 

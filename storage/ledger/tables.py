@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0003"  # newest file in migrations/versions; a test holds them together
+REVISION = "0004"  # newest file in migrations/versions; a test holds them together
 
 metadata = MetaData()
 
@@ -61,6 +61,7 @@ outcomes = Table(
     Column("value", Float),
     Column("occurred_at", BigInteger, nullable=False),
     Column("received_at", BigInteger, nullable=False),
+    Column("source", Text),  # the name of the key, or of the hook, that told it
     Column("digest", Text, nullable=False),
     Index("outcomes_by_decision", "decision_id"),
     Index("outcomes_by_arrival", "received_at"),
@@ -130,6 +131,78 @@ keys = Table(
     Column("publishable", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("revoked_at", BigInteger),
+)
+
+# An event that matched a moment, from being awaited to being delivered. These rows change.
+moments = Table(
+    "moments",
+    metadata,
+    Column("moment_id", Text, primary_key=True),  # of the moment and the event: found twice, it is one
+    Column("domain", Text, nullable=False),
+    Column("moment", Text, nullable=False),  # its id in the catalogue
+    Column("event_id", Text, nullable=False),
+    Column("customer_id", Text),
+    Column("anonymous_id", Text),
+    Column("market", Text),
+    Column("channel", Text, nullable=False),
+    Column("state", Text, nullable=False),  # waiting, decided, delivered, dead, ended
+    Column("reason", Text),  # why it ended without a delivery
+    Column("occurred_at", BigInteger, nullable=False),
+    Column("next_at", BigInteger, nullable=False),  # when there is something to do: decide, deliver, try again
+    Column("claimed_until", BigInteger),  # by a process that is at it
+    Column("attempts", Integer, nullable=False),
+    Column("decision_id", Text),
+    Column("record", LargeBinary, nullable=False),  # what the decision is asked with, later what is delivered
+    Column("settled_at", BigInteger),
+    Index("moments_by_time", "domain", "state", "next_at"),
+    Index("moments_by_customer", "domain", "customer_id"),
+)
+
+# What people asked of us under data protection law. `subject` is there until it is done.
+privacy_requests = Table(
+    "privacy_requests",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("domain", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),  # pending, done
+    Column("subject", LargeBinary),
+    Column("requested_at", BigInteger, nullable=False),
+    Column("completed_at", BigInteger),
+    Column("record", LargeBinary, nullable=False),  # what was done where, in numbers
+)
+
+# Ids that must not come back: keyed hashes, from which nobody can tell the id.
+erased = Table(
+    "erased",
+    metadata,
+    Column("domain", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+)
+
+# How many events, and of what was wrong with them, came from a source in an hour.
+feed_counts = Table(
+    "feed_counts",
+    metadata,
+    Column("domain", Text, primary_key=True),
+    Column("source", Text, primary_key=True),
+    Column("hour", BigInteger, primary_key=True),  # its begin
+    Column("name", Text, primary_key=True),  # of the event or outcome
+    Column("what", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+audience_sizes = Table(
+    "audience_sizes",
+    metadata,
+    Column("domain", Text, primary_key=True),
+    Column("market", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),  # audience, action
+    Column("id", Text, primary_key=True),
+    Column("at", BigInteger, primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("out_of", BigInteger, nullable=False),
 )
 
 blobs = Table(

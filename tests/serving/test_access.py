@@ -28,7 +28,7 @@ MARKETS = {"global": content(), "de": content(market="de"), "ch": content(market
 KEYS = (
     *(key(scope, name=f"the {scope} one", scopes=(scope,)) for scope in SCOPES),
     key("german", scopes=("decide", "marketing", "admin"), market="de"),
-    key("page", scopes=("decide",), publishable=True),
+    key("page", name="homepage", scopes=("decide",), publishable=True),
     key("gone", scopes=("admin",), revoked_at=NOW),
 )
 
@@ -333,6 +333,8 @@ def test_another_time_is_for_admins(site: Site) -> None:
 def test_a_page_decides_and_reports_outcomes_and_nothing_else(site: Site) -> None:
     decided = site.decide("page", limit=1).json()["decision_id"]
     assert site.call("POST", "/v1/outcomes", "page", json={"decision_id": decided, "type": "click"}).status_code == 202
+    [(outcome, _)] = site.shop.ledger.outcomes.values()
+    assert outcome.source == "homepage"
     for method, path, scopes in CLOSED:
         if "decide" not in scopes:
             assert problem(site.call(method, filled(path), "page"))[:2] == (403, "forbidden")

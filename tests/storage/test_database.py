@@ -84,7 +84,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone(settings: Settings) -> None:
     connection.commit()
     connection.close()
 
-    with pytest.raises(SetupError, match="is of revision 9999, this version knows 0003 and older; install the newer"):
+    with pytest.raises(SetupError, match="is of revision 9999, this version knows 0004 and older; install the newer"):
         LedgerReader(settings)
 
 
