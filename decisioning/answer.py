@@ -8,6 +8,7 @@ import msgspec
 
 from decisioning.explain import ExplainedAction, Loser, explain
 from decisioning.record import DecisionRecord
+from decisioning.request import DecisionRequest
 
 
 class AnsweredAction(msgspec.Struct, frozen=True):
@@ -100,8 +101,14 @@ class DecisionAnswers(msgspec.Struct, frozen=True):
     decisions: list[DecisionAnswer]
 
 
-def answer(record: DecisionRecord, *, unsubscribe: str | None = None) -> DecisionAnswer:
-    """What the caller of this decision gets, now and whenever the same id is sent again."""
+def answer(
+    record: DecisionRecord, *, asked: DecisionRequest | None = None, unsubscribe: str | None = None
+) -> DecisionAnswer:
+    """What the caller of this decision gets, now and whenever the same id is sent again.
+
+    With `asked` it names the customer as the caller does, where the record has a pseudonym.
+    """
+    named = asked or record.request
     scored = {candidate.action_id: candidate for candidate in record.candidates}
     actions = [
         AnsweredAction(
@@ -128,8 +135,8 @@ def answer(record: DecisionRecord, *, unsubscribe: str | None = None) -> Decisio
     return DecisionAnswer(
         decision_id=record.decision_id,
         decided_at=record.decided_at,
-        customer_id=record.request.customer_id,
-        anonymous_id=record.request.anonymous_id,
+        customer_id=named.customer_id,
+        anonymous_id=named.anonymous_id,
         placement=record.placement,
         actions=actions,
         experiments=[AnsweredAssignment(a.experiment, a.variant, a.reason, a.payload) for a in record.assignments],

@@ -132,7 +132,7 @@ def _keep(
     wanted: list[tuple[MappedEvent, EventRecord]] = []
     names = vocabulary.names
     for mapped in batch.events:
-        translated = translated_event(mapped.event, vocabulary)
+        translated = translated_event(mapped.event, vocabulary, stores.settings.pseudonyms)
         if translated is None:
             report.ignored += 1
             continue

@@ -29,8 +29,13 @@ def run(settings: Settings, *, rounds: int, seed: int, retrain_every: int, last:
     """Simulate, print the comparison, and log it to MLflow.
 
     Raises:
-        SetupError: No simulated model is promoted yet.
+        SetupError: No simulated model is promoted yet, or people are kept under pseudonyms.
     """
+    if settings.pseudonyms.are_used:
+        raise SetupError(
+            "pseudonym_secret is set, but the simulated world has no people to protect; unset it for simulations",
+            where="pseudonym_secret",
+        )
     steps.open_home(settings)
     domain = steps.domain_of(settings)
     if not isinstance(domain, Simulated):

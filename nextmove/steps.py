@@ -22,6 +22,7 @@ from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
 from training.audiences import audience_sizes, newest_features
 from training.domains import Domain, open_domain
+from training.domains.pseudonymised import Pseudonymised
 from training.features import declared_features, offline_path
 from training.ingest import IngestReport, ingest
 
@@ -35,8 +36,9 @@ def open_home(settings: Settings) -> None:
 
 
 def domain_of(settings: Settings) -> Domain:
-    """The data behind the settings' domain."""
-    return open_domain(settings.domain, data=settings.data)
+    """The data behind the settings' domain, under pseudonyms where people are kept as such."""
+    domain = open_domain(settings.domain, data=settings.data)
+    return Pseudonymised(domain, settings.pseudonyms) if settings.pseudonyms.are_used else domain
 
 
 def catalog_folder(settings: Settings) -> Path:

@@ -48,6 +48,7 @@ def open_engine(settings: Settings, blobs: BlobStore, ledger: Ledger, hot_state:
         archive=BlobArchive(blobs),
         links=unsubscribe_links(settings),
         paused=paused,
+        pseudonyms=settings.pseudonyms,
     )
 
 

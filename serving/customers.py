@@ -15,6 +15,7 @@ from decisioning.content import MARKETING, PURPOSES, Purpose
 from decisioning.errors import RequestError, StoreError
 from decisioning.preferences import Preferences, PreferencesChange
 from decisioning.profile import Consent, ConsentChange, Contact, Subject
+from decisioning.pseudonyms import Pseudonyms
 from decisioning.record import AuditRecord
 from decisioning.request import OutcomeReport, Time, sane
 from decisioning.reward import CLOCK_TOLERANCE
@@ -68,10 +69,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 class Customers:
     """Takes customers' words."""
 
-    def __init__(self, hot_state: HotState, ledger: Ledger, outcomes: Outcomes) -> None:
+    def __init__(self, hot_state: HotState, ledger: Ledger, outcomes: Outcomes, pseudonyms: Pseudonyms) -> None:
         self._hot_state = hot_state
         self._ledger = ledger
         self._outcomes = outcomes
+        self._pseudonyms = pseudonyms
 
     async def consent(
         self, customer_id: str, said: Sequence[ConsentStatement], release: Release, *, actor: str, now: datetime
@@ -83,12 +85,13 @@ class Customers:
             StoreError: They are not kept, or do not count yet; send them again.
         """
         changes: list[ConsentChange] = []
+        kept_as = self._pseudonyms.of(customer_id)
         for place, statement in enumerate(said):
             prefix = f"[{place}]." if len(said) > 1 else ""
-            changes += _changes(customer_id, statement, release, actor=actor, now=now, prefix=prefix)
+            changes += _changes(kept_as, statement, release, actor=actor, now=now, prefix=prefix)
         await self._ledger.append_consents(changes)
         await self._hot_state.consent(changes)
-        await self._accept(customer_id, changes, release, actor=actor, now=now)
+        await self._accept(kept_as, changes, release, actor=actor, now=now)
         return await self.standing(customer_id, now=now)
 
     async def prefer(
@@ -104,7 +107,8 @@ class Customers:
             frozenset().union(*(catalog.topics for catalog in release.markets.values()))
         )
         at = _said_at(said.at, now=now, where="at")
-        change = PreferencesChange(customer_id=customer_id, preferences=wished, at=at, source=said.source or actor)
+        kept_as = self._pseudonyms.of(customer_id)
+        change = PreferencesChange(customer_id=kept_as, preferences=wished, at=at, source=said.source or actor)
         await self._ledger.append_preferences(change)
         await self._hot_state.prefer(change)
         return await self.standing(customer_id, now=now)
@@ -137,7 +141,7 @@ class Customers:
         Raises:
             StoreError: It cannot be read.
         """
-        known = await self._hot_state.read(Subject(customer_id), now=now)
+        known = await self._hot_state.read(Subject(self._pseudonyms.of(customer_id)), now=now)
         return Standing(
             customer_id=customer_id,
             consents=_words(known.consents),

@@ -26,6 +26,7 @@ from decisioning.encoding import RowEncoder
 from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision
 from decisioning.personalisation import considered
 from decisioning.profile import ContactHistory, Facts, StoredFeatures, Subject
+from decisioning.pseudonyms import Pseudonyms
 from decisioning.record import DecisionRecord, ModelVersion
 from decisioning.replay import Replayed, replay
 from decisioning.request import Context, DecisionRequest, OutcomeReport, sane
@@ -103,6 +104,7 @@ class Engine:
         links: UnsubscribeLinks | None = None,
         timers: StageTimers | None = None,
         paused: tuple[str, ...] = (),
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
         self.release = release
         self.scorer = scorer
@@ -110,9 +112,10 @@ class Engine:
         self._features = features
         self._hot_state = hot_state
         self._ledger = ledger
-        self._events = Events(hot_state, ledger)
+        self._pseudonyms = pseudonyms or Pseudonyms(None)
+        self._events = Events(hot_state, ledger, self._pseudonyms)
         self._outcomes = Outcomes(hot_state, ledger)
-        self.customers = Customers(hot_state, ledger, self._outcomes)
+        self.customers = Customers(hot_state, ledger, self._outcomes, self._pseudonyms)
         self.links = links or UnsubscribeLinks(draw_key.secret, domain=release.domain)
         self._pauses = Pauses(hot_state, ledger)
         self._archive = archive
@@ -150,6 +153,7 @@ class Engine:
             StoreError: The ledger does not take records now; nothing may be shown.
         """
         laps = self.timers.start()
+        request = self._under_pseudonyms(request)
         now = sane(request.now, where="now") if request.now is not None else now
         each = request.for_each_placement()
         # The whole request: a part must not answer for another request that has the same part.
@@ -175,6 +179,16 @@ class Engine:
                 record, facts = await self._decide(case, versions, facts, digest, laps)
             records.append(record)
         return tuple(records)
+
+    def _under_pseudonyms(self, request: DecisionRequest) -> DecisionRequest:
+        """The request as it is kept: it names the customer as the stores do."""
+        if not self._pseudonyms.are_used:
+            return request
+        return msgspec.structs.replace(
+            request,
+            customer_id=self._pseudonyms.of_any(request.customer_id),
+            anonymous_id=self._pseudonyms.of_any(request.anonymous_id),
+        )
 
     async def _decide(
         self, case: Case, versions: "_Versions", facts: Facts, digest: str, laps: Laps

@@ -8,6 +8,7 @@ import msgspec
 from decisioning.catalog import Release
 from decisioning.events import EventRecord, happened
 from decisioning.identity import links_of
+from decisioning.pseudonyms import Pseudonyms
 from decisioning.vocabulary import Vocabulary
 from serving.ports import HotState, Ledger
 
@@ -29,9 +30,10 @@ class Taken(NamedTuple):
 class Events:
     """What customers did elsewhere, on its way into the ledger and hot state."""
 
-    def __init__(self, hot_state: HotState, ledger: Ledger) -> None:
+    def __init__(self, hot_state: HotState, ledger: Ledger, pseudonyms: Pseudonyms) -> None:
         self._hot_state = hot_state
         self._ledger = ledger
+        self._pseudonyms = pseudonyms
 
     async def record(self, reported: Sequence[Reported], release: Release) -> list[Taken]:
         """Keep events, durably, then let hot state know. What was told before changes nothing.
@@ -43,7 +45,7 @@ class Events:
         taken: list[Taken] = []
         kept: list[tuple[int, Reported]] = []
         for place, each in enumerate(reported):
-            translated = translated_event(each.event, vocabulary)
+            translated = translated_event(each.event, vocabulary, self._pseudonyms)
             taken.append(Taken("ignored") if translated is None else Taken("accepted", translated[1]))
             if translated is not None:
                 kept.append((place, Reported(translated[0], each.digest)))
@@ -66,8 +68,17 @@ class Events:
         return taken
 
 
-def translated_event(event: EventRecord, vocabulary: Vocabulary) -> tuple[EventRecord, bool] | None:
+def translated_event(
+    event: EventRecord, vocabulary: Vocabulary, pseudonyms: Pseudonyms
+) -> tuple[EventRecord, bool] | None:
     """The event in our words, and whether its name is known; None where its source does not want it kept."""
+    if pseudonyms.are_used:
+        event = msgspec.structs.replace(
+            event,
+            customer_id=pseudonyms.of_any(event.customer_id),
+            anonymous_id=pseudonyms.of_any(event.anonymous_id),
+            previous_id=pseudonyms.of_any(event.previous_id),
+        )
     source = vocabulary.source(event.source)
     market = event.market or (source.market if source else None)
     if event.type != "track":

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from decisioning.errors import SetupError
+from decisioning.pseudonyms import Pseudonyms
 
 PREFIX = "NEXTMOVE_"
 FILE_NAME = "nextmove.toml"
@@ -44,6 +45,8 @@ class Settings:
         pointer_poll_seconds: How often a service looks for a new bundle or catalogue.
         draw_secret: Key of the exploration's draws, 16 to 64 characters. None: the service keeps
             one of its own in `home`. `unsubscribe_secret` signs the links to unsubscribe by, likewise.
+        pseudonym_secret: With one, ids of customers and visitors are kept as pseudonyms alone, made with it
+            (`decisioning.pseudonyms`). Whoever loses or changes it meets only strangers from then on.
         jwt_issuer: Who issues tokens (`iss`) that callers may show instead of a key; set together with
             `jwt_audience` (`aud`) and `jwt_jwks`, the issuer's public keys: a file or an https address.
         hook_secrets: TOML file with the secret of each hook, `<id of the hook> = "<secret>"`. A hook without
@@ -66,6 +69,7 @@ class Settings:
     pointer_poll_seconds: Annotated[float, msgspec.Meta(gt=0)] = 2.0
     draw_secret: Secret | None = field(default=None, repr=False)
     unsubscribe_secret: Secret | None = field(default=None, repr=False)
+    pseudonym_secret: Secret | None = field(default=None, repr=False)
     jwt_issuer: Name | None = None
     jwt_audience: Name | None = None
     jwt_jwks: Name | None = None
@@ -73,6 +77,11 @@ class Settings:
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     data: Path | None = None
     require_services: bool = False
+
+    @property
+    def pseudonyms(self) -> Pseudonyms:
+        """What ids of people are kept as."""
+        return Pseudonyms(self.pseudonym_secret.encode() if self.pseudonym_secret else None)
 
     @property
     def ledger_path(self) -> Path:
@@ -204,7 +213,7 @@ def _check_type(name: str, values: Mapping[str, Any], *, where: str) -> None:
         msgspec.convert({name: values[name]}, Settings, strict=False, dec_hook=_as_path)
     except msgspec.ValidationError as error:
         reason = str(error).split(" - at ")[0]
-        shown = "(hidden)" if name == "draw_secret" else repr(values[name])
+        shown = "(hidden)" if name.endswith("_secret") else repr(values[name])
         raise SetupError(f"the setting {name} in {where} is {shown}: {reason}", where=name) from error
 
 

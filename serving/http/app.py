@@ -253,7 +253,9 @@ class Routes:
     def _answer(self, request: DecisionRequest, records: Sequence[DecisionRecord]) -> DecisionAnswer | DecisionAnswers:
         for record in records:
             self._count(record)
-        answers = [answer(record, unsubscribe=self._engine().unsubscribe_path(record)) for record in records]
+        answers = [
+            answer(record, asked=request, unsubscribe=self._engine().unsubscribe_path(record)) for record in records
+        ]
         return answers[0] if request.placements is None else DecisionAnswers(answers)
 
     def _count(self, record: DecisionRecord) -> None:

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -287,3 +288,13 @@ def test_columns_that_no_json_line_has_are_told(settings: Settings, tmp_path: Pa
     path.write_text('{"id": "1", "kind": "purchase", "at": "2026-01-05", "who": 7, "Sku": "a"}\n')
     report = take(settings, path)
     assert (report.accepted, report.unseen_columns) == (1, ["paid", "sku"])
+
+
+def test_with_a_secret_for_pseudonyms_no_id_of_the_file_is_kept(settings: Settings, tmp_path: Path) -> None:
+    settings = replace(settings, pseudonym_secret="0123456789abcdef")
+    mia = settings.pseudonyms.of("mia@example.com")
+    take(settings, written(tmp_path / "a.csv", line(1, who="mia@example.com")))
+    assert [event.customer_id for event in kept(settings)] == [mia]
+    assert [purchase.product for purchase in hot(settings, mia)[0].purchases] == ["p-1"]
+    for path in (path for path in settings.home.rglob("*") if path.is_file()):
+        assert b"mia@example.com" not in path.read_bytes(), path
