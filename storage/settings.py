@@ -25,6 +25,8 @@ DomainName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$", max_length
 # BLAKE2b takes keys of up to 64 bytes; a short one could be guessed and draws steered.
 Secret = Annotated[str, msgspec.Meta(min_length=16, max_length=64)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
+_ORIGIN = r"https?://[^/,\s*]+"
+Origins = Annotated[str, msgspec.Meta(pattern=f"^{_ORIGIN}(,{_ORIGIN})*$")]
 _JWT = ("jwt_issuer", "jwt_audience", "jwt_jwks")
 
 
@@ -47,6 +49,8 @@ class Settings:
             one of its own in `home`. `unsubscribe_secret` signs the links to unsubscribe by, likewise.
         pseudonym_secret: With one, ids of customers and visitors are kept as pseudonyms alone, made with it
             (`decisioning.pseudonyms`). Whoever loses or changes it meets only strangers from then on.
+        allowed_origins: Sites whose pages may call from a browser (CORS), with commas between:
+            `https://shop.example,https://www.shop.example`. None: browsers let pages of other sites call nothing.
         jwt_issuer: Who issues tokens (`iss`) that callers may show instead of a key; set together with
             `jwt_audience` (`aud`) and `jwt_jwks`, the issuer's public keys: a file or an https address.
         hook_secrets: TOML file with the secret of each hook, `<id of the hook> = "<secret>"`. A hook without
@@ -70,6 +74,7 @@ class Settings:
     draw_secret: Secret | None = field(default=None, repr=False)
     unsubscribe_secret: Secret | None = field(default=None, repr=False)
     pseudonym_secret: Secret | None = field(default=None, repr=False)
+    allowed_origins: Origins | None = None
     jwt_issuer: Name | None = None
     jwt_audience: Name | None = None
     jwt_jwks: Name | None = None

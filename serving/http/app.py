@@ -9,6 +9,8 @@ from typing import Any, get_args
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match, Route
@@ -89,8 +91,8 @@ def table(routes: "Routes") -> list[tuple[str, str, tuple[str, ...], Handler]]:
     ]
 
 
-def create_app(routes: "Routes", metrics: Metrics, callers: Callers) -> Starlette:
-    """The application over these routes, for these callers."""
+def create_app(routes: "Routes", metrics: Metrics, callers: Callers, *, origins: Sequence[str] = ()) -> Starlette:
+    """The application over these routes, for these callers; pages of these sites may call it from browsers."""
     # BentoML answers what no route of ours takes, and not with a problem.
     others = [Route(path, _nothing_here, methods=METHODS) for path in ("/v1", "/v1/{rest:path}")]
     return Starlette(
@@ -102,6 +104,17 @@ def create_app(routes: "Routes", metrics: Metrics, callers: Callers) -> Starlett
             *others,
         ],
         exception_handlers={HTTPException: _no_such_route},
+        # No cookies: who calls says so in a header, which no other site can make a browser send.
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=origins,
+                allow_methods=["GET", "POST", "PUT"],
+                allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+            )
+        ]
+        if origins
+        else [],
     )
 
 

@@ -43,12 +43,15 @@ async def native(scope: Any, receive: Any, send: Any) -> None:
 class Site:
     """The whole HTTP side over a fake shop, as one machine or another meets it."""
 
-    def __init__(self, *keys: ApiKey, tokens: bool = False, shop: Shop | None = None) -> None:
+    def __init__(
+        self, *keys: ApiKey, tokens: bool = False, shop: Shop | None = None, origins: tuple[str, ...] = ()
+    ) -> None:
         self.shop = shop or Shop()
         self.callers: Callers = callers_with(*keys, tokens=tokens)
         self.problems: list[str] = []
         self.metrics = Metrics(lambda: self.shop.engine, hot_state_lost=lambda: False)
-        app = create_app(Routes(lambda: self.shop.engine, self.metrics), self.metrics, self.callers)
+        routes = Routes(lambda: self.shop.engine, self.metrics)
+        app = create_app(routes, self.metrics, self.callers, origins=origins)
 
         async def either(scope: Any, receive: Any, send: Any) -> None:
             ours = scope["path"].startswith("/v1/") or scope["path"] == "/metrics"
@@ -338,6 +341,27 @@ def test_a_page_decides_and_reports_outcomes_and_nothing_else(site: Site) -> Non
     for method, path, scopes in CLOSED:
         if "decide" not in scopes:
             assert problem(site.call(method, filled(path), "page"))[:2] == (403, "forbidden")
+
+
+def test_a_page_of_an_allowed_site_calls_from_its_browser_and_no_other() -> None:
+    shop, other = "https://shop.example", "https://other.example"
+    site = Site(*KEYS, origins=(shop,))
+    asks = {"access-control-request-method": "POST", "access-control-request-headers": "x-api-key,content-type"}
+    assert site.call("OPTIONS", "/v1/decisions", headers={"origin": shop, **asks}).status_code == 200
+    assert site.call("OPTIONS", "/v1/decisions", headers={"origin": other, **asks}).status_code == 400
+    for key_id, status in (("page", 200), (None, 401)):  # a page can also read why it was refused
+        answer = site.call("POST", "/v1/decisions", key_id, json=ASK, headers={"origin": shop})
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (status, shop)
+        assert "access-control-allow-credentials" not in answer.headers
+    assert (
+        "access-control-allow-origin"
+        not in site.call("POST", "/v1/decisions", "page", json=ASK, headers={"origin": other}).headers
+    )
+
+
+def test_without_a_setting_no_page_of_another_site_may_call(site: Site) -> None:
+    answer = site.call("POST", "/v1/decisions", "page", json=ASK, headers={"origin": "https://shop.example"})
+    assert "access-control-allow-origin" not in answer.headers
 
 
 def one_for_the_young() -> Site:

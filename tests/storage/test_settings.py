@@ -42,6 +42,8 @@ def test_text_from_the_environment_becomes_the_settings_type(tmp_path: Path) -> 
         ({"NEXTMOVE_POINTER_POLL_SECONDS": "0"}, "", "pointer_poll_seconds in the environment is '0'"),
         ({"NEXTMOVE_POINTER_POLL_SECONDS": "soon"}, "", "is 'soon'"),
         ({"NEXTMOVE_DOMAIN": "../etc"}, "", "domain in the environment"),
+        ({"NEXTMOVE_ALLOWED_ORIGINS": "*"}, "", r"allowed_origins in the environment is '\*'"),
+        ({"NEXTMOVE_ALLOWED_ORIGINS": "https://a.example/"}, "", "allowed_origins in the environment"),
         ({"NEXTMOVE_HOME": ""}, "", "home in the environment is '': must be a path"),
         ({}, "home = 3", "home in .*nextmove.toml is 3"),
         ({}, "home = [", "cannot be read as TOML"),
