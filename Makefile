@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install quickstart test check lock clean
+.PHONY: install clients quickstart test check lock clean
 
 install: .venv/.installed  ## The environment, exactly as locked.
 
@@ -13,18 +13,26 @@ install: .venv/.installed  ## The environment, exactly as locked.
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	@touch $@
 
+clients: .venv/clients/.installed  ## The clients of others that tests run, in an environment of their own.
+
+.venv/clients/.installed: tests/clients/requirements.lock | install
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/clients
+	$(BIN)/uv pip sync --quiet --require-hashes --python .venv/clients/bin/python tests/clients/requirements.lock
+	@touch $@
+
 quickstart: install  ## Data, features, model, service on 127.0.0.1:3000.
 	$(BIN)/nextmove quickstart $(ARGS)
 
-test: install  ## Every test.
+test: install clients  ## Every test.
 	$(BIN)/python -m pytest $(ARGS)
 
 check:  ## What continuous integration runs.
 	bash .ci/run
 
-lock:  ## requirements.lock (all) and serving.lock (what goes into the Bento).
+lock:  ## requirements.lock (all), serving.lock (what goes into the Bento), and what clients need.
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra training --universal --generate-hashes --quiet --custom-compile-command "make lock" --output-file requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --quiet --custom-compile-command "make lock" --output-file serving.lock
+	$(BIN)/uv pip compile tests/clients/requirements.in --universal --generate-hashes --quiet --custom-compile-command "make lock" --output-file tests/clients/requirements.lock
 
 clean:  ## The environment only; `.nextmove` holds the ledger and stays.
 	rm -rf .venv
