@@ -267,10 +267,15 @@ class Engine:
         return replay(record, release.of(record.market), key=self._key.secret)
 
     async def record_outcomes(
-        self, reports: Sequence[OutcomeReport], *, now: datetime, source: str | None = None
+        self,
+        reports: Sequence[OutcomeReport],
+        *,
+        now: datetime,
+        source: str | None = None,
+        market: str | None = None,
     ) -> list[OutcomeResult]:
         """Keep outcomes, durably, then let hot state know; see `Outcomes.record`."""
-        return await self._outcomes.record(reports, self.release, now=now, source=source)
+        return await self._outcomes.record(reports, self.release, now=now, source=source, market=market)
 
     async def record_events(self, reported: Sequence[Reported]) -> list[Taken]:
         """Keep events, durably, then let hot state know; see `Events.record`."""

@@ -9,7 +9,7 @@ import msgspec
 from ulid import ULID
 
 from decisioning.catalog import Release
-from decisioning.errors import NextmoveError, OutcomeConflict, RequestError, UnknownAction
+from decisioning.errors import NextmoveError, OutcomeConflict, RequestError, UnknownAction, UnknownDecision
 from decisioning.outcome_types import OF_MAILBOX, OF_MESSAGE, REPEATED
 from decisioning.record import DecisionRecord, OutcomeRecord, Told, told
 from decisioning.request import DecisionRequest, OutcomeReport, sane
@@ -44,9 +44,17 @@ class Outcomes:
         self._ledger = ledger
 
     async def record(
-        self, reports: Sequence[OutcomeReport], release: Release, *, now: datetime, source: str | None = None
+        self,
+        reports: Sequence[OutcomeReport],
+        release: Release,
+        *,
+        now: datetime,
+        source: str | None = None,
+        market: str | None = None,
     ) -> list[OutcomeResult]:
-        """Keep outcomes, durably, then let hot state know. Each report has its own result; `source` tells them.
+        """Keep outcomes, durably, then let hot state know. Each report has its own result.
+
+        `source` tells them, and `market` is the only one whose decisions they may be of; None for all.
 
         Raises:
             StoreError: They could not be kept; send them again.
@@ -57,6 +65,10 @@ class Outcomes:
             found = await self._ledger.get(report.decision_id)
             decided = found[0] if found else None
             try:
+                if decided is not None and market not in (None, decided.market):
+                    raise UnknownDecision(
+                        f"no decision of market '{market}' has the id '{report.decision_id}'", where="decision_id"
+                    )
                 outcome = _outcome_of(report, decided, release, now=now, source=source)
             except RequestError as error:
                 results[index] = OutcomeResult("rejected", report.outcome_id, error)

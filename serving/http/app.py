@@ -184,10 +184,10 @@ class Routes:
     async def outcomes(self, request: Request) -> Response:
         """`POST /v1/outcomes`: one outcome, or a list with a result for each."""
         body: Any = await read_json(request, object, limit=BATCH_LIMIT)
-        now, source = datetime.now(UTC), _caller(request).name
+        now, caller = datetime.now(UTC), _caller(request)
         if not isinstance(body, list):
             report = convert(body, OutcomeReport, where="")
-            [result] = await self._engine().record_outcomes([report], now=now, source=source)
+            [result] = await self._record([report], caller, now)
             self._count_outcome(result)
             if result.problem is not None:
                 raise result.problem
@@ -201,11 +201,14 @@ class Routes:
                 valid.append((index, convert(item, OutcomeReport, where=f"[{index}]")))
             except RequestError as error:
                 answers[index] = OutcomeAnswer("rejected", None, problem_of(error))
-        results = await self._engine().record_outcomes([report for _, report in valid], now=now, source=source)
+        results = await self._record([report for _, report in valid], caller, now)
         for (index, _), result in zip(valid, results, strict=True):
             self._count_outcome(result)
             answers[index] = _outcome_answer(result)
         return _json({"results": answers}, 202)
+
+    async def _record(self, reports: Sequence[OutcomeReport], caller: Caller, now: datetime) -> list[OutcomeResult]:
+        return await self._engine().record_outcomes(reports, now=now, source=caller.name, market=caller.market)
 
     async def catalog(self, request: Request) -> Response:
         """`GET /v1/catalog`: what is served now, in one market."""

@@ -343,6 +343,16 @@ def test_a_page_decides_and_reports_outcomes_and_nothing_else(site: Site) -> Non
             assert problem(site.call(method, filled(path), "page"))[:2] == (403, "forbidden")
 
 
+def test_a_key_of_a_market_reports_outcomes_of_its_decisions_alone(site: Site) -> None:
+    ours = site.decide("german", market="de", limit=1).json()["decision_id"]
+    theirs = site.decide("decide", limit=1).json()["decision_id"]
+    clicks = [{"decision_id": decision_id, "type": "click"} for decision_id in (ours, theirs)]
+    told = site.call("POST", "/v1/outcomes", "german", json=clicks).json()["results"]
+    assert [each["status"] for each in told] == ["accepted", "rejected"]
+    assert told[1]["problem"]["code"] == "unknown_decision"
+    assert problem(site.call("POST", "/v1/outcomes", "german", json=clicks[1]))[:2] == (404, "unknown_decision")
+
+
 def test_a_page_of_an_allowed_site_calls_from_its_browser_and_no_other() -> None:
     shop, other = "https://shop.example", "https://other.example"
     site = Site(*KEYS, origins=(shop,))
