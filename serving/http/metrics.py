@@ -25,7 +25,7 @@ class Metrics:
         self.outcomes = Counter("nextmove_outcomes", "Outcomes reported.", ("status",), registry=own)
         self.events = Counter("nextmove_events", "Events told.", ("type", "status"), registry=own)
         self.unmapped_events = Counter(
-            "nextmove_events_unmapped", "Events whose name nobody has given a meaning.", registry=own
+            "nextmove_events_unmapped", "Events whose name or currency nobody has given a meaning.", registry=own
         )
         self.hook_items = Counter(
             "nextmove_hook_items", "What providers told, by what became of it.", ("hook", "status"), registry=own

@@ -274,3 +274,16 @@ def test_who_has_no_key_for_events_tells_nothing(keyed: TestClient, shop: Shop, 
     answer = keyed.post("/v1/page", json={"userId": "c", **body})
     assert (answer.status_code, answer.json()["status"]) == (status, status)
     assert not kept(shop)
+
+
+def test_money_in_another_currency_is_kept_in_the_catalogue_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "ValueClass", values.MutexValue)
+    shop = Shop(catalog(rates={"CHF": 1.05}, sources=(Source(id="local", currency="CHF"),)))
+    metrics = Metrics(lambda: shop.engine, hot_state_lost=lambda: False)
+    client = TestClient(create_app(Routes(lambda: shop.engine, metrics), metrics, callers_with()))
+    danish = {"event": "Order Completed", "properties": {"revenue": 20.0, "currency": "DKK"}}
+    for number, said in enumerate((BOUGHT, danish)):
+        sent(client, "/v1/track", {"userId": "c-1", "messageId": f"m-{number}", **said})
+    assert [event.properties.get("value") for event in kept(shop)] == [21.0, None]
+    assert [event.properties["value_original"] for event in kept(shop)] == [20.0, 20.0]
+    assert "nextmove_events_unmapped_total 1.0" in client.get("/metrics").text
