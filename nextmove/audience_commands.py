@@ -5,16 +5,22 @@ Imports of libraries that take seconds stand inside the commands that need them.
 
 import sys
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
+from decisioning.audience_list import ContactKind, Lists, Wanted, hashed, lists_of
 from decisioning.catalog import Catalog
+from decisioning.content import MARKETING, PURPOSES, Purpose
 from decisioning.errors import RequestError
+from decisioning.record import AuditRecord
 from decisioning.running_dry import PAST, Size, by_day, warnings
 from nextmove.console import err, next_command, out, print_json, print_table, step
-from nextmove.options import AsJson, Dataset, Market, now_utc, refuse_unknown, settings_of
+from nextmove.decision_commands import since_when
+from nextmove.options import AsJson, Dataset, Market, now_utc, refuse_unknown, settings_of, user
+from storage.contact_files import write_contacts
 from storage.ledger.audience_sizes import keep_sizes, kept_sizes
 from storage.settings import Settings
 
@@ -53,6 +59,82 @@ def audience(
         _history(settings, catalog, audience_id, as_json=as_json)
     else:
         _count(settings, catalog, audience_id, as_json=as_json)
+
+
+@audience_app.command("export")
+def export(
+    audience_id: Annotated[str, typer.Argument(help="Audience of the released catalogue.")],
+    channel: Annotated[str, typer.Option(help="Channel on which they must have consented.")],
+    contact: Annotated[str, typer.Option(help="Customer feature that holds the contact.")],
+    to: Annotated[Path, typer.Option(help="CSV file; what it held is replaced.")],
+    kind: Annotated[ContactKind, typer.Option(help="email, or phone in E.164 (+491701234567).")] = "email",
+    purpose: Annotated[str, typer.Option(help="Purpose to which they must have consented.")] = MARKETING,
+    recent_buyers: Annotated[
+        str | None,
+        typer.Option(help="Leave out who bought within this time (30d), and list all who did in NAME.suppression.csv."),
+    ] = None,
+    product: Annotated[
+        list[str] | None, typer.Option(help="Bought this, not just anything. Repeatable; with --recent-buyers.")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Contacts as they are instead of SHA-256.")] = False,
+    market: Market = None,
+    dataset: Dataset = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write an audience's contacts for an ad platform or e-mail tool: who consented, hashed, each once; audited.
+
+    Example: nextmove audience export loyal --channel email --contact email --to loyal.csv --recent-buyers 30d
+    """
+    from nextmove.steps import released
+    from training.known_customers import known_customers
+
+    settings, now = settings_of(dataset), now_utc()
+    catalog = released(settings).of(market)
+    refuse_unknown("audience", audience_id, list(catalog.audiences))
+    refuse_unknown("channel", channel, list(catalog.channels))
+    refuse_unknown("purpose", purpose, PURPOSES)
+    texts = catalog.features.customer if catalog.features is not None else {}
+    refuse_unknown("text among the customers' features called", contact, [n for n, k in texts.items() if k == "text"])
+    if product and recent_buyers is None:
+        raise RequestError("--product says what recent buyers bought: give --recent-buyers 30d too", where="product")
+    since = None if recent_buyers is None else since_when(recent_buyers, now=now, option="--recent-buyers")
+    wanted = Wanted(audience_id, msgspec.convert(purpose, Purpose), channel, contact, kind, since, tuple(product or ()))
+    with step("list customers") as progress:
+        customers = (customer.facts for customer in known_customers(settings, now=now))
+        lists = lists_of(catalog, customers, wanted, now=now)
+        progress.result = f"{len(lists.members):,} contacts"
+    files = {to: lists.members}
+    if since is not None:
+        files[to.with_name(f"{to.stem}.suppression{to.suffix}")] = lists.buyers
+    write_contacts(
+        settings,
+        {path: contacts if plain else [hashed(each) for each in contacts] for path, contacts in files.items()},
+        header=kind,
+        entry=AuditRecord(
+            at=now,
+            domain=settings.domain,
+            actor=user(),
+            what="audience.export",
+            subject=audience_id if market is None else f"{market}/{audience_id}",
+            reason=f"{len(lists.members)} {kind} contacts and {len(lists.buyers)} recent buyers,"
+            f" {'plain' if plain else 'hashed'}, for {purpose} on {channel}",
+        ),
+    )
+    _said(lists, files, as_json=as_json)
+
+
+def _said(lists: Lists, files: dict[Path, tuple[str, ...]], *, as_json: bool) -> None:
+    written = {str(path): len(contacts) for path, contacts in files.items()}
+    if as_json:
+        counts = {"left_out": dict(lists.left_out), "outside": lists.outside, "unknown": lists.unknown}
+        print_json({"files": written, **counts})
+        return
+    for path, count in written.items():
+        out.print(f"{path}: {count:,} contacts")
+    for reason, count in lists.left_out.items():
+        out.print(f"left out: {count:,} ({reason})")
+    if lists.unknown:
+        out.print(f"left out: {lists.unknown:,} (not known whether in the audience)")
 
 
 def _count(settings: Settings, catalog: Catalog, audience_id: str | None, *, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """Options that many commands share, and the settings that come of them."""
 
+import getpass
 import os
 from collections.abc import Collection
 from dataclasses import replace
@@ -42,3 +43,11 @@ def refuse_unknown(what: str, name: str | None, known: Collection[str]) -> None:
     """
     if name is not None and name not in known:
         raise RequestError(f"there is no {what} '{name}', must be one of {', '.join(known) or '(none)'}", where=what)
+
+
+def user() -> str:
+    """Who is at the command line; in a container that may be nobody with a name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "command line"

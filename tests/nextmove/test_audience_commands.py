@@ -1,16 +1,19 @@
 """`nextmove audience ...`, over a small catalogue of the simulated domain."""
 
 import json
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from decisioning.audience_list import hashed
 from decisioning.profile import ConsentChange
 from decisioning.running_dry import Size
 from storage.ledger.audience_sizes import keep_sizes, kept_sizes
 from storage.ledger.consents import append_consents
+from storage.ledger.reader import LedgerReader
 from storage.settings import Settings
 from tests.nextmove.desk import SHOP, Desk, desk_in
 from training.features import declared_views
@@ -23,7 +26,7 @@ def desk(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return desk_in(tmp_path, capfd, monkeypatch)
 
 
-def ingested(desk: Desk, ages: dict[str, float | None]) -> None:
+def ingested(desk: Desk, ages: dict[str, float | None], *, contacts: dict[str, str] | None = None) -> None:
     """Offline files as `nextmove ingest` leaves them, with an old row of everybody."""
     settings = Settings(home=desk.home, domain="simulated")
     times = pd.to_datetime(["2026-01-01", "2026-02-01"], utc=True).as_unit("us")
@@ -36,6 +39,8 @@ def ingested(desk: Desk, ages: dict[str, float | None]) -> None:
             table[name] = pd.Series([None] * len(ids), dtype="float64" if kind == "number" else "object")
         if "age" in view.kinds:
             table["age"] = [value for age in ages.values() for value in (99.0, age)]
+        if "referred_by" in view.kinds:  # a text that could as well be an address
+            table["referred_by"] = [(contacts or {}).get(name) for name in ages for _ in times]
     for path, table in tables.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_parquet(path)
@@ -125,3 +130,68 @@ def test_an_audience_that_runs_dry_is_told_with_exit_code_1(desk: Desk) -> None:
 def test_an_audience_of_nobody_ingested_says_what_to_run(desk: Desk) -> None:
     assert "nextmove ingest --dataset simulated" in desk.run("audience").err
     assert "there is no audience 'x', must be one of adult, nobody" in desk.run("audience", "--audience", "x").err
+
+
+MIA, BO = "mia@example.com", "bo@example.com"
+EXPORT = ("audience", "export", "adult", "--channel", "email", "--contact", "referred_by")
+
+
+@pytest.fixture
+def addressed(desk: Desk) -> Desk:
+    """A shop with addresses: Mia and Bo may be written to, a third may not, and Bo has just bought."""
+    personal = SHOP.replace("currency: EUR", "currency: EUR\npersonalisation: default")
+    (desk.folder / "global" / "all.yaml").write_text(personal)
+    desk.run("catalog", "release")
+    contacts = {"c-1": " Mia@Example.com", "c-2": BO, "c-3": "cy@example.com"}
+    ingested(desk, {"c-1": 41.0, "c-2": 42.0, "c-3": 43.0}, contacts=contacts)
+    consents(desk, "c-1", "c-2")
+    bought = desk.folder.parent / "bought.csv"
+    bought.write_text(f"who,at,what\nc-2,{datetime.now(UTC) - timedelta(days=2):%Y-%m-%dT%H:%M:%SZ},rug\n")
+    mapping = bought.with_suffix(".yaml")
+    mapping.write_text("source: till\nevent: purchase\ntime: at\ncustomer: who\nproperties: {product_id: what}\n")
+    assert desk.run("ingest", "events", str(bought), "--mapping", str(mapping)).code == 0
+    return desk
+
+
+def test_an_export_is_hashed_and_names_only_who_consented(addressed: Desk, tmp_path: Path) -> None:
+    said = addressed.run(*EXPORT, "--to", str(tmp_path / "a.csv"))
+    assert said.code == 0, said.err
+    listed = (tmp_path / "a.csv").read_text().split()
+    assert listed == ["email", *sorted(hashed(each) for each in (MIA, BO))]
+    assert "left out: 1 (no consent)" in said.out
+    assert not any(name in said.out + said.err for name in (MIA, BO, "c-1", "c-3"))
+
+
+def test_recent_buyers_are_in_a_file_of_their_own_and_the_export_is_audited(addressed: Desk, tmp_path: Path) -> None:
+    said = addressed.run(*EXPORT, "--to", str(tmp_path / "a.csv"), "--recent-buyers", "30d", "--plain", "--json")
+    assert (tmp_path / "a.csv").read_text().split() == ["email", MIA]
+    assert (tmp_path / "a.suppression.csv").read_text().split() == ["email", BO]
+    assert json.loads(said.out)["left_out"] == {"no consent": 1, "bought lately": 1}
+    with closing(LedgerReader(Settings(home=addressed.home))) as reader:
+        [entry] = reader.audits(what=["audience.export"])
+    assert entry.subject == "adult"
+    assert entry.reason == "1 email contacts and 1 recent buyers, plain, for marketing on email"
+
+
+def test_without_a_recent_purchase_of_the_product_nobody_is_suppressed(addressed: Desk, tmp_path: Path) -> None:
+    for given in (("1d",), ("30d", "--product", "sofa")):
+        addressed.run(*EXPORT, "--to", str(tmp_path / "a.csv"), "--plain", "--recent-buyers", *given)
+        assert (tmp_path / "a.suppression.csv").read_text().split() == ["email"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--channel", "fax"), "there is no channel 'fax', must be one of web, email"),
+        (("--purpose", "fun"), "there is no purpose 'fun', must be one of personalisation, marketing"),
+        (("--contact", "age"), "there is no text among the customers' features called 'age', must be one of"),
+        (("--recent-buyers", "soon"), "--recent-buyers is 'soon', must be a time ago such as 30m"),
+        (("--product", "rug"), "--product says what recent buyers bought: give --recent-buyers 30d too"),
+        (("--to", "/nowhere/a.csv"), "nothing was written in /nowhere"),
+    ],
+)
+def test_a_wrong_export_is_one_line(addressed: Desk, tmp_path: Path, given: tuple[str, ...], said: str) -> None:
+    run = addressed.run(*EXPORT, "--to", str(tmp_path / "a.csv"), *given)
+    assert run.code == 1
+    assert said in run.err
+    assert not (tmp_path / "a.csv").exists()
