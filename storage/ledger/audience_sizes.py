@@ -1,13 +1,13 @@
 """Sizes of audiences over time: numbers alone, of nobody in particular."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.dialects import sqlite
 
-from decisioning.running_dry import Size
+from decisioning.running_dry import PAST, Size
 from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.database import open_ledger, reading, writing
 from storage.ledger.tables import audience_sizes
@@ -47,17 +47,18 @@ def kept_sizes(settings: Settings, *, since: datetime, market: str | None = None
 
 
 def last_sizes(settings: Settings) -> list[Size]:
-    """The newest sizes of each of the domain's markets.
+    """The newest sizes of each of the domain's markets; of one that nobody counts any more, none.
 
     Raises:
         StoreError: The ledger cannot be read.
     """
     its = audience_sizes.c.domain == settings.domain
-    newest = select(audience_sizes.c.market, func.max(audience_sizes.c.at).label("at")).where(its)
-    last = newest.group_by(audience_sizes.c.market).subquery()
+    newest = select(func.max(audience_sizes.c.at)).where(its).scalar_subquery()
+    recent = its & (audience_sizes.c.at > newest - PAST // timedelta(microseconds=1))
     columns = [audience_sizes.c[name] for name in Size._fields]
-    same = (audience_sizes.c.market == last.c.market) & (audience_sizes.c.at == last.c.at)
-    return _read(settings, select(*columns).join(last, same).where(its))
+    found = _read(settings, select(*columns).where(recent).order_by(audience_sizes.c.at))
+    last = {size.market: size.at for size in found}
+    return [size for size in found if size.at == last[size.market]]
 
 
 def _read(settings: Settings, query: Select[Any]) -> list[Size]:

@@ -203,6 +203,7 @@ audience_sizes = Table(
     Column("at", BigInteger, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("out_of", BigInteger, nullable=False),
+    Index("audience_sizes_by_time", "domain", "at"),
 )
 
 blobs = Table(
