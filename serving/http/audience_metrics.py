@@ -13,11 +13,11 @@ from storage.audience_warnings import audience_warnings
 from storage.ledger.audience_sizes import last_sizes
 from storage.settings import Settings
 
-_KEPT_SECONDS = 60.0  # they are counted once a day
+_KEPT_SECONDS = 600.0  # they are counted once a day
 
 
 class AudienceMetrics:
-    """Read from the ledger at the time of a scrape, at most once a minute; nothing where it cannot be read."""
+    """Read from the ledger at the time of a scrape, at most every 10 minutes; nothing where it cannot be read."""
 
     def __init__(self, settings: Settings, release: Callable[[], Release]) -> None:
         self._settings = settings

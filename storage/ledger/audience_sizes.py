@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.dialects import sqlite
 
 from decisioning.running_dry import PAST, Size
@@ -12,6 +12,8 @@ from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.database import open_ledger, reading, writing
 from storage.ledger.tables import audience_sizes
 from storage.settings import Settings
+
+_COLUMNS = [audience_sizes.c[name] for name in Size._fields]
 
 
 def keep_sizes(settings: Settings, sizes: Iterable[Size]) -> None:
@@ -37,13 +39,12 @@ def kept_sizes(settings: Settings, *, since: datetime, market: str | None = None
     Raises:
         StoreError: The ledger cannot be read.
     """
-    columns = [audience_sizes.c[name] for name in Size._fields]
-    query = select(*columns).where(
+    query = select(*_COLUMNS).where(
         audience_sizes.c.domain == settings.domain, audience_sizes.c.at >= to_microseconds(since)
     )
     if market is not None:
         query = query.where(audience_sizes.c.market == market)
-    return _read(settings, query.order_by(audience_sizes.c.at, *columns[:3]))
+    return _read(settings, query.order_by(audience_sizes.c.at, *_COLUMNS[:3]))
 
 
 def last_sizes(settings: Settings) -> list[Size]:
@@ -55,10 +56,9 @@ def last_sizes(settings: Settings) -> list[Size]:
     its = audience_sizes.c.domain == settings.domain
     newest = select(func.max(audience_sizes.c.at)).where(its).scalar_subquery()
     recent = its & (audience_sizes.c.at > newest - PAST // timedelta(microseconds=1))
-    columns = [audience_sizes.c[name] for name in Size._fields]
-    found = _read(settings, select(*columns).where(recent).order_by(audience_sizes.c.at))
-    last = {size.market: size.at for size in found}
-    return [size for size in found if size.at == last[size.market]]
+    of_markets = select(audience_sizes.c.market, func.max(audience_sizes.c.at)).where(recent)
+    its_last = tuple_(audience_sizes.c.market, audience_sizes.c.at).in_(of_markets.group_by(audience_sizes.c.market))
+    return _read(settings, select(*_COLUMNS).where(recent, its_last))
 
 
 def _read(settings: Settings, query: Select[Any]) -> list[Size]:
