@@ -35,6 +35,7 @@ def test_without_a_word_of_the_event_the_source_s_currency_counts_and_then_the_m
     assert said({"value": 10.0}, source="till", market="ch")["value"] == 9.0
     assert said({"value": 10.0}, market="ch")["value"] == 10.5
     assert said({"value": 10.0, "currency": None}, market="ch")["value"] == 10.5
+    assert said({"value": 19.9}, market="ch")["value"] == 20.895
     assert said({"value": 10.0}, market="de")["value"] == 10.0
     assert said({"value": 10.0, "currency": "EUR"}, source="till", market="ch")["value"] == 10.0
 
