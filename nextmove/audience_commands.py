@@ -48,6 +48,8 @@ def audience(
     Example: nextmove audience --history
     """
     if context.invoked_subcommand is not None:
+        if dataset is not None or market is not None:
+            raise RequestError(f"--dataset and --market must stand behind '{context.invoked_subcommand}'")
         return
     from nextmove.steps import read_files
 
@@ -175,11 +177,15 @@ def _count(settings: Settings, catalog: Catalog, audience_id: str | None, *, as_
         if audience_id is None:
             open_to = [(each.action, f"{each.open_to:,}", f"{each.unknown:,}") for each in counted.actions]
             print_table("Actions, caps aside", ("action", "open to", "only a request can say"), open_to)
-            if not kept:
-                err.print("not kept: these files are not the released catalogue")
         for sentence in found:
             out.print(f"warning: {sentence}")
-        next_command("nextmove audience --history" if kept else "nextmove catalog release")
+        if kept:
+            next_command("nextmove audience --history")
+        elif audience_id is None:
+            err.print("not kept: these files are not the released catalogue")
+            next_command("nextmove catalog release")
+        else:
+            next_command("nextmove audience")
     if found:
         sys.exit(1)
 
@@ -202,13 +208,7 @@ def _history(settings: Settings, catalog: Catalog, audience_id: str | None, *, a
     if not days:
         raise RequestError("no sizes were kept yet; run: nextmove audience")
     rows = [
-        (
-            f"{kind} {name}",
-            _bars(sizes, until=now.date()),
-            min(s.size for s in sizes),
-            max(s.size for s in sizes),
-            sizes[-1].size,
-        )
+        (f"{kind} {name}", _bars(sizes, until=now.date()), *(f"{count:,}" for count in _extent(sizes)))
         for (_, kind, name), sizes in days.items()
     ]
     print_table(f"The last {_DAYS} days", ("what", "size", "least", "most", "last"), rows)

@@ -179,6 +179,12 @@ def test_without_a_recent_purchase_of_the_product_nobody_is_suppressed(addressed
         assert (tmp_path / "a.suppression.csv").read_text().split() == ["email"]
 
 
+def test_options_of_an_export_stand_behind_its_name(addressed: Desk, tmp_path: Path) -> None:
+    said = addressed.run("audience", "--market", "ch", *EXPORT[1:], "--to", str(tmp_path / "a.csv"))
+    assert (said.code, list(tmp_path.glob("a.csv"))) == (1, [])
+    assert "--dataset and --market must stand behind 'export'" in said.err
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
