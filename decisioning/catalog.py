@@ -25,11 +25,13 @@ from decisioning.content import (
     Stage,
     Treatment,
 )
+from decisioning.currencies import Currencies
 from decisioning.direct_rules import Scope, Screened, screen
 from decisioning.errors import CatalogError, RequestError
 from decisioning.reasons import Drop
 from decisioning.rule_types import RuleTypes
 from decisioning.rules import MAX_EXPANDED, Rule, RuleScope, audiences_in, expanded
+from decisioning.vocabulary import Vocabulary
 
 Part = Literal["eligibility", "applicability", "suitability"]
 PARTS: tuple[Part, ...] = ("eligibility", "applicability", "suitability")
@@ -281,6 +283,7 @@ class Release:
         markets: By id; the blueprint is one of them.
         everywhere: The blueprint, with the entries that only markets have. What is learnt is learnt
             of all markets together, so the model's input is made with it wherever it is asked.
+        vocabulary: What the sources of events mean; events are the same in every market.
 
     Raises:
         CatalogError: With every mistake in every market.
@@ -304,6 +307,9 @@ class Release:
         if found:
             raise CatalogError(found)
         self.everywhere = self._everywhere(shared)
+        ours = self.blueprint.content
+        of_markets = {name: c.content.market_currency for name, c in self.markets.items() if c.content.market_currency}
+        self.vocabulary = Vocabulary(ours.sources, Currencies(ours.currency, ours.rates, of_markets))
 
     @property
     def blueprint(self) -> Catalog:

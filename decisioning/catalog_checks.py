@@ -347,6 +347,8 @@ def _sources(f: _Findings) -> None:
     reserved = {name for name in OUTCOME_TYPES if name not in ("purchase", "custom")}
     for source in f.content.sources:
         path = f"sources[{source.id}]"
+        if source.currency not in (None, f.content.currency, *f.content.rates):
+            f.add(f"{path}.currency", f"rates lacks {source.currency}: what one unit is worth in {f.content.currency}")
         for said, name in source.events.items():
             if name in reserved:
                 f.add(

@@ -6,7 +6,7 @@ One `Content` is one market's whole catalogue; `decisioning.catalog` holds its c
 
 import re
 import unicodedata
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
@@ -310,7 +310,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     Attributes:
         owner: Whom to ask.
-        market: Where its customers are, and `currency`, what its values are in, unless an event says.
+        market: Where its customers are, and `currency`, what its money is in, unless an event says: the
+            market's own when absent. Events' money is kept in the catalogue's.
         events: What it calls an event, and what that is called here. Those of the Segment specification are known.
         properties: The same for properties, those of an order's lines included.
         ignored: Events that are not kept.
@@ -498,7 +499,8 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         market: `global` for the blueprint.
         currency: The blueprint's: of priorities, budgets, costs and answers' values, in every market.
         market_currency: What values are in that say nothing else.
-        rates: What one unit of another currency is worth in `currency`.
+        rates: What one unit of another currency is worth in `currency`: of actions' values, and of events'
+            money. `rates_as_of` is the day that they are of, `rates_owner` whom to ask about them.
         language: Of content whose request says nothing else.
         continuity: How long a shown action stays the choice.
         personalisation: Whether customers must have consented before stored features and history are used
@@ -517,6 +519,8 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     currency: Currency
     market_currency: Currency | None = None
     rates: dict[Currency, PositiveNumber] = {}
+    rates_as_of: date | None = None
+    rates_owner: Person = "unknown"
     language: Locale = "en"
     time_zone: str = "UTC"
     continuity: timedelta = timedelta(days=3)

@@ -9,7 +9,7 @@ and that a reload is the same contact as before.
 import msgspec
 
 from decisioning.case import Case
-from decisioning.content import PERSONALISATION
+from decisioning.content import PERSONALISATION, Content
 from decisioning.profile import Consent, Facts, HotProfile
 
 
@@ -20,11 +20,15 @@ def may_personalise(case: Case, hot: HotProfile | None) -> bool:
     """
     if case.request.global_privacy_control or hot is None:
         return False
-    channel = case.placement.channel
-    if Consent(PERSONALISATION, channel) in hot.consents:
-        return True
-    by_default = case.catalog.content.personalisation == "default" and case.request.customer_id is not None
-    return by_default and not hot.objects_to(PERSONALISATION, channel)
+    if case.request.customer_id is None:
+        return Consent(PERSONALISATION, case.placement.channel) in hot.consents
+    return agrees_to_personalisation(case.catalog.content, case.placement.channel, hot)
+
+
+def agrees_to_personalisation(content: Content, channel: str, hot: HotProfile) -> bool:
+    """Whether a customer lets us use what is stored of them on this channel."""
+    by_default = content.personalisation == "default" and not hot.objects_to(PERSONALISATION, channel)
+    return by_default or Consent(PERSONALISATION, channel) in hot.consents
 
 
 def considered(case: Case, facts: Facts) -> Facts:

@@ -1,7 +1,8 @@
 """One vocabulary: what each source calls an event or a property, and what it is called here.
 
 Names of the Segment specification are known. Every other name is written in small letters and
-underscores, and counts as unmapped until a source's entry in the catalogue says what it means.
+underscores, and counts as unmapped until a source's entry in the catalogue says what it means. Money
+is put into the catalogue's currency (`currencies`).
 """
 
 import re
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from decisioning.content import Source
+from decisioning.currencies import Currencies, is_unconverted
 
 # https://segment.com/docs/connections/spec/ecommerce/v2/
 STANDARD_EVENTS: Mapping[str, str] = {
@@ -33,7 +35,7 @@ _NOT_OF_A_NAME = re.compile(r"\W+")
 
 
 class Translated(NamedTuple):
-    """An event in our vocabulary; `mapped` is whether anybody has said what it means."""
+    """An event in our vocabulary; `mapped` is whether anybody has said what its name and its money mean."""
 
     name: str
     properties: dict[str, Any]
@@ -53,8 +55,10 @@ class Vocabulary:
     Translated(name='song_played', properties={}, mapped=False)
     """
 
-    def __init__(self, sources: Iterable[Source] = ()) -> None:
+    def __init__(self, sources: Iterable[Source] = (), currencies: Currencies | None = None) -> None:
+        """Without `currencies`, money stays as it is said."""
         self._sources = {source.id: source for source in sources}
+        self._currencies = currencies
 
     @property
     def names(self) -> frozenset[str]:
@@ -65,8 +69,13 @@ class Vocabulary:
         """The catalogue's entry for who sends under this name, if it has one."""
         return self._sources.get(name)
 
-    def translate(self, source: str, event: str, properties: Mapping[str, Any]) -> Translated | None:
-        """The event as rules, features and moments know it; None where its source says that it is not wanted."""
+    def translate(
+        self, source: str, event: str, properties: Mapping[str, Any], *, market: str | None = None
+    ) -> Translated | None:
+        """The event as rules, features and moments know it; None where its source says that it is not wanted.
+
+        `market` is the customer's: what money is in where neither event nor source says so.
+        """
         known = self._sources.get(source)
         if known is not None and event in known.ignored:
             return None
@@ -76,10 +85,16 @@ class Vocabulary:
         lines = renamed.get("products")
         if isinstance(lines, list):
             renamed["products"] = [_renamed(line, given) if isinstance(line, Mapping) else line for line in lines]
-        if known is not None and known.currency is not None:
-            renamed.setdefault("currency", known.currency)
+        meant_in = known.currency if known is not None else None
+        if meant_in is None and self._currencies is not None and market is not None:
+            meant_in = self._currencies.of_markets.get(market)
+        if meant_in is not None and not renamed.get("currency"):
+            renamed["currency"] = meant_in
+        if self._currencies is not None:
+            renamed = self._currencies.converted(renamed)
         name = meant or _NOT_OF_A_NAME.sub("_", event).strip("_").lower()
-        return Translated(name, renamed, meant is not None or (known is not None and event in self.names))
+        named = meant is not None or (known is not None and event in self.names)
+        return Translated(name, renamed, named and not is_unconverted(renamed))
 
 
 def _renamed(properties: Mapping[str, Any], meaning: Mapping[str, str]) -> dict[str, Any]:

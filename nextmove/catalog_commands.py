@@ -1,21 +1,21 @@
-"""`nextmove catalog ...` and `nextmove audience`: what marketers check, look at and release.
+"""`nextmove catalog ...`: what marketers check, look at and release.
 
 Imports of libraries that take seconds stand inside the commands that need them.
 """
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
 
 from decisioning.catalog import Catalog, Release
 from decisioning.content import BLUEPRINT, Content
-from decisioning.errors import CatalogError, RequestError
-from nextmove.console import next_command, out, print_json, print_table
+from decisioning.errors import CatalogError
+from nextmove.console import next_command, out, print_json
 from nextmove.journey_chart import journey_chart
-from nextmove.options import AsJson, Dataset, Market, now_utc, settings_of
+from nextmove.options import AsJson, Dataset, Market, now_utc, refuse_unknown, settings_of
 from storage.catalog_diff import differences, in_words, readable, release_notes
 from storage.catalog_schema import catalog_schema
 from storage.settings import Settings
@@ -140,7 +140,7 @@ def journey(
 
     _, release = read_files(settings_of(dataset))
     journeys = {each.id: each for each in release.of(market).content.journeys}
-    _refuse_unknown("journey", journey_id, journeys)
+    refuse_unknown("journey", journey_id, journeys)
     wanted = [each for each in journeys.values() if journey_id in (None, each.id)]
     sys.stdout.write(journey_chart(wanted) + "\n")
 
@@ -154,54 +154,12 @@ def schema() -> None:
     print_json(catalog_schema())
 
 
-def audience(
-    dataset: Dataset = None,
-    market: Market = None,
-    audience_id: Annotated[str | None, typer.Option("--audience", help="Audience; every one when absent.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Count the ingested customers in each audience; exit 1 where a channel reaches fewer than the minimum.
-
-    Example: nextmove audience --audience loyal
-    """
-    from nextmove.steps import audience_sizes_of, read_files
-
-    settings = settings_of(dataset)
-    _, release = read_files(settings)
-    catalog = release.of(market)
-    audiences = {each.id: each for each in catalog.content.audiences}
-    _refuse_unknown("audience", audience_id, audiences)
-    wanted = [each for each in audiences if audience_id in (None, each)]
-    sizes = audience_sizes_of(settings, catalog, wanted, now=now_utc())
-    if as_json:
-        print_json(sizes)
-    else:
-        rows = [
-            (
-                size["audience"],
-                size["members"],
-                size["unknown"],
-                ", ".join(f"{c} {n:,} of {size['minimum'][c]:,}" for c, n in size["reachable"].items()) or "-",
-                ", ".join(size["too_small"]) or "-",
-            )
-            for size in sizes
-        ]
-        print_table("Audiences", ("audience", "members", "not known", "reachable of minimum", "too small"), rows)
-    if any(size["too_small"] for size in sizes):
-        sys.exit(1)
-
-
 def _counts(content: Content) -> dict[str, int]:
     return {kind: len(getattr(content, kind)) for kind in _COUNTED}
 
 
 def _blueprint_first(release: Release) -> dict[str, Catalog]:
     return {BLUEPRINT: release.blueprint, **release.markets}
-
-
-def _refuse_unknown(what: str, name: str | None, known: Any) -> None:
-    if name is not None and name not in known:
-        raise RequestError(f"there is no {what} '{name}', must be one of {', '.join(known) or '(none)'}", where=what)
 
 
 def _notes(before: Release | None, released: Release, *, reason: str) -> dict[str, str]:

@@ -13,7 +13,8 @@ import msgspec
 import typer
 
 from decisioning.errors import NextmoveError
-from nextmove.catalog_commands import audience, catalog_app
+from nextmove.audience_commands import audience_app
+from nextmove.catalog_commands import catalog_app
 from nextmove.console import err, next_command, print_json, print_table, step
 from nextmove.decision_commands import explain, replay
 from nextmove.event_commands import ingest_app
@@ -31,11 +32,11 @@ app = typer.Typer(
 state_app = typer.Typer(help="What is true of each customer at this instant.", no_args_is_help=True)
 bench_app = typer.Typer(help="Measurements; each prints its own baseline or breakdown.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
+app.add_typer(audience_app, name="audience")
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(keys_app, name="keys")
 app.add_typer(state_app, name="state")
 app.add_typer(bench_app, name="bench")
-app.command("audience")(audience)
 app.command("explain")(explain)
 app.command("replay")(replay)
 

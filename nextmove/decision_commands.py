@@ -90,7 +90,7 @@ def replay(
         _replay_window(settings, ledger, begin, catalog, market, seed=seed, as_json=as_json)
 
 
-def since_when(text: str, *, now: datetime) -> datetime:
+def since_when(text: str, *, now: datetime, option: str = "--since") -> datetime:
     """The instant that `30m`, `12h`, `1d`, `2w` or a date says.
 
     >>> since_when("2w", now=datetime(2026, 1, 15, tzinfo=UTC)).isoformat()
@@ -108,8 +108,8 @@ def since_when(text: str, *, now: datetime) -> datetime:
         at = datetime.fromisoformat(text)
     except (ValueError, OverflowError) as error:
         raise SetupError(
-            f"--since is '{text}', must be a time ago such as 30m, 12h, 1d or 2w, or a date such as 2026-01-31",
-            where="since",
+            f"{option} is '{text}', must be a time ago such as 30m, 12h, 1d or 2w, or a date such as 2026-01-31",
+            where=option.removeprefix("--"),
         ) from error
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 

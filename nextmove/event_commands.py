@@ -73,7 +73,7 @@ def events(
         ) from error
     steps.open_home(settings)
     release = steps.last_released(settings)
-    vocabulary = Vocabulary(release.blueprint.content.sources if release is not None else ())
+    vocabulary = release.vocabulary if release is not None else Vocabulary()
     began = time.monotonic()
     with step(f"ingest {file.name}") as result, _bar() as bar:
         task = bar.add_task("", total=1.0, rows=0, rate=0)
@@ -125,7 +125,7 @@ def _summary(report: object) -> str:
         (report.ignored, "not wanted by their source"),
         (report.left_out, "rows left out by the mapping"),
         (report.rows_before, "rows of earlier runs"),
-        (report.unmapped, "of a name that nobody has given a meaning"),
+        (report.unmapped, "of a name or in a currency that nobody has given a meaning"),
     ):
         if number:
             parts.append(f"{number:,} {words}")

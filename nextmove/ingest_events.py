@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+from decisioning.currencies import is_unconverted
 from decisioning.events import EventRecord, happened
 from decisioning.vocabulary import Vocabulary
 from serving.events import translated_event
@@ -33,7 +34,7 @@ class IngestedEvents:
         rows_before: Rows that earlier runs had taken in; `rows`: those of this one.
         left_out: Rows that the mapping does not want.
         accepted, duplicates, ignored: Events that are new, were kept before, are not wanted by their source.
-        unmapped: New or known events whose name nobody has given a meaning.
+        unmapped: New or known events whose name nobody has given a meaning, or whose currency has no rate.
         rejected: Rows that could not be used; `mistakes` says why, for the first of them.
         mistakes_found: How many mistakes there were.
     """
@@ -137,7 +138,7 @@ def _keep(
             report.ignored += 1
             continue
         event, known = translated
-        report.unmapped += not known and event.name not in names
+        report.unmapped += not known and (event.name not in names or is_unconverted(event.properties))
         wanted.append((mapped, event))
     conflicts: list[Rejected] = []
     if wanted:

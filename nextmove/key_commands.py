@@ -1,6 +1,5 @@
 """`nextmove keys ...`: who may call the service, and for what."""
 
-import getpass
 from contextlib import closing
 from datetime import datetime
 from typing import Annotated, Any
@@ -9,7 +8,7 @@ import typer
 
 from decisioning.errors import RequestError
 from nextmove.console import err, next_command, out, print_json, print_table
-from nextmove.options import AsJson, Dataset, now_utc, settings_of
+from nextmove.options import AsJson, Dataset, now_utc, settings_of, user
 from storage.keys import PUBLISHABLE_SCOPES, SCOPES, ApiKey, KeyStore, parts_of
 from storage.settings import Settings
 
@@ -37,7 +36,7 @@ def create(
     scopes = scope or list(PUBLISHABLE_SCOPES if publishable else ())
     with closing(KeyStore(settings)) as store:
         key, token = store.create(
-            name, scopes=scopes, market=market, publishable=publishable, now=now_utc(), actor=_user()
+            name, scopes=scopes, market=market, publishable=publishable, now=now_utc(), actor=user()
         )
     if as_json:
         print_json({"token": token, **_document(key)})
@@ -83,7 +82,7 @@ def revoke(
     """
     parts = parts_of(key_id)
     with closing(KeyStore(settings_of(dataset))) as store:
-        key = store.revoke(parts[0] if parts else key_id, now=now_utc(), actor=_user())
+        key = store.revoke(parts[0] if parts else key_id, now=now_utc(), actor=user())
         live = [each for each in store.all() if each.revoked_at is None]
     if as_json:
         print_json(_document(key))
@@ -125,11 +124,3 @@ def _document(key: ApiKey) -> dict[str, Any]:
 
 def _day(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M}"
-
-
-def _user() -> str:
-    """Who is at the command line; in a container that may be nobody with a name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "command line"

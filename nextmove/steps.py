@@ -1,11 +1,9 @@
 """The steps between a data set and a served model; `quickstart` runs them in order, commands one each."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pyarrow.parquet as pq
 
 from decisioning.catalog import Catalog, Release
@@ -20,7 +18,6 @@ from storage.hot_state.rebuild import open_hot_state
 from storage.ledger.database import migrate
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
-from training.audiences import audience_sizes, newest_features
 from training.domains import Domain, open_domain
 from training.domains.pseudonymised import Pseudonymised
 from training.features import declared_features, offline_path
@@ -103,20 +100,6 @@ def last_released(settings: Settings) -> Release | None:
         return released(settings)
     except (SetupError, CatalogError):
         return None
-
-
-def audience_sizes_of(
-    settings: Settings, catalog: Catalog, audience_ids: Collection[str], *, now: datetime
-) -> list[dict[str, Any]]:
-    """How large these audiences are among the ingested customers, with the channels that reach too few."""
-    customers = newest_features(settings, settings.domain, now=now)
-    reader = LedgerReader(settings)
-    try:
-        consents = reader.consents(settings.domain)
-        sizes = audience_sizes(catalog, audience_ids, customers, consents, now=now)
-    finally:
-        reader.close()
-    return [{**msgspec.to_builtins(size), "too_small": size.too_small} for size in sizes]
 
 
 def consents_kept(settings: Settings) -> bool:

@@ -21,7 +21,7 @@ class Reported(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What became of an event; `mapped` is whether anybody has said what its name means."""
+    """What became of an event; `mapped` is whether anybody has said what its name and its money mean."""
 
     status: Literal["accepted", "duplicate", "ignored"]
     mapped: bool = True
@@ -41,11 +41,10 @@ class Events:
         Raises:
             StoreError: They could not be kept, or do not count yet; send them again.
         """
-        vocabulary = Vocabulary(release.blueprint.content.sources)
         taken: list[Taken] = []
         kept: list[tuple[int, Reported]] = []
         for place, each in enumerate(reported):
-            translated = translated_event(each.event, vocabulary, self._pseudonyms)
+            translated = translated_event(each.event, release.vocabulary, self._pseudonyms)
             taken.append(Taken("ignored") if translated is None else Taken("accepted", translated[1]))
             if translated is not None:
                 kept.append((place, Reported(translated[0], each.digest)))
@@ -71,7 +70,7 @@ class Events:
 def translated_event(
     event: EventRecord, vocabulary: Vocabulary, pseudonyms: Pseudonyms
 ) -> tuple[EventRecord, bool] | None:
-    """The event in our words, and whether its name is known; None where its source does not want it kept."""
+    """The event in our words, and whether they are all known; None where its source does not want it kept."""
     if pseudonyms.are_used:
         event = msgspec.structs.replace(
             event,
@@ -83,7 +82,7 @@ def translated_event(
     market = event.market or (source.market if source else None)
     if event.type != "track":
         return (event if market == event.market else msgspec.structs.replace(event, market=market)), True
-    translated = vocabulary.translate(event.source, event.name, event.properties)
+    translated = vocabulary.translate(event.source, event.name, event.properties, market=market)
     if translated is None:
         return None
     name, properties, mapped = translated

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from decisioning.errors import SetupError
 from serving.engine import Engine
+from serving.http.audience_metrics import AudienceMetrics
 from serving.http.callers import Callers
 from serving.http.guard import Access, Readiness
 from serving.http.metrics import Metrics
@@ -88,6 +89,7 @@ class Runtime:
         )
         follower.check()
         follower.start()
+        self.metrics.show(AudienceMetrics(settings, lambda: engine.release))
         self._opened = _Opened(engine, blobs, ledger, hot_state, keys, signing_keys, follower)
         logger.warning("serving %s", _ACCESS[self._access])
 

@@ -23,7 +23,7 @@ def _pattern(kind: Any) -> str:
 # What msgspec calls them, for people.
 _WORDS = {
     "str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list",
-    "object": "keys and values", "datetime": "a time",
+    "object": "keys and values", "datetime": "a time", "date": "a day like 2026-11-20",
 }  # fmt: skip
 _LIKE = {
     _pattern(TimeOfDay): "a time of day like 21:30",

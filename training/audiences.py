@@ -1,133 +1,125 @@
-"""How many ingested customers are in each audience, and how many of them a channel may reach."""
+"""How many ingested customers each audience and each action has now, and whom a channel may reach."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
-from typing import Any
 
 import msgspec
-import pandas as pd
 
 from decisioning.catalog import Catalog
-from decisioning.content import FeatureKind
-from decisioning.errors import SetupError
-from decisioning.profile import ConsentChange
+from decisioning.reach import askable, channel_reaches, reach_of
 from decisioning.rules import RuleFailure
-from storage.settings import Settings
-from training.features import declared_views
+from decisioning.running_dry import Size
+from training.known_customers import KnownCustomer
 
-Features = dict[str, Any]
+Progress = Callable[[str], None]
+_EVERY = 5_000
 
 
-class AudienceSize(msgspec.Struct, frozen=True, kw_only=True):
+class AudienceSize(msgspec.Struct, kw_only=True):
     """An audience as it is now.
 
     Attributes:
         unknown: Customers for whom the rule could not be evaluated; they count as outside.
-        reachable: By channel, members who consent to what the channel requires.
+        reachable: By channel, members who let us contact them there.
         minimum: What the catalogue demands, by channel.
     """
 
     audience: str
-    members: int
-    unknown: int
-    customers: int
+    members: int = 0
+    unknown: int = 0
     reachable: dict[str, int]
     minimum: dict[str, int]
 
-    @property
-    def too_small(self) -> tuple[str, ...]:
-        """Channels on which fewer can be reached than the audience's minimum size."""
-        return tuple(channel for channel, least in self.minimum.items() if self.reachable[channel] < least)
+
+class ActionSize(msgspec.Struct, kw_only=True):
+    """An action as it is now: customers to whom it is open (`decisioning.reach`).
+
+    `unknown` are those of whom only a request could say: a rule needs its context.
+    """
+
+    action: str
+    open_to: int = 0
+    unknown: int = 0
 
 
-def audience_sizes(
+class Counted(msgspec.Struct, kw_only=True):
+    """Every audience and action of a market at an instant, over so many ingested customers."""
+
+    market: str
+    at: datetime
+    customers: int = 0
+    audiences: list[AudienceSize]
+    actions: list[ActionSize]
+
+    def sizes(self) -> list[Size]:
+        """The same, as it is kept."""
+
+        def size(kind: str, name: str, count: int) -> Size:
+            return msgspec.convert((self.market, kind, name, self.at, count, self.customers), Size)
+
+        found = [size("audience", each.audience, each.members) for each in self.audiences]
+        found += [size("reach", f"{a.audience}/{c}", count) for a in self.audiences for c, count in a.reachable.items()]
+        return [*found, *(size("action", each.action, each.open_to) for each in self.actions)]
+
+
+def count_audiences(
     catalog: Catalog,
-    audience_ids: Iterable[str],
-    customers: Iterable[tuple[str, Features, Features]],
-    consents: Iterable[ConsentChange],
+    customers: Iterable[KnownCustomer],
     *,
     now: datetime,
-) -> list[AudienceSize]:
-    """The sizes of these audiences, over customers with their features and their accounts' features."""
-    granted = _granted(consents)
-    audiences = [audience for audience in catalog.content.audiences if audience.id in set(audience_ids)]
-    required = {channel.id: channel.requires_consent for channel in catalog.content.channels}
-    members = dict.fromkeys((audience.id for audience in audiences), 0)
-    unknown, met = dict(members), 0
-    reachable = {audience.id: dict.fromkeys(audience.minimum_size, 0) for audience in audiences}
-    for customer_id, customer, account in customers:
-        met += 1
-        scope = catalog.scope(now=now, customer=customer, account=account, context={})
-        for audience in audiences:
-            try:
-                if not catalog.audiences[audience.id].holds(scope):
-                    continue
-            except RuleFailure:
-                unknown[audience.id] += 1
-                continue
-            members[audience.id] += 1
-            for channel in audience.minimum_size:
-                purpose = required[channel]
-                reachable[audience.id][channel] += purpose is None or (customer_id, purpose, channel) in granted
-    return [
-        AudienceSize(
-            audience=audience.id,
-            members=members[audience.id],
-            unknown=unknown[audience.id],
-            customers=met,
-            reachable=reachable[audience.id],
-            minimum=dict(audience.minimum_size),
-        )
-        for audience in audiences
-    ]
+    only: Collection[str] | None = None,
+    progress: Progress = lambda _: None,
+) -> Counted:
+    """The sizes of all audiences and actions, or of the audiences in `only` and no action.
 
-
-def newest_features(settings: Settings, domain: str, *, now: datetime) -> Iterator[tuple[str, Features, Features]]:
-    """Every ingested customer with the newest features as of `now`, and those of the account above.
-
-    What is not known is None, or an empty list.
-
-    Raises:
-        SetupError: Nothing is ingested.
+    An action that nobody could be shown now (a draft, one that is paused or not valid yet) has no size.
     """
-    rows: dict[str, dict[str, Features]] = {"customer": {}, "account": {}}
-    kinds: dict[str, dict[str, FeatureKind]] = {"customer": {}, "account": {}}
-    for view in declared_views(settings, domain):
-        kinds[view.entity] |= view.kinds
-        if not view.path.is_file():
-            raise SetupError(f"{view.path} is missing; run: nextmove ingest --dataset {domain}")
-        for entity_id, features in _newest(view.path, f"{view.entity}_id", view.kinds, now=now):
-            rows[view.entity].setdefault(entity_id, {}).update(features)
-    nothing = {entity: {name: _known(None, kind) for name, kind in kinds[entity].items()} for entity in kinds}
-    for customer_id, features in rows["customer"].items():
-        account = rows["account"].get(features.get("account_id") or "", {})
-        yield customer_id, {**nothing["customer"], **features}, {**nothing["account"], **account}
+    audiences = [a for a in catalog.content.audiences if only is None or a.id in only]
+    counted = Counted(
+        market=catalog.content.market,
+        at=now,
+        audiences=[
+            AudienceSize(audience=a.id, reachable=dict.fromkeys(a.minimum_size, 0), minimum=dict(a.minimum_size))
+            for a in audiences
+        ],
+        actions=[],
+    )
+    actions: dict[str, ActionSize] | None = None
+    for customer in customers:
+        counted.customers += 1
+        if actions is None:  # what is paused, every profile says
+            found = askable(catalog, paused=customer.facts.paused, now=now) if only is None else ()
+            actions = {action_id: ActionSize(action=action_id) for action_id in found}
+        _count(catalog, customer, counted.audiences, actions, now=now)
+        if counted.customers % _EVERY == 0:
+            progress(f"{counted.customers:,} customers")
+    counted.actions = list((actions or {}).values())
+    return counted
 
 
-def _newest(path: Any, key: str, kinds: Mapping[str, FeatureKind], *, now: datetime) -> Iterator[tuple[str, Features]]:
-    table = pd.read_parquet(path, columns=[key, "event_timestamp", *kinds])
-    past = table[table["event_timestamp"] <= pd.Timestamp(now)]
-    newest = past.sort_values("event_timestamp", kind="stable").drop_duplicates(key, keep="last")
-    columns = [[_known(value, kind) for value in newest[name].tolist()] for name, kind in kinds.items()]
-    for entity_id, *values in zip(newest[key].tolist(), *columns, strict=True):
-        yield str(entity_id), dict(zip(kinds, values, strict=True))
-
-
-def _known(value: Any, kind: FeatureKind) -> Any:
-    """The value as rules see it online."""
-    if kind == "texts":
-        return () if value is None or isinstance(value, float) else tuple(value)
-    if value is None or value != value:  # NaN alone is not itself
-        return None
-    convert: dict[FeatureKind, Callable[[Any], Any]] = {"number": float, "text": str, "truth": bool}
-    return convert[kind](value)
-
-
-def _granted(changes: Iterable[ConsentChange]) -> set[tuple[str, str, str]]:
-    """Customer, purpose and channel of every consent that stands."""
-    last: dict[tuple[str, str, str], ConsentChange] = {}
-    for change in changes:
-        key = (change.customer_id, change.purpose, change.channel)
-        if key not in last or last[key].at <= change.at:
-            last[key] = change
-    return {key for key, change in last.items() if change.granted}
+def _count(
+    catalog: Catalog,
+    customer: KnownCustomer,
+    audiences: Iterable[AudienceSize],
+    actions: dict[str, ActionSize],
+    *,
+    now: datetime,
+) -> None:
+    facts = customer.facts
+    scope = catalog.scope(now=now, customer=facts.features, account=facts.account, context={})
+    for audience in audiences:
+        try:
+            if not catalog.audiences[audience.audience].holds(scope):
+                continue
+        except RuleFailure:
+            audience.unknown += 1
+            continue
+        audience.members += 1
+        for channel in audience.reachable:
+            audience.reachable[channel] += channel_reaches(catalog, channel, customer.hot)
+    if not actions:
+        return
+    reach = reach_of(catalog, customer.customer_id, facts, now=now)
+    for action_id, action in actions.items():
+        action.open_to += action_id in reach.actions
+        action.unknown += action_id in reach.unknown

@@ -1,5 +1,6 @@
 """The HTTP routes: bytes in, engine, bytes out."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -264,7 +265,8 @@ class Routes:
 
     async def metrics(self, _: Request) -> Response:
         """`GET /metrics`."""
-        return Response(self._metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        content = await asyncio.to_thread(self._metrics.render)  # some of it is read from the ledger
+        return Response(content, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _answer(self, request: DecisionRequest, records: Sequence[DecisionRecord]) -> DecisionAnswer | DecisionAnswers:
         for record in records:

@@ -25,7 +25,7 @@ class Metrics:
         self.outcomes = Counter("nextmove_outcomes", "Outcomes reported.", ("status",), registry=own)
         self.events = Counter("nextmove_events", "Events told.", ("type", "status"), registry=own)
         self.unmapped_events = Counter(
-            "nextmove_events_unmapped", "Events whose name nobody has given a meaning.", registry=own
+            "nextmove_events_unmapped", "Events whose name or currency nobody has given a meaning.", registry=own
         )
         self.hook_items = Counter(
             "nextmove_hook_items", "What providers told, by what became of it.", ("hook", "status"), registry=own
@@ -42,6 +42,12 @@ class Metrics:
         if shared:
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
         self._registry.register(_EngineCollector(engine, hot_state_lost))
+        self._more = _More()
+        self._registry.register(self._more)
+
+    def show(self, gauges: Callable[[], Iterator[Metric]]) -> None:
+        """Show these too, instead of those of the last call."""
+        self._more.gauges = gauges
 
     def render(self) -> bytes:
         """The exposition text."""
@@ -73,3 +79,18 @@ class _EngineCollector:
         yield serving
         said = "1 while hot state has lost what it knew and is rebuilt, as this worker last met it."
         yield GaugeMetricFamily("nextmove_hot_state_lost", said, value=int(self._hot_state_lost()))
+
+
+class _More:
+    """What needs an open service."""
+
+    def __init__(self) -> None:
+        self.gauges: Callable[[], Iterator[Metric]] = lambda: iter(())
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing, as above."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Read at the time of the scrape."""
+        return self.gauges()

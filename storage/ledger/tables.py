@@ -198,11 +198,12 @@ audience_sizes = Table(
     metadata,
     Column("domain", Text, primary_key=True),
     Column("market", Text, primary_key=True),
-    Column("kind", Text, primary_key=True),  # audience, action
+    Column("kind", Text, primary_key=True),  # audience, reach (of an audience, by channel), action
     Column("id", Text, primary_key=True),
     Column("at", BigInteger, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("out_of", BigInteger, nullable=False),
+    Index("audience_sizes_by_time", "domain", "at"),
 )
 
 blobs = Table(

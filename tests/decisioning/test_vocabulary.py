@@ -66,7 +66,7 @@ def test_a_journey_moves_by_what_sources_tell_and_by_nothing_else() -> None:
     def found(on: str) -> list[str]:
         stages = (Stage(id="new", name="New"), Stage(id="shopping", name="Shopping"))
         moved = Journey(id="j", stages=stages, transitions=(Transition(source="new", target="shopping", on=on),))
-        return mistakes(content(journeys=(moved,), sources=(TILL,)))
+        return mistakes(content(journeys=(moved,), sources=(TILL,), rates={"CHF": 1.05}))
 
     assert found("cart_added") == found("till_closed") == []
     assert found("cart_added:card")[0].startswith("journeys[j].transitions[0].on: 'cart_added' is not defined")

@@ -1,86 +1,25 @@
-"""`nextmove catalog ...` and `nextmove audience`, over a small catalogue of the simulated domain."""
+"""`nextmove catalog ...`, over a small catalogue of the simulated domain."""
 
 import json
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jsonschema
-import pandas as pd
 import pytest
 import yaml
 
 from decisioning.content import Journey, Stage, Transition
-from decisioning.profile import ConsentChange
-from nextmove.cli import app, main
 from nextmove.journey_chart import journey_chart
 from storage.catalog_schema import catalog_schema
-from storage.ledger.consents import append_consents
-from storage.settings import Settings
-from training.features import declared_features, declared_views
+from tests.nextmove.desk import SHOP, Desk, desk_in
+from training.features import declared_features
 
 ROOT = Path(__file__).parents[2]
-SHOP = """\
-domain: simulated
-currency: EUR
-rates: {CHF: 1.05}
-groups: [cards]
-goals: [sell]
-channels: [{id: web}, {id: email, requires_consent: marketing}]
-placements: [{id: hero, channel: web, reward: {click: 1}, priority_scale: 10}]
-actions:
-  - id: loan
-    name: Loan
-    group: cards
-    goal: sell
-    status: live
-    value: 10
-    eligibility: customer.age != null && customer.age > 30
-    treatments: [{id: loan_web, channel: web}]
-journeys:
-  - id: life
-    stages: [{id: new, name: 'New; "fresh"', entry: "customer.age == null"}, {id: end, name: End}]
-    transitions: [{source: new, target: end, "on": "accept:loan"}]
-audiences:
-  - {id: adult, rule: "customer.age > 18", minimum_size: {web: 2, email: 2}}
-  - {id: nobody, rule: "customer.age > 200"}
-"""
-CH = "currency: CHF\nactions: [{id: loan, value: 12}]\n"
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-class Desk(NamedTuple):
-    """A marketer's desk: the command line, and the folder with the files."""
-
-    run: Callable[..., Said]
-    folder: Path
-    home: Path
 
 
 @pytest.fixture
 def desk(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Desk:
-    folder = tmp_path / "catalog" / "simulated"
-    for name, text in {"global": SHOP, "markets/ch": CH}.items():
-        (folder / name).mkdir(parents=True)
-        (folder / name / "all.yaml").write_text(text)
-    monkeypatch.setenv("NEXTMOVE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("NEXTMOVE_CATALOG_DIR", str(tmp_path / "catalog"))
-
-    def run(*arguments: str) -> Said:
-        code = 0
-        try:
-            main(lambda: app(list(arguments), standalone_mode=False))
-        except SystemExit as exit_:
-            code = int(exit_.code or 0)
-        return Said(code, *capfd.readouterr())
-
-    return Desk(run, folder, tmp_path / "state")
+    return desk_in(tmp_path, capfd, monkeypatch)
 
 
 def test_a_check_counts_each_market(desk: Desk) -> None:
@@ -210,53 +149,6 @@ class _Texts(yaml.SafeLoader):
 def test_the_schema_refuses_what_the_loader_refuses(wrong: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(wrong, catalog_schema())
-
-
-def ingested(desk: Desk, ages: dict[str, float | None]) -> None:
-    """Offline files as `nextmove ingest` leaves them, with an old row of everybody."""
-    settings = Settings(home=desk.home, domain="simulated")
-    times = pd.to_datetime(["2026-01-01", "2026-02-01"], utc=True).as_unit("us")
-    tables: dict[Path, pd.DataFrame] = {}
-    for view in declared_views(settings, "simulated"):
-        key = f"{view.entity}_id"
-        ids = [name for name in ages for _ in times] if view.entity == "customer" else ["acme", "acme"]
-        table = tables.setdefault(view.path, pd.DataFrame({key: ids, "event_timestamp": [*times] * (len(ids) // 2)}))
-        for name, kind in view.kinds.items():
-            table[name] = pd.Series([None] * len(ids), dtype="float64" if kind == "number" else "object")
-        if "age" in view.kinds:
-            table["age"] = [value for age in ages.values() for value in (99.0, age)]
-    for path, table in tables.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table.to_parquet(path)
-
-
-def test_an_audience_counts_the_newest_row_of_every_customer(desk: Desk) -> None:
-    ingested(desk, {"c-1": 41.0, "c-2": 17.0, "c-3": None, "c-4": 19.0})
-    desk.run("catalog", "release")
-    consent = ConsentChange(
-        customer_id="c-1",
-        purpose="marketing",
-        channel="email",
-        granted=True,
-        at=datetime(2026, 1, 1, tzinfo=UTC),
-        source="t",
-    )
-    append_consents(Settings(home=desk.home), [consent])
-
-    said = desk.run("audience", "--json")
-
-    assert said.code == 1
-    adult, nobody = json.loads(said.out)
-    assert (adult["members"], adult["unknown"], adult["customers"]) == (2, 1, 4)
-    assert (adult["reachable"], adult["too_small"]) == ({"web": 2, "email": 1}, ["email"])
-    assert nobody["members"] == 0
-    assert desk.run("audience", "--audience", "nobody").code == 0
-    assert "email 1 of 2" in desk.run("audience", "--audience", "adult").out
-
-
-def test_an_audience_of_nobody_ingested_says_what_to_run(desk: Desk) -> None:
-    assert "nextmove ingest --dataset simulated" in desk.run("audience").err
-    assert "there is no audience 'x', must be one of adult, nobody" in desk.run("audience", "--audience", "x").err
 
 
 def test_features_are_known_without_a_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from decisioning.content import Source
+from decisioning.currencies import Currencies
 from decisioning.errors import DataError
 from decisioning.events import EventRecord, Happened
 from decisioning.profile import HotProfile, Subject
@@ -65,11 +66,18 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home")
 
 
-def take(settings: Settings, path: Path, *, sources: tuple[Source, ...] = (), **given: Any) -> IngestedEvents:
+def take(
+    settings: Settings,
+    path: Path,
+    *,
+    sources: tuple[Source, ...] = (),
+    currencies: Currencies | None = None,
+    **given: Any,
+) -> IngestedEvents:
     reached: Callable[[Stage], None] = given.pop("reached", lambda _: None)
     mapping = msgspec.convert({**MAPPING, **given}, EventMapping)
     return ingest_events(
-        settings, path, mapping, source="till", vocabulary=Vocabulary(sources), now=NOW, reached=reached
+        settings, path, mapping, source="till", vocabulary=Vocabulary(sources, currencies), now=NOW, reached=reached
     )
 
 
@@ -298,3 +306,12 @@ def test_with_a_secret_for_pseudonyms_no_id_of_the_file_is_kept(settings: Settin
     assert [purchase.product for purchase in hot(settings, mia)[0].purchases] == ["p-1"]
     for path in (path for path in settings.home.rglob("*") if path.is_file()):
         assert b"mia@example.com" not in path.read_bytes(), path
+
+
+def test_money_of_a_file_is_kept_in_the_catalogue_s_currency(settings: Settings, tmp_path: Path) -> None:
+    path = written(tmp_path / "a.csv", line(1, sku="CHF"), line(2, sku="DKK"))
+    properties = {**MAPPING["properties"], "currency": "sku"}
+    report = take(settings, path, currencies=Currencies("EUR", {"CHF": 1.05}), properties=properties)
+    assert [each.properties.get("value") for each in kept(settings)] == [2.625, None]
+    assert [each.properties["value_original"] for each in kept(settings)] == [2.5, 2.5]
+    assert report.unmapped == 1

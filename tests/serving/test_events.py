@@ -6,19 +6,23 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import values
 from starlette.testclient import TestClient
 
-from decisioning.content import Source
+from decisioning.catalog import Release
+from decisioning.content import BLUEPRINT, Source
 from decisioning.errors import RequestError
 from decisioning.events import EventRecord
+from decisioning.pseudonyms import Pseudonyms
+from serving.events import translated_event
 from serving.http.app import Routes, create_app
 from serving.http.metrics import Metrics
 from serving.http.segment import Sender, batch_call, single_call
-from tests.builders import NOW, catalog
+from tests.builders import NOW, catalog, content
 from tests.serving.test_callers import SECRET, basic, callers_with, key
 from tests.serving.test_engine import Shop
 
@@ -274,3 +278,31 @@ def test_who_has_no_key_for_events_tells_nothing(keyed: TestClient, shop: Shop, 
     answer = keyed.post("/v1/page", json={"userId": "c", **body})
     assert (answer.status_code, answer.json()["status"]) == (status, status)
     assert not kept(shop)
+
+
+def test_money_in_another_currency_is_kept_in_the_catalogue_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(values, "ValueClass", values.MutexValue)
+    shop = Shop(catalog(rates={"CHF": 1.05}, sources=(Source(id="local", currency="CHF"),)))
+    metrics = Metrics(lambda: shop.engine, hot_state_lost=lambda: False)
+    client = TestClient(create_app(Routes(lambda: shop.engine, metrics), metrics, callers_with()))
+    danish = {"event": "Order Completed", "properties": {"revenue": 20.0, "currency": "DKK"}}
+    for number, said in enumerate((BOUGHT, danish)):
+        sent(client, "/v1/track", {"userId": "c-1", "messageId": f"m-{number}", **said})
+    assert [event.properties.get("value") for event in kept(shop)] == [21.0, None]
+    assert [event.properties["value_original"] for event in kept(shop)] == [20.0, 20.0]
+    assert "nextmove_events_unmapped_total 1.0" in client.get("/metrics").text
+
+
+def test_money_of_a_source_s_market_is_in_that_market_s_currency() -> None:
+    rates = {"CHF": 1.05}
+    blueprint = content(rates=rates, sources=(Source(id="till", market="ch"),))
+    swiss = content(rates=rates, market="ch", market_currency="CHF")
+    vocabulary = Release({BLUEPRINT: blueprint, "ch": swiss}, version="sha256:test").vocabulary
+    sold = EventRecord(
+        event_id="till/1", source="till", type="track", name="Order Completed", customer_id="c-1",
+        properties={"total": 20.0}, occurred_at=NOW, received_at=NOW,
+    )  # fmt: skip
+    for source, value in (("till", 21.0), ("web", 20.0)):
+        translated = translated_event(msgspec.structs.replace(sold, source=source), vocabulary, Pseudonyms(None))
+        assert translated is not None
+        assert translated[0].properties["value"] == value

@@ -67,4 +67,5 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger, nullable=False),
         sa.Column("out_of", sa.BigInteger, nullable=False),
     )
+    op.create_index("audience_sizes_by_time", "audience_sizes", ["domain", "at"])
     op.add_column("outcomes", sa.Column("source", sa.Text))
