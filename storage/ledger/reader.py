@@ -277,6 +277,21 @@ class LedgerReader:
             yield after, [event_of(row.record) for row in rows]
         yield max(after, end or 0), []
 
+    def customers_behind(self, domain: str, *, after: int, names: Collection[str]) -> tuple[int, list[str]]:
+        """How far events go now (`seq`), and the customers of the domain with any of these names behind a place."""
+        [(end,)] = self._fetch(select(func.max(events.c.seq)))
+        mine = and_(events.c.domain.concat("") == domain, events.c.name.in_(names), events.c.customer_id.is_not(None))
+        since = and_(events.c.seq > after, events.c.seq <= (end or 0))
+        found = self._fetch(select(events.c.customer_id).where(mine, since).distinct())
+        return end or 0, sorted(customer for (customer,) in found)
+
+    def events_of(self, domain: str, customers: Collection[str], *, names: Collection[str]) -> Iterator[EventRecord]:
+        """The events of these names that these customers did, by customer and time."""
+        for customer in customers:
+            mine = and_(events.c.domain == domain, events.c.customer_id == customer, events.c.name.in_(names))
+            for row in self._fetch(select(events.c.record).where(mine).order_by(events.c.occurred_at)):
+                yield event_of(row.record)
+
     def domains_of_events(self) -> list[str]:
         """Domains in which anything happened."""
         with reading(self._engine) as connection:
