@@ -249,7 +249,8 @@ class RedisHotState:
         """
         commands: Sequence[Command] = list(happened_commands(self._keys, happened))
         if states is None or not states.units:
-            await self._call(commands)
+            if commands:  # to nothing there is no reply
+                await self._call(commands)
             return
         first = len(commands)
         steps = change_states(self._keys, states, states.units)

@@ -136,6 +136,13 @@ def test_what_is_told_again_late_and_in_any_order_gives_the_same_bytes(chosen: S
     assert len(found) == 1
 
 
+def test_what_no_feature_looks_at_changes_nothing(store: Store, chosen: Settings) -> None:
+    completed(chosen)
+    told(store, event(name="search"))
+    kept = store.read(states=DIGEST).states
+    assert (kept.complete, kept.by_unit) == (True, {})
+
+
 def test_until_the_history_was_replayed_nothing_is_known(store: Store, chosen: Settings) -> None:
     told(store, event())
     assert features_of(store) is None
