@@ -28,6 +28,7 @@ Progress = Callable[[str], None]
 StoredHotState = SqliteHotState | RedisHotState
 
 JUST_ARRIVED = timedelta(hours=1)
+EVENTS_BETWEEN_WORDS = 10_000
 # Between two attempts to fill a Redis that has lost what it knew.
 TRY_AGAIN = timedelta(seconds=5)
 logger = logging.getLogger(__name__)
@@ -152,8 +153,13 @@ def _sqlite_errors(settings: Settings) -> Iterator[None]:
 
 
 def _said_to(progress: Progress) -> Callable[[int], bool]:
+    said = 0
+
     def goes_on(done: int) -> bool:
-        progress(f"{done:,} events into the states of features")
+        nonlocal said
+        if done >= said + EVENTS_BETWEEN_WORDS:
+            said = done
+            progress(f"{done:,} events into the states of features")
         return True
 
     return goes_on
