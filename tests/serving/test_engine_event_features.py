@@ -121,8 +121,9 @@ def test_of_long_ago_states_have_forgotten_what_they_need_no_more(shop: Shop) ->
     tell(shop, "1", occurred_at=NOW - timedelta(days=2))
     just = decide(shop, now=(NOW - MARGIN).isoformat())
     assert over_events(just) == {"orders_7d": 1.0, "since_page": None}
-    longer = decide(shop, now=(NOW - MARGIN - timedelta(seconds=1)).isoformat())
-    assert over_events(longer) == UNKNOWN
+    longer = (NOW - MARGIN - timedelta(seconds=1)).isoformat()
+    assert over_events(decide(shop, now=longer)) == UNKNOWN
+    assert over_events(decide(shop, customer_id="c-2", now=longer)) == UNKNOWN, "of whom all may be forgotten"
 
 
 def test_a_decision_with_features_over_events_comes_out_again_from_its_record(shop: Shop) -> None:
