@@ -28,6 +28,7 @@ from decisioning.content import (
 from decisioning.currencies import Currencies
 from decisioning.direct_rules import Scope, Screened, screen
 from decisioning.errors import CatalogError, RequestError
+from decisioning.event_features import EventFeatures
 from decisioning.reasons import Drop
 from decisioning.rule_types import RuleTypes
 from decisioning.rules import MAX_EXPANDED, Rule, RuleScope, audiences_in, expanded
@@ -281,6 +282,7 @@ class Release:
     Attributes:
         version: `sha256:` and the hash of all contents.
         markets: By id; the blueprint is one of them.
+        event_features: Those over events, ready to be computed; None where none are declared.
         everywhere: The blueprint, with the entries that only markets have. What is learnt is learnt
             of all markets together, so the model's input is made with it wherever it is asked.
         vocabulary: What the sources of events mean; events are the same in every market.
@@ -310,6 +312,7 @@ class Release:
         ours = self.blueprint.content
         of_markets = {name: c.content.market_currency for name, c in self.markets.items() if c.content.market_currency}
         self.vocabulary = Vocabulary(ours.sources, Currencies(ours.currency, ours.rates, of_markets))
+        self.event_features = EventFeatures(ours.event_features) if ours.event_features else None
 
     @property
     def blueprint(self) -> Catalog:

@@ -3,18 +3,29 @@
 Declared in the catalogue (`content.EventFeature`), kept up one event at a time, in whatever order
 events arrive, and read at any time. `training/event_history.py` computes the same over a history.
 
-An event counts in a window from when it occurred until it is exactly one window old. An event is
-added once: whoever calls has removed what was told twice, by `event_id`.
+An event counts in a window from when it occurred until it is exactly one window old. Added again, an
+event (by its `event_id`) changes nothing.
 """
 
 import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import reduce
 from typing import Any, Literal, NamedTuple
 
 from decisioning.content import EventFeature, FeatureKind, Scalar
-from decisioning.event_state import EPOCH, MAX_EVENTS, EventState, EventStates, Held, Series, microseconds
+from decisioning.event_state import (
+    EPOCH,
+    MAX_EVENTS,
+    EventState,
+    EventStates,
+    Held,
+    KeptStates,
+    Series,
+    event_hash,
+    microseconds,
+)
 from decisioning.events import EventRecord
 
 HOUR = 3_600_000_000  # in microseconds
@@ -137,18 +148,29 @@ class EventFeatures:
         for place, key in enumerate(keys):
             self._routes.setdefault(key.event, {}).setdefault(key.by, {}).setdefault(key.value, []).append(place)
 
+    @property
+    def unknown(self) -> dict[str, Scalar]:
+        """Every feature of somebody of whom nothing can be said."""
+        return dict.fromkeys(self._nothing)
+
+    @property
+    def events(self) -> frozenset[str]:
+        """Names of the events that any feature looks at."""
+        return frozenset(self._routes)
+
     def add(self, state: EventState, event: EventRecord) -> bool:
-        """Add an event, however late; whether any feature looks at it, so that the state changed."""
-        at: int | None = None
+        """Add an event, however late; whether the state changed by that."""
+        changed, at, known_by = False, 0, 0
         for by, places_of in self._routes.get(event.name, {}).items():
             values = (None,) if by is None else texts_of(said_of(event.properties, by))
             for place in [place for value in values for place in places_of.get(value, ())]:
                 series = self.states.series[place]
                 held = held_value(series.holds, said_of(event.properties, series.of)) if series.of is not None else None
                 if series.of is None or held is not None:
-                    at = microseconds(event.occurred_at) if at is None else at
-                    self.states.add(state, place, at, held)
-        return at is not None
+                    if not known_by:
+                        at, known_by = microseconds(event.occurred_at), event_hash(event.event_id)
+                    changed |= self.states.add(state, place, at, known_by, held)
+        return changed
 
     def read(self, state: EventState, *, now: datetime) -> dict[str, Scalar]:
         """Every feature at this time, by name; events that occur later do not count yet.
@@ -181,6 +203,15 @@ class EventFeatures:
                 else:  # rounded once, so that it does not depend on the order
                     values[name] = math.fsum(held[bisect_right(times, at - window, 0, end) : end])
         return values
+
+    def of_person(self, kept: KeptStates, *, now: datetime) -> dict[str, Scalar] | None:
+        """Every feature of a person whose ids have these states; None where that cannot be said exactly."""
+        found = [self.states.decoded(blob) for blob in kept.by_unit.values()]
+        states = [state for state in found if state is not None]
+        if not kept.complete or len(states) < len(found):
+            return None
+        state = reduce(self.states.merged, states) if states else EventState()
+        return None if microseconds(now) < state.exact_from else self.read(state, now=now)
 
 
 def held_value(holds: Held, value: Any) -> float | str | None:

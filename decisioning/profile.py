@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from decisioning.content import NO_ACTION, Action, Purpose, Value
+from decisioning.event_state import KeptStates
 from decisioning.identity import Person
 from decisioning.preferences import Preferences
 
@@ -99,6 +100,7 @@ class HotProfile(msgspec.Struct, frozen=True):
         preferences: What the customer wishes; None where nothing was ever said.
         version: Changes whenever anything above, or the person, changes that belongs to the customer or account.
         person: Where several ids are one person, who that is; all of the above is then that of all members.
+        states: What is kept of their events; None where it was not asked for.
     """
 
     consents: tuple[Consent, ...] = ()
@@ -113,6 +115,7 @@ class HotProfile(msgspec.Struct, frozen=True):
     person: Person | None = None
     withdrawn: tuple[Consent, ...] = ()
     preferences: Preferences | None = None
+    states: KeptStates | None = None
 
     def permits(self, purpose: Purpose | None, channel: str) -> bool:
         """Whether this customer may be contacted on a channel that requires consent to `purpose`, if any."""

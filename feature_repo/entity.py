@@ -16,11 +16,11 @@ account = Entity(name="account", join_keys=["account_id"], value_type=ValueType.
 NEVER = timedelta(0)
 
 
-def table(settings: Settings, domain: str, name: str) -> FileSource:
-    """The parquet file that `nextmove ingest` writes for one table of a domain."""
+def table(settings: Settings, domain: str, name: str, *, in_parts: bool = False) -> FileSource:
+    """The parquet file that `nextmove ingest` writes for one table of a domain, or all files of a folder."""
     return FileSource(
         name=f"{domain}_{name}_file",
-        path=str(settings.feast_dir / "offline" / domain / f"{name}.parquet"),
+        path=str(settings.feast_dir / "offline" / domain / (f"{name}/*.parquet" if in_parts else f"{name}.parquet")),
         file_format=ParquetFormat(),
         timestamp_field="event_timestamp",
     )

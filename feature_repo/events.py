@@ -1,8 +1,9 @@
 """Features over events, of every domain whose catalogue declares any: one view each, and it is pushed.
 
-A row is what `EventFeatures.read` gave of a customer at its `event_timestamp`. Windows roll on while
-nothing happens, so a row is as old as it says: decisions read the customer's state, and this is for
-whoever reads features of many customers at once. Hence a service of its own, not the domain's.
+A row is what a customer's features were at its `event_timestamp`; `nextmove ingest features` writes one of
+everybody who did something since it ran last. Windows roll on while nothing happens, so a row is as old as
+it says: decisions read the customer's state, and this is for whoever reads features of many customers at
+once. Hence a service of its own, not the domain's.
 """
 
 import os
@@ -31,7 +32,7 @@ def definitions(settings: Settings) -> tuple[FeatureView | FeatureService, ...]:
             ttl=NEVER,
             schema=[Field(name="customer_id", dtype=String)]
             + [Field(name=each, dtype=String if kind == "text" else Float64) for each, kind in kinds.items()],
-            source=PushSource(name=f"{name}_push", batch_source=table(settings, folder.name, "events")),
+            source=PushSource(name=f"{name}_push", batch_source=table(settings, folder.name, "events", in_parts=True)),
         )
         found += [view, FeatureService(name=name, features=[view])]
     return tuple(found)

@@ -11,9 +11,10 @@ import typer
 import yaml
 
 from decisioning.catalog import Catalog, Release
+from decisioning.catalog_warnings import warnings
 from decisioning.content import BLUEPRINT, Content
 from decisioning.errors import CatalogError
-from nextmove.console import next_command, out, print_json
+from nextmove.console import err, next_command, out, print_json
 from nextmove.journey_chart import journey_chart
 from nextmove.options import AsJson, Dataset, Market, now_utc, refuse_unknown, settings_of
 from storage.catalog_diff import differences, in_words, readable, release_notes
@@ -25,13 +26,13 @@ catalog_app = typer.Typer(
 )
 _COUNTED = (
     "actions", "placements", "contact_policies", "cool_downs", "quiet_hours", "budgets", "journeys", "audiences",
-    "sources", "hooks", "experiments",
+    "sources", "hooks", "experiments", "event_features",
 )  # fmt: skip
 
 
 @catalog_app.command("check")
 def check(dataset: Dataset = None, as_json: AsJson = False) -> None:
-    """Check the catalogue's files as a whole; every mistake in one report.
+    """Check the catalogue's files as a whole; every mistake in one report, and what may be one.
 
     Example: nextmove catalog check --dataset simulated
     """
@@ -45,9 +46,12 @@ def check(dataset: Dataset = None, as_json: AsJson = False) -> None:
         print_json({"ok": False, "mistakes": error.mistakes})
         sys.exit(1)
     counts = {market: _counts(catalog.content) for market, catalog in _blueprint_first(release).items()}
+    doubts = warnings(release.blueprint.content)
     if as_json:
-        print_json({"ok": True, "version": release.version, "markets": counts})
+        print_json({"ok": True, "version": release.version, "markets": counts, "warnings": doubts})
         return
+    for doubt in doubts:
+        err.print(f"warning: {doubt}", style="yellow")
     for market, numbers in counts.items():
         out.print(f"ok: {market}: " + ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in numbers.items()))
     next_command("nextmove catalog release")

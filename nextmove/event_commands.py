@@ -1,5 +1,6 @@
 """`nextmove ingest ...`: a data set's features and consents, and files of events of one's own."""
 
+import re
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -102,6 +103,52 @@ def events(
         which = "no row" if report.all_bad else f"{report.rejected:,} of {report.rows:,} rows"
         could = "could be used" if report.all_bad else "could not be used"
         raise DataError(f"{which} of {file.name} {could}; correct the mapping or the rows", where=str(file))
+
+
+@ingest_app.command("features")
+def features(
+    every: Annotated[
+        str | None, typer.Option(help="Go on, and do it again after so long: 30s, 5m, 2h.", metavar="TIME")
+    ] = None,
+    dataset: Dataset = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write features over events to Feast, of every customer who did something since the last run.
+
+    The service does not wait for this: it counts events as they come.
+
+    Example: nextmove ingest features --every 5m
+    """
+    import msgspec
+
+    from nextmove import steps
+    from training.ingest_features import ingest_features
+
+    pause = None if every is None else _seconds(every)
+    settings = settings_of(dataset)
+    steps.open_home(settings)
+    while True:
+        with step("ingest features") as progress:
+            report = ingest_features(settings, now=now_utc(), progress=progress)
+            progress.result = f"{report.features} features of {report.customers:,} customers"
+        if as_json:
+            print_json(msgspec.to_builtins(report))
+        if pause is None:
+            break
+        time.sleep(pause)
+    next_command("nextmove train")
+
+
+def _seconds(every: str) -> int:
+    """What `30s`, `5m` or `2h` says.
+
+    >>> _seconds("5m")
+    300
+    """
+    said = re.fullmatch(r"([1-9]\d{0,5})([smh])", every)
+    if said is None:
+        raise RequestError(f"--every is '{every}', must be a time such as 30s, 5m or 2h", where="every")
+    return int(said[1]) * {"s": 1, "m": 60, "h": 3_600}[said[2]]
 
 
 def _bar() -> Progress:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from decisioning.currencies import is_unconverted
 from decisioning.events import EventRecord, happened
+from decisioning.state_change import StateChange
 from decisioning.vocabulary import Vocabulary
 from serving.events import translated_event
 from storage.event_batches import Batch, Rejected, batches, resumed
@@ -17,9 +18,11 @@ from storage.event_files import EventFile
 from storage.event_mapping import EventMapping
 from storage.event_values import Mistake
 from storage.hot_state.rebuild import StoredHotState, not_during_rebuild, open_hot_state
+from storage.hot_state.state_replay import open_states
 from storage.ingested import Ingested, RejectFile
 from storage.ledger.bulk_events import BulkEvents
 from storage.mapped_events import EventMapper, MappedEvent
+from storage.released_features import released_features
 from storage.settings import Settings
 
 SHOWN = 20
@@ -149,6 +152,7 @@ def _keep(
             # Also what was kept before: whoever kept it may have died before hot state was told.
             told = (happened(each.standing) for each in kept if each.status != "conflict")
             stores.hot_state.note_in_bulk(each for each in told if each is not None)
+            _add_to_states(stores, [each.standing for each in kept if each.status != "conflict"])
             reached("hot state")
         for (mapped, event), each in zip(wanted, kept, strict=True):
             report.accepted += each.status == "accepted"
@@ -156,6 +160,14 @@ def _keep(
             if each.status == "conflict":
                 conflicts.append(_conflict(mapped, event))
     return (wanted[-1][1].event_id if wanted else None), conflicts
+
+
+def _add_to_states(stores: _Stores, events: list[EventRecord]) -> None:
+    """Let features over events count them, by the declarations that are released now."""
+    released = released_features(stores.settings)
+    if released is not None:
+        now = max(event.received_at for event in events)
+        open_states(stores.settings).change(StateChange(released.features, events, now=now))
 
 
 def _conflict(mapped: MappedEvent, event: EventRecord) -> Rejected:

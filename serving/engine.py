@@ -20,12 +20,14 @@ from ulid import ULID
 from decisioning import decision as funnel
 from decisioning.case import UNSCORED, Case, case_of, reason_of
 from decisioning.catalog import Catalog, Release
-from decisioning.content import NO_ACTION, Action, FeatureKind, FeatureTypes, Value
+from decisioning.content import NO_ACTION, Action, FeatureKind, FeatureTypes, Scalar, Value
 from decisioning.decision import Choice
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision
+from decisioning.event_features import EventFeatures
+from decisioning.event_state import MARGIN, KeptStates
 from decisioning.personalisation import considered
-from decisioning.profile import ContactHistory, Facts, StoredFeatures, Subject
+from decisioning.profile import ContactHistory, Facts, HotProfile, StoredFeatures, Subject
 from decisioning.pseudonyms import Pseudonyms
 from decisioning.record import DecisionRecord, ModelVersion
 from decisioning.replay import Replayed, replay
@@ -67,6 +69,7 @@ class _Versions(NamedTuple):
     catalog: Catalog
     model: "_Model | None"
     learnt: Mapping[str, Action]  # actions as the model knows them, the same in every market
+    event_features: EventFeatures | None
 
 
 class _Model(NamedTuple):
@@ -153,7 +156,7 @@ class Engine:
             StoreError: The ledger does not take records now; nothing may be shown.
         """
         laps = self.timers.start()
-        request = self._under_pseudonyms(request)
+        request, clock = self._under_pseudonyms(request), now
         now = sane(request.now, where="now") if request.now is not None else now
         each = request.for_each_placement()
         # The whole request: a part must not answer for another request that has the same part.
@@ -169,10 +172,13 @@ class Engine:
         for record, digest in zip(firsts, digests, strict=True):
             if record is None:
                 if not cases:
-                    versions = _Versions(self.release.of(request.market), self._model, self.release.everywhere.actions)
+                    release = self.release
+                    versions = _Versions(
+                        release.of(request.market), self._model, release.everywhere.actions, release.event_features
+                    )
                     cases = self._cases(each, versions, now)
                     laps.lap("request")
-                    facts = await self._read(request, versions, laps, now=now, stored_first=stored_first)
+                    facts = await self._read(request, versions, laps, now=now, clock=clock, stored_first=stored_first)
                     unit = facts.hot.person.id if facts.hot and facts.hot.person else request.unit
                 assert facts is not None
                 case = cases[len(records)]._replace(unit=unit, elsewhere=_shown(records))
@@ -332,7 +338,14 @@ class Engine:
         return Choice(narrowed, planned, reason)
 
     async def _read(
-        self, request: DecisionRequest, versions: "_Versions", laps: Laps, *, now: datetime, stored_first: bool
+        self,
+        request: DecisionRequest,
+        versions: "_Versions",
+        laps: Laps,
+        *,
+        now: datetime,
+        clock: datetime,
+        stored_first: bool,
     ) -> Facts:
         """All that stores know; what cannot be read is absent, and the reason says so."""
         catalog, context = versions.catalog, request.context
@@ -342,20 +355,28 @@ class Engine:
                 stored = await self._stored(request.customer_id, _account_in(context), stored_first=stored_first)
             except StoreError:
                 unreadable = True
-                if stored_first:
-                    context = {}  # nobody can tell what is stored
         laps.lap("features")
-        known = stored.values if stored else dict.fromkeys(self._features.names)
-        supplied = _supplied(context, known, catalog.features, stored_first=stored_first)
-        account_id = stored.account_id if stored else _account_in(context)
+        account_id = stored.account_id if stored else _account_in({} if unreadable and stored_first else context)
         subject = Subject(request.unit, account_id)
+        # Of what was long ago, states have forgotten what they need no more.
+        over_events = versions.event_features
+        states = over_events.states.digest if over_events and now >= clock - MARGIN else None
         try:
             budgets, at = catalog.content.budgets, max(now, request.planned_at or now)
-            hot = await self._hot_state.read(subject, now=now, budgets=budgets, at=at)
+            hot = await self._hot_state.read(subject, now=now, budgets=budgets, at=at, states=states)
             self._paused = hot.paused
         except StoreError:
             hot = None
         laps.lap("hot_read")
+        known = stored.values if stored else dict.fromkeys(self._features.names)
+        untold: frozenset[str] = self._features.names if unreadable else frozenset()
+        if over_events is not None:
+            computed = _computed(over_events, hot, request, now=now)
+            known = {**known, **(computed or over_events.unknown)}
+            untold |= frozenset(() if computed else over_events.unknown)
+        if stored_first:
+            context = {name: value for name, value in context.items() if name not in untold}
+        supplied = _supplied(context, known, catalog.features, stored_first=stored_first)
         return Facts(
             features={**known, **supplied},
             account_id=account_id,
@@ -432,6 +453,19 @@ def _scores(
     scores = model.scorer.score(rows)
     laps.lap("score")
     return (scores[:-1], float(scores[-1])) if by_uplift else (scores, None)
+
+
+def _computed(
+    over_events: EventFeatures, hot: HotProfile | None, request: DecisionRequest, *, now: datetime
+) -> dict[str, Scalar] | None:
+    """Features over events; None where nobody can say. A visitor's are of that visitor, whoever it turned out to be."""
+    if hot is None or hot.states is None:
+        return None
+    kept = hot.states
+    if request.customer_id is None:
+        own = {unit: blob for unit, blob in kept.by_unit.items() if unit == request.unit}
+        kept = KeptStates(kept.complete, own)
+    return over_events.of_person(kept, now=now)
 
 
 def _shown(records: Sequence[DecisionRecord]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from decisioning.catalog import Release
 from decisioning.events import EventRecord, happened
 from decisioning.identity import links_of
 from decisioning.pseudonyms import Pseudonyms
+from decisioning.state_change import StateChange
 from decisioning.vocabulary import Vocabulary
 from serving.ports import HotState, Ledger
 
@@ -56,8 +57,9 @@ class Events:
         if again:
             standing += await self._ledger.events_of(again)
         told = [done for event in standing if (done := happened(event)) is not None]
-        if told:
-            await self._hot_state.note(told)
+        states = _states_of(standing, release)
+        if told or states is not None:
+            await self._hot_state.note(told, states)
         links = [link for event in standing for link in links_of(event)]
         if links:
             await self._hot_state.link(links)
@@ -65,6 +67,15 @@ class Events:
             if status != "accepted":
                 taken[place] = taken[place]._replace(status="duplicate")
         return taken
+
+
+def _states_of(events: Sequence[EventRecord], release: Release) -> StateChange | None:
+    """What the events add to the states of features over events; None where they add nothing."""
+    if release.event_features is None or not events:
+        return None
+    # By when they arrived, which is now for all that are new.
+    change = StateChange(release.event_features, events, now=max(event.received_at for event in events))
+    return change if change.units else None
 
 
 def translated_event(

@@ -19,6 +19,7 @@ from decisioning.preferences import PreferencesChange
 from decisioning.profile import ConsentChange, HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved
+from decisioning.state_change import StateChange
 
 
 class Features(Protocol):
@@ -41,9 +42,18 @@ class HotState(Protocol):
     """What is true of a customer at this instant."""
 
     async def read(
-        self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = (), at: datetime | None = None
+        self,
+        subject: Subject,
+        *,
+        now: datetime,
+        budgets: Sequence[Budget] = (),
+        at: datetime | None = None,
+        states: str | None = None,
     ) -> HotProfile:
-        """All that is true of this customer; `budgets` are those of which it says what is left `at` a time (`now`)."""
+        """All that is true of this customer; `budgets` are those of which it says what is left `at` a time (`now`).
+
+        `states` is the digest of the declarations (`EventStates.digest`) whose states are read too.
+        """
         ...
 
     async def reserve(self, request: ReservationRequest) -> Reserved | AlreadyClaimed:
@@ -54,8 +64,11 @@ class HotState(Protocol):
         """Let an outcome change contacts, consent, purchases and events; again changes nothing."""
         ...
 
-    async def note(self, happened: Sequence[Happened]) -> None:
-        """Let what customers did elsewhere count from the next decision on; again changes nothing."""
+    async def note(self, happened: Sequence[Happened], states: StateChange | None = None) -> None:
+        """Let what customers did elsewhere, and what it adds to states, count from the next decision on.
+
+        Again changes nothing.
+        """
         ...
 
     async def link(self, links: Sequence[Link]) -> None:

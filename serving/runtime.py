@@ -18,6 +18,7 @@ from storage.settings import Settings
 
 if TYPE_CHECKING:
     from serving.follower import Follower
+    from serving.state_keeper import StateKeeper
     from storage.blobs import BlobStore
     from storage.hot_state.rebuild import StoredHotState
     from storage.keys import ApiKey, KeyStore
@@ -39,6 +40,7 @@ class _Opened:
     keys: "KeyStore"
     signing_keys: SigningKeys | None
     follower: "Follower"
+    keeper: "StateKeeper"
 
 
 class Runtime:
@@ -71,6 +73,7 @@ class Runtime:
         # BentoML's supervisor imports the service and never opens it; Feast takes seconds to import.
         from serving.bootstrap import open_contacts, open_engine, open_stores
         from serving.follower import Follower
+        from serving.state_keeper import StateKeeper
         from storage.keys import KeyStore
 
         self.hook_secrets = read_hook_secrets(settings)
@@ -90,7 +93,9 @@ class Runtime:
         follower.check()
         follower.start()
         self.metrics.show(AudienceMetrics(settings, lambda: engine.release))
-        self._opened = _Opened(engine, blobs, ledger, hot_state, keys, signing_keys, follower)
+        keeper = StateKeeper(engine, settings)
+        keeper.start()
+        self._opened = _Opened(engine, blobs, ledger, hot_state, keys, signing_keys, follower, keeper)
         logger.warning("serving %s", _ACCESS[self._access])
 
     def close(self) -> None:
@@ -101,6 +106,7 @@ class Runtime:
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.follower.stop()
+            opened.keeper.stop()
             if opened.signing_keys is not None:
                 opened.signing_keys.stop()
             opened.keys.close()
@@ -129,7 +135,11 @@ class Runtime:
             bundle_sha256=scorer.sha256 if scorer else None,
             catalog_version=engine.release.version,
             problems=[] if scorer else ["no model is live; run: nextmove promote"],
-            warnings=[*self._opened.follower.warnings(), *(said for said in (lost, untold) if said)],
+            warnings=[
+                *self._opened.follower.warnings(),
+                *self._opened.keeper.warnings,
+                *(said for said in (lost, untold) if said),
+            ],
         )
 
     @property

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from decisioning.bundle import Manifest, ModelFeature
 from decisioning.content import NO_ACTION, Budget, Value
 from decisioning.errors import StoreError
+from decisioning.event_state import KeptStates
 from decisioning.events import EventRecord, Happened
 from decisioning.identity import Known, Link, linked
 from decisioning.outcome_types import OF_MAILBOX
@@ -17,6 +18,7 @@ from decisioning.preferences import PreferencesChange
 from decisioning.profile import Consent, ConsentChange, Contact, HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take
+from decisioning.state_change import StateChange
 
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -48,17 +50,30 @@ class FakeHotState:
         self.applied: list[Told] = []
         self.happened: list[Happened] = []
         self.known: dict[str, Known] = {}
+        self.states: dict[tuple[str, str], bytes] = {}
+        self.complete = True
         self.taken_by_others: tuple[Contact, ...] = ()
         self.reads = 0
         self.down = False
 
     async def read(
-        self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = (), at: datetime | None = None
+        self,
+        subject: Subject,
+        *,
+        now: datetime,
+        budgets: Sequence[Budget] = (),
+        at: datetime | None = None,
+        states: str | None = None,
     ) -> HotProfile:
         if self.down:
             raise StoreError("hot state is down")
         self.reads += 1
-        return self._profile(subject)
+        profile = self._profile(subject)
+        if states is None:
+            return profile
+        members = profile.person.members if profile.person else (subject.customer_id,)
+        kept = {unit: self.states[states, unit] for unit in members if (states, unit) in self.states}
+        return msgspec.structs.replace(profile, states=KeptStates(self.complete, kept))
 
     async def reserve(self, request: ReservationRequest) -> Reserved | AlreadyClaimed:
         if request.decision_id in self.claims:
@@ -71,10 +86,14 @@ class FakeHotState:
     async def apply(self, told: Told) -> None:
         self.applied.append(told)
 
-    async def note(self, happened: Sequence[Happened]) -> None:
+    async def note(self, happened: Sequence[Happened], states: StateChange | None = None) -> None:
         if self.down:
             raise StoreError("hot state is down")
         self.happened += happened
+        for unit in states.units if states else ():
+            new = states.of(unit, self.states.get((states.digest, unit)))
+            if new is not None:
+                self.states[states.digest, unit] = new.blob
 
     async def link(self, links: Sequence[Link]) -> None:
         if self.down:

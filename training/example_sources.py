@@ -49,7 +49,7 @@ def examples_of(
 def logged_examples(
     domain: Domain, settings: Settings, catalog: Catalog, *, progress: Progress = silent
 ) -> pd.DataFrame:
-    """The domain's log with the features of its time, from Feast; empty where there is no log.
+    """The domain's log with the features of its time, from Feast and the ledger's events; empty without a log.
 
     The ledger's decisions are not joined: they keep the features that were logged with them. A join
     would miss what the request supplied, and add what came late.
@@ -58,6 +58,7 @@ def logged_examples(
         DataError: The join lost rows.
         SetupError: The domain is not ingested.
     """
+    from training.event_table import with_event_features
     from training.features import historical_features  # brings Feast, seconds to import
 
     log = domain.log()
@@ -65,4 +66,5 @@ def logged_examples(
         return pd.DataFrame()
     progress(f"joining features to {len(log):,} logged decisions as of their time")
     entities = log[["row_id", "customer_id", "decided_at"]].rename(columns={"decided_at": "event_timestamp"})
-    return log_examples(log, historical_features(settings, domain.name, entities), catalog)
+    joined = historical_features(settings, domain.name, entities)
+    return log_examples(log, with_event_features(joined, settings, catalog.content.event_features, entities), catalog)

@@ -119,7 +119,7 @@ def ingest(
     )
     witness = str(newest[views[0].name][CUSTOMER_KEY].iloc[0])
     encoded = msgspec.json.encode(_marker(report, witness, domain, settings))
-    _replace(marker, lambda path: path.write_bytes(encoded))
+    replaced(marker, lambda path: path.write_bytes(encoded))
     return report
 
 
@@ -191,10 +191,10 @@ def _write_parquet(table: pd.DataFrame, path: Path, *, lists: Mapping[str, pa.Da
     for name, kind in lists.items():
         schema = schema.set(schema.get_field_index(name), pa.field(name, kind))
     # DuckDB 2 cannot cast nanoseconds when Feast asks it to.
-    _replace(path, lambda part: table.to_parquet(part, index=False, coerce_timestamps="us", schema=schema))
+    replaced(path, lambda part: table.to_parquet(part, index=False, coerce_timestamps="us", schema=schema))
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def replaced(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file so that it is there completely or not at all, even after a power cut."""
     part = path.with_name(path.name + ".part")
     write(part)

@@ -14,16 +14,21 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
 from decisioning.errors import StoreError
+from decisioning.state_change import StateChange
 from storage.hot_state import redis_rebuild, sqlite_rebuild
+from storage.hot_state.history import NEWEST_EVENTS
 from storage.hot_state.redis import RedisHotState
 from storage.hot_state.sqlite import SqliteHotState
+from storage.hot_state.state_replay import open_states, replay_states
 from storage.ledger.reader import LedgerReader
+from storage.released_features import released_features
 from storage.settings import Settings, prepare_home
 
 Progress = Callable[[str], None]
 StoredHotState = SqliteHotState | RedisHotState
 
 JUST_ARRIVED = timedelta(hours=1)
+EVENTS_BETWEEN_WORDS = 10_000
 # Between two attempts to fill a Redis that has lost what it knew.
 TRY_AGAIN = timedelta(seconds=5)
 logger = logging.getLogger(__name__)
@@ -69,13 +74,17 @@ def needs_rebuild(settings: Settings) -> bool:
 def rebuild(settings: Settings, *, now: datetime, progress: Progress | None = None) -> None:
     """Make hot state anew. A service that runs meanwhile sees the old one, then the new one.
 
-    In SQLite that is every domain of the state directory, in Redis the one of the settings.
+    In SQLite that is every domain of the state directory, in Redis the one of the settings. Features over
+    events are of the one of the settings; meanwhile they are unknown.
 
     Raises:
         SetupError: The state directory, the ledger or the address of Redis cannot be used.
         StoreError: Hot state cannot be written, or the ledger not be read.
     """
     _rebuild(settings, now, progress, anyway=True)
+    released = released_features(settings)
+    if released is not None:
+        replay_states(settings, released, clock=lambda: now, anew=True, goes_on=_said_to(progress or _silent))
 
 
 class _Refill:
@@ -128,6 +137,11 @@ def _reapply(settings: Settings, now: datetime) -> None:
         since = min(now, newest or now) - JUST_ARRIVED
         store = redis_rebuild if settings.hot_state == "redis" else sqlite_rebuild
         store.reapply(settings, reader, now=now, received_since=since)
+        released = released_features(settings)
+        if released is not None:
+            names = released.features.events
+            events = reader.events(settings.domain, names=names, received_since=since, newest=NEWEST_EVENTS)
+            open_states(settings).change(StateChange(released.features, events, now=now))
 
 
 @contextmanager
@@ -136,6 +150,19 @@ def _sqlite_errors(settings: Settings) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise StoreError(f"hot state {settings.hot_path} cannot be used: {error}") from error
+
+
+def _said_to(progress: Progress) -> Callable[[int], bool]:
+    said = 0
+
+    def goes_on(done: int) -> bool:
+        nonlocal said
+        if done >= said + EVENTS_BETWEEN_WORDS:
+            said = done
+            progress(f"{done:,} events into the states of features")
+        return True
+
+    return goes_on
 
 
 def _silent(_message: str) -> None:

@@ -28,12 +28,14 @@ import msgspec
 
 from decisioning.content import CONTACT_MEMORY, Budget
 from decisioning.errors import StoreError
+from decisioning.event_state import KeptStates
 from decisioning.events import Happened, latest
 from decisioning.identity import Link
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import BudgetLeft, ConsentChange, Contact, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take, with_contacts
+from decisioning.state_change import StateChange
 from storage.hot_state.charges import MILLIONTHS, millionths, of_everyone, with_room
 from storage.hot_state.effects import effects_of
 from storage.hot_state.redis_budgets import LEASED_FOR, Leases, settle_command, settled_command
@@ -48,6 +50,7 @@ from storage.hot_state.redis_changes import (
 from storage.hot_state.redis_connection import Address, Command, Connection, ReplyLost, address_of, packed
 from storage.hot_state.redis_identity import link_ids
 from storage.hot_state.redis_scripts import ABANDON, ALL, CONSENT, HAPPEN, REMOVE, RESERVE, Script
+from storage.hot_state.redis_states import change_states, read_commands, states_in
 from storage.hot_state.redis_values import (
     CONTACT_SECONDS,
     Keys,
@@ -138,9 +141,17 @@ class RedisHotState:
         )
 
     async def read(
-        self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = (), at: datetime | None = None
+        self,
+        subject: Subject,
+        *,
+        now: datetime,
+        budgets: Sequence[Budget] = (),
+        at: datetime | None = None,
+        states: str | None = None,
     ) -> HotProfile:
         """All that is true of this customer, and what is left `at` a time (`now`) of budgets that are everyone's.
+
+        `states` are those that are read too, by their digest.
 
         Raises:
             StoreError: Redis cannot be read, or has lost what it knew.
@@ -153,15 +164,22 @@ class RedisHotState:
         counted = of_everyone(budgets) if budgets else []
         asked = self._leases.to_ask(counted, now=now, at=at) if counted else []
         commands += [command for _, command in asked]
+        if states is not None:
+            commands += read_commands(keys, states, (subject.customer_id,))
         replies = await self._call(commands)
+        kept = None
+        if states is not None:
+            replies, kept = replies[:-2], states_in((subject.customer_id,), replies[-2:])
         paused = self._paused_of(replies[1])
         account = replies[2] if subject.account_id is not None else []
         profile = profile_of(replies[0], account, subject, paused, now=now)
         if profile.person is not None:
-            profile = await self._united(profile, replies[0], account, subject, now=now)
+            profile = await self._united(profile, replies[0], account, subject, now=now, states=states, kept=kept)
+        elif kept is not None:
+            profile = msgspec.structs.replace(profile, states=kept)
         if not counted:
             return profile
-        for (budget, _), reply in zip(asked, replies[len(commands) - len(asked) :], strict=True):
+        for (budget, _), reply in zip(asked, replies[len(replies) - len(asked) :], strict=True):
             self._leases.answered(budget, reply, at=at)
         self._watch_leases()
         return msgspec.structs.replace(profile, budgets=tuple(self._leases.room(counted, now=at)))
@@ -223,13 +241,24 @@ class RedisHotState:
                 await self._call([settle_command(self._keys, each) for each in due])
                 self._send(cleared_commands(self._keys, customer_id, due))
 
-    async def note(self, happened: Sequence[Happened]) -> None:
+    async def note(self, happened: Sequence[Happened], states: StateChange | None = None) -> None:
         """Let what customers did elsewhere count from the next decision on; again changes nothing.
 
         Raises:
             StoreError: Redis cannot be written; tell it again.
         """
-        await self._call(list(happened_commands(self._keys, happened)))
+        commands: Sequence[Command] = list(happened_commands(self._keys, happened))
+        if states is None or not states.units:
+            if commands:  # to nothing there is no reply
+                await self._call(commands)
+            return
+        first = len(commands)
+        steps = change_states(self._keys, states, states.units)
+        with suppress(StopIteration):
+            commands = [*commands, *next(steps)]
+            while True:
+                commands = steps.send((await self._call(commands))[first:])
+                first = 0
 
     async def link(self, links: Sequence[Link]) -> None:
         """Let ids be one person from the next decision on; again changes nothing.
@@ -361,14 +390,34 @@ class RedisHotState:
         )
 
     async def _united(
-        self, profile: HotProfile, own: list[bytes], account: list[bytes], subject: Subject, *, now: datetime
+        self,
+        profile: HotProfile,
+        own: list[bytes],
+        account: list[bytes],
+        subject: Subject,
+        *,
+        now: datetime,
+        states: str | None = None,
+        kept: KeptStates | None = None,
     ) -> HotProfile:
-        """The profile of the whole person, after one more round trip for the other members."""
+        """The profile of the whole person, after one more round trip for the other members.
+
+        `kept` are the subject's own states, if those of a digest are read.
+        """
         assert profile.person is not None
         others = [one for one in profile.person.members if one != subject.customer_id]
-        hashes = await self._call([("HGETALL", self._keys.customer(one)) for one in others])
+        commands: list[Command] = [("HGETALL", self._keys.customer(one)) for one in others]
+        if states is not None:
+            commands += read_commands(self._keys, states, others)
+        replies = await self._call(commands)
+        hashes = replies[: len(others)]
         together = united({subject.customer_id: own, **dict(zip(others, hashes, strict=True))}, profile.person.id)
-        return profile_of(together, account, subject, profile.paused, now=now)
+        whole = profile_of(together, account, subject, profile.paused, now=now)
+        if states is None or kept is None:
+            return whole
+        theirs = states_in(others, replies[len(others) :])
+        everything = KeptStates(kept.complete and theirs.complete, kept.by_unit | theirs.by_unit)
+        return msgspec.structs.replace(whole, states=everything)
 
     async def _abandon(self, touched: Sequence[str], called: str, raw: bytes, claim: _Claim, customer_id: str) -> None:
         """Let go of what a caller left that died, unless somebody else was faster."""

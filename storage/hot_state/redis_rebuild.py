@@ -183,6 +183,9 @@ class _Rebuild:
 
     def run(self, settings: Settings, reader: LedgerReader, now: datetime, progress: Progress) -> None:
         said = reader.last_words()
+        # States of features are made whole by a replay of their own.
+        for chunk in _chunks(self._client.scan_iter(match=f"{self._keys.replay('')}*", count=TOGETHER)):
+            self._client.delete(*chunk)
         self._write(_words(self._aside, reader, settings.domain))
         contacts = self._put_contacts(settings, reader, now, progress)
         outcomes = self._apply_outcomes(settings, reader, now)

@@ -269,6 +269,16 @@ return 1
 """
 )
 
+# KEYS: the state of an id. ARGV: the hash of the one that it was worked out from (or none), the new one, when
+# nothing is left of it, in milliseconds since 1970 (or none: always something). Says whether it was put.
+PUT_STATE = Script("""
+local known = redis.call('GET', KEYS[1])
+if (known and redis.sha1hex(known) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+if ARGV[3] ~= '' then redis.call('PEXPIREAT', KEYS[1], ARGV[3]) end
+return 1
+""")
+
 # KEYS: customer. ARGV: field, word and time of each change.
 CONSENT = Script(
     _CONSENT
@@ -393,4 +403,7 @@ if redis.call('HEXISTS', KEYS[1], 'd') == 0 then redis.call('EXPIRE', KEYS[1], A
 return version
 """)
 
-ALL = (RESERVE, ABANDON, REMOVE, APPLY, CLEAR, HAPPEN, LINK, CONSENT, LEASE, GIVE_BACK, SETTLE, SETTLED, MARK, REPLACE)
+ALL = (
+    RESERVE, ABANDON, REMOVE, APPLY, CLEAR, HAPPEN, LINK, PUT_STATE, CONSENT, LEASE, GIVE_BACK, SETTLE, SETTLED, MARK,
+    REPLACE,
+)  # fmt: skip

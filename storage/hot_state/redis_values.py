@@ -4,6 +4,8 @@
 |---|---|
 | `{c:CUSTOMER}` | a hash: contacts, consents, preferences, suppressions, purchases, events; `v`, their version |
 | `{c:CUSTOMER}:claim:DECISION` | who claimed the id, for a day; the ledger answers after that |
+| `{c:CUSTOMER}:states:DIGEST` | what features over events are computed from (`event_state`), by what they keep |
+| `replay:DIGEST` | a hash: whether these states are `complete`, `upto` which event, when they were last `used` |
 | `{a:ACCOUNT}` | a hash: its members' contacts once more, and `v`, their version |
 | `{b:BUDGET}`, `:pending`, `:history` | what is spent; charges that run out; what the ledger knew |
 | `{b:BUDGET}:settled` | charges that were settled and may be told again |
@@ -87,6 +89,14 @@ class Keys:
     def claim(self, customer_id: str, decision_id: str) -> str:
         """Who claimed the id for this customer."""
         return f"{self.customer(customer_id)}:claim:{decision_id}"
+
+    def state(self, unit: str, digest: str) -> str:
+        """What features over events of this id are computed from."""
+        return f"{self.customer(unit)}:states:{digest}"
+
+    def replay(self, digest: str) -> str:
+        """How far the states of these declarations are."""
+        return f"{self.root}replay:{digest}"
 
     def account(self, account_id: str) -> str:
         """The account's hash."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 # For work in bulk. What answers wait for has a patience of its own.
 BUSY_TIMEOUT = timedelta(seconds=10)
 
@@ -22,6 +22,8 @@ BUSY_TIMEOUT = timedelta(seconds=10)
 # depend on the order in which they became known.
 # Of an id that a link names, `identities` has what links say (`identity.Ties`) and, where it is one person
 # with others, that `Person`. A profile is another one when the person is.
+# `event_states` has what features over events are computed from, by the digest of what keeps the same of
+# them; `replays`, how far into the ledger's events all are in them (`states`).
 # `spending` has a row for each period that was ever asked for, `versions` one for each customer and
 # account that was ever written; triggers keep both, so that no change can forget to.
 _TABLES = """
@@ -97,6 +99,23 @@ CREATE TABLE identities (
     ties BLOB NOT NULL,
     person BLOB,
     PRIMARY KEY (domain, customer_id)
+) WITHOUT ROWID;
+CREATE TABLE event_states (
+    domain TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    customer_id TEXT NOT NULL,
+    ends INTEGER,
+    state BLOB NOT NULL,
+    PRIMARY KEY (domain, digest, customer_id)
+);
+CREATE INDEX event_states_by_end ON event_states (ends) WHERE ends IS NOT NULL;
+CREATE TABLE replays (
+    domain TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    upto INTEGER NOT NULL,
+    complete INTEGER NOT NULL,
+    used_at INTEGER NOT NULL,
+    PRIMARY KEY (domain, digest)
 ) WITHOUT ROWID;
 CREATE TABLE paused (
     domain TEXT NOT NULL,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ from decisioning.preferences import PreferencesChange
 from decisioning.profile import BudgetLeft, ConsentChange, HotProfile, Subject
 from decisioning.record import Told
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, Reserved, take, with_contacts
+from decisioning.state_change import StateChange
 from storage.hot_state.changes import (
     apply_outcome,
     change_consents,
@@ -41,6 +42,7 @@ from storage.hot_state.reserving import CLAIM_KEPT, UNCONFIRMED_KEPT, is_abandon
 from storage.hot_state.schema import connect, transaction
 from storage.hot_state.sqlite_identity import change_of, link_ids
 from storage.hot_state.sqlite_profile import read_profile, read_version
+from storage.hot_state.sqlite_states import change_states, purge_states, read_states
 from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
@@ -93,6 +95,14 @@ DELETE FROM claims WHERE seq IN (SELECT seq FROM claims ORDER BY seq LIMIT 4) AN
 """
 
 
+class _Noted(NamedTuple):
+    """What one caller tells, and waits for."""
+
+    happened: Sequence[Happened]
+    states: StateChange | None
+    done: "asyncio.Future[None]"
+
+
 def _clock() -> datetime:
     return datetime.now(UTC)
 
@@ -124,7 +134,7 @@ class SqliteHotState:
         self._ledger = LedgerReader(settings)
         self._lock = threading.Lock()
         self._open: sqlite3.Connection | None = None
-        self._noted: dict[asyncio.AbstractEventLoop, list[tuple[Sequence[Happened], asyncio.Future[None]]]] = {}
+        self._noted: dict[asyncio.AbstractEventLoop, list[_Noted]] = {}
         try:
             connect(self._path).close()  # creating it may take longer than a call may wait
         except sqlite3.Error as error:
@@ -136,9 +146,17 @@ class SqliteHotState:
         return None
 
     async def read(
-        self, subject: Subject, *, now: datetime, budgets: Sequence[Budget] = (), at: datetime | None = None
+        self,
+        subject: Subject,
+        *,
+        now: datetime,
+        budgets: Sequence[Budget] = (),
+        at: datetime | None = None,
+        states: str | None = None,
     ) -> HotProfile:
         """All that is true of this customer, and what is left `at` a time (`now`) of budgets that are everyone's.
+
+        `states` are those that are read too, by their digest.
 
         Raises:
             StoreError: Hot state cannot be read.
@@ -146,6 +164,10 @@ class SqliteHotState:
         at = at or now
         with self._connection() as connection, transaction(connection, writes=False):
             profile = read_profile(connection, self._domain, subject, now)
+            if states is not None:
+                units = profile.person.members if profile.person else (subject.customer_id,)
+                kept = read_states(connection, self._domain, states, units)
+                profile = msgspec.structs.replace(profile, states=kept)
             room = [
                 room_in(budget, self._spent(connection, budget, period_of=at, now=now), now=at)
                 for budget in of_everyone(budgets)
@@ -188,7 +210,7 @@ class SqliteHotState:
         with self._transaction() as connection:
             apply_outcome(connection, self._domain, told)
 
-    async def note(self, happened: Sequence[Happened]) -> None:
+    async def note(self, happened: Sequence[Happened], states: StateChange | None = None) -> None:
         """Let what customers did elsewhere count from the next decision on; again changes nothing.
 
         All that comes in one turn of the event loop is one transaction, which costs more than what is in it.
@@ -202,7 +224,7 @@ class SqliteHotState:
             waiting = self._noted[loop] = []
             loop.call_soon(self._write_noted, loop)
         done: asyncio.Future[None] = loop.create_future()
-        waiting.append((happened, done))
+        waiting.append(_Noted(happened, states, done))
         await done
 
     def _write_noted(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -210,10 +232,14 @@ class SqliteHotState:
         failure = None
         try:
             with self._transaction() as connection:
-                note_happened(connection, self._domain, [each for happened, _ in waiting for each in happened])
+                note_happened(connection, self._domain, [each for noted in waiting for each in noted.happened])
+                for noted in waiting:
+                    if noted.states is not None:
+                        change_states(connection, self._domain, noted.states, noted.states.units)
+                        purge_states(connection, now=self._clock())
         except StoreError as error:
             failure = error.message
-        for _, done in waiting:
+        for _, _, done in waiting:
             if done.done():
                 continue  # its caller was cancelled
             if failure is None:

@@ -120,6 +120,8 @@ def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime, sai
                 for table in ("consents", "preferences", "suppressions", "purchases", "events", "identities"):
                     connection.execute(f"DELETE FROM {table}")  # noqa: S608 (a name of ours)
                     connection.execute(f"INSERT INTO {table} SELECT * FROM fresh.{table}")  # noqa: S608
+                # States of features are made whole by a replay of their own.
+                connection.execute("DELETE FROM replays")
                 connection.execute("UPDATE versions SET version = version + 1")
                 connection.execute("UPDATE written_since SET boot_id = ?", (boot_id(),))
                 for addressed in kept_outcomes(reader, now=now, received_since=under_way):

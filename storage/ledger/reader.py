@@ -232,10 +232,11 @@ class LedgerReader:
         domain: str,
         *,
         types: Collection[str] | None = None,
+        names: Collection[str] | None = None,
         received_since: datetime | None = None,
         newest: int | None = None,
     ) -> Iterator[EventRecord]:
-        """The domain's events, of these types or of all, in the order of arrival.
+        """The domain's events, of these types and names or of all, in the order of arrival.
 
         With `newest`, those among so many that every domain got last.
 
@@ -246,6 +247,8 @@ class LedgerReader:
         conditions = [events.c.domain.concat("") == domain]
         if types is not None:
             conditions.append(events.c.type.in_(types))
+        if names is not None:
+            conditions.append(events.c.name.in_(names))
         if received_since is not None:
             since = to_microseconds(received_since)
             [(first,)] = self._fetch(select(func.min(events.c.seq)).where(events.c.received_at >= since))
@@ -255,6 +258,38 @@ class LedgerReader:
             conditions += [events.c.seq > seq for (seq,) in before]
         for rows in self._by_sequence(events, and_(*conditions)):
             for row in rows:
+                yield event_of(row.record)
+
+    def events_behind(
+        self, domain: str, *, after: int, names: Collection[str]
+    ) -> Iterator[tuple[int, list[EventRecord]]]:
+        """The domain's events of these names behind a place (`seq`), in parts, each with the place that it reaches.
+
+        At the end an empty part with the end, as it was at the beginning.
+
+        Raises:
+            StoreError: The ledger cannot be read.
+        """
+        [(end,)] = self._fetch(select(func.max(events.c.seq)))
+        wanted = and_(events.c.domain.concat("") == domain, events.c.name.in_(names))
+        for rows in self._by_sequence(events, wanted, after=after):
+            after = rows[-1].seq
+            yield after, [event_of(row.record) for row in rows]
+        yield max(after, end or 0), []
+
+    def customers_behind(self, domain: str, *, after: int, names: Collection[str]) -> tuple[int, list[str]]:
+        """How far events go now (`seq`), and the customers of the domain with any of these names behind a place."""
+        [(end,)] = self._fetch(select(func.max(events.c.seq)))
+        mine = and_(events.c.domain.concat("") == domain, events.c.name.in_(names), events.c.customer_id.is_not(None))
+        since = and_(events.c.seq > after, events.c.seq <= (end or 0))
+        found = self._fetch(select(events.c.customer_id).where(mine, since).distinct())
+        return end or 0, sorted(customer for (customer,) in found)
+
+    def events_of(self, domain: str, customers: Collection[str], *, names: Collection[str]) -> Iterator[EventRecord]:
+        """The events of these names that these customers did, by customer and time."""
+        for customer in customers:
+            mine = and_(events.c.domain == domain, events.c.customer_id == customer, events.c.name.in_(names))
+            for row in self._fetch(select(events.c.record).where(mine).order_by(events.c.occurred_at)):
                 yield event_of(row.record)
 
     def domains_of_events(self) -> list[str]:

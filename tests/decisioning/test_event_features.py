@@ -1,10 +1,12 @@
 """Features over events: the same whatever order events come in, and exactly what their definition says."""
 
+import itertools
 import math
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,12 +40,14 @@ DECLARED = (
     ),
 )
 FEATURES = EventFeatures(DECLARED)
+NUMBERS = itertools.count()
 
 
 def event(ago: timedelta = timedelta(0), name: str = "purchase", **properties: Any) -> EventRecord:
-    at = NOON - ago
+    """One that is no other, unless it is given another's `event_id`."""
+    at, event_id = NOON - ago, properties.pop("event_id", None) or f"s/{next(NUMBERS)}"
     return EventRecord(
-        event_id="s/1", source="s", type="track", name=name, customer_id="c", properties=properties, occurred_at=at,
+        event_id=event_id, source="s", type="track", name=name, customer_id="c", properties=properties, occurred_at=at,
         received_at=at,
     )  # fmt: skip
 
@@ -74,7 +78,9 @@ properties = st.fixed_dictionaries(
 events = st.builds(
     lambda ago, name, said: event(ago, name, **said), agos, st.sampled_from(("purchase", "page")), properties
 )
-histories = st.lists(events, max_size=14)
+histories = st.lists(events, max_size=14).map(
+    lambda listed: [msgspec.structs.replace(each, event_id=f"s/{place}") for place, each in enumerate(listed)]
+)
 PROPERTY = settings(max_examples=150, derandomize=True, deadline=None, database=None)
 
 
@@ -144,7 +150,8 @@ def test_every_feature_is_what_its_definition_says(history: list[EventRecord], a
 @PROPERTY
 @given(histories, st.randoms(use_true_random=False), agos)
 def test_the_order_of_arrival_does_not_matter(history: list[EventRecord], random: Any, ago: timedelta) -> None:
-    shuffled = random.sample(history, len(history))
+    told = [*history, *random.sample(history, len(history) // 2)]  # some of them twice
+    shuffled = random.sample(told, len(told))
     one, other = state_of(history), EventState()
     for place, each in enumerate(shuffled):
         FEATURES.add(other, each)
@@ -165,12 +172,14 @@ def test_forgetting_changes_no_read_that_may_still_come(history: list[EventRecor
 
 
 @PROPERTY
-@given(histories, histories, agos, agos)
-def test_two_customers_who_turn_out_to_be_one_have_the_state_of_both_s_events(
-    first: list[EventRecord], second: list[EventRecord], ago: timedelta, other_ago: timedelta
+@given(histories, st.integers(0, 14), st.integers(0, 14), agos, agos)
+def test_ids_that_turn_out_to_be_one_person_have_the_state_of_all_events(
+    history: list[EventRecord], begin: int, end: int, ago: timedelta, other_ago: timedelta
 ) -> None:
     states = FEATURES.states
-    one, other, both = state_of(first), state_of(second), state_of([*first, *second])
+    # What lies between the two was told of both.
+    one, other = state_of(history[: max(begin, end)]), state_of(history[min(begin, end) :])
+    both = state_of(history)
     states.forget(one, now=NOON - ago)
     states.forget(other, now=NOON - other_ago)
     before = states.encoded(one), states.encoded(other)
@@ -178,6 +187,39 @@ def test_two_customers_who_turn_out_to_be_one_have_the_state_of_both_s_events(
     assert states.encoded(states.merged(one, other)) == states.encoded(both)
     assert states.encoded(states.merged(other, one)) == states.encoded(both)
     assert (states.encoded(one), states.encoded(other)) == before
+
+
+@PROPERTY
+@given(histories, histories, histories, st.integers(1, 4))
+def test_merging_is_a_union_and_adding_what_is_there_changes_nothing(
+    first: list[EventRecord], second: list[EventRecord], third: list[EventRecord], most: int
+) -> None:
+    features = EventFeatures(DECLARED, max_events=most)
+    states = features.states
+    one, two, three = (state_of(history, features) for history in (first, second, third))
+    left = states.merged(states.merged(one, two), three)
+    right = states.merged(one, states.merged(three, two))
+    assert states.encoded(left) == states.encoded(right)
+    assert states.encoded(states.merged(left, left)) == states.encoded(left)
+    assert not any(features.add(left, each) for each in [*first, *second, *third])
+    assert states.encoded(left) == states.encoded(right)
+
+
+@PROPERTY
+@given(histories, agos, st.sampled_from((EventFeatures(DECLARED), EventFeatures(DECLARED[:2]))))
+def test_a_state_may_be_thrown_away_once_nothing_can_be_left_of_it(
+    history: list[EventRecord], ago: timedelta, features: EventFeatures
+) -> None:
+    state = state_of(history, features)
+    features.states.forget(state, now=NOON - ago)
+    ends = features.states.ends(state)
+    if ends is None:
+        later = 1000 * DAY
+        features.states.forget(state, now=NOON + later)
+        assert state.kept
+    else:
+        earliest = max(ends - MARGIN, NOON - ago)
+        assert features.read(state, now=earliest) == features.read(EventState(), now=earliest)
 
 
 @PROPERTY
@@ -229,6 +271,15 @@ def test_only_what_is_still_asked_for_is_kept() -> None:
     }
 
 
+def test_an_event_told_again_changes_nothing_and_another_at_the_same_moment_counts() -> None:
+    state = state_of([event(event_id="s/a", value=2.0)])
+    before = FEATURES.states.encoded(state)
+    assert not FEATURES.add(state, event(event_id="s/a", value=2.0))
+    assert FEATURES.states.encoded(state) == before
+    assert FEATURES.add(state, event(event_id="s/b", value=2.0))
+    assert FEATURES.read(state, now=NOON)["spend_1d"] == 4.0
+
+
 def test_an_older_forget_brings_nothing_back() -> None:
     state = state_of([event()])
     FEATURES.states.forget(state, now=NOON)
@@ -242,7 +293,7 @@ def test_of_somebody_whose_every_event_is_too_old_nothing_is_kept() -> None:
     state = state_of([event(9 * DAY)], counting)
     counting.states.forget(state, now=NOON)
     assert not state.kept
-    counting.add(state, event(9 * DAY))
+    assert not counting.add(state, event(9 * DAY))
     assert not state.kept
 
 
@@ -258,10 +309,11 @@ def test_features_that_need_the_same_events_share_them() -> None:
         lambda blob: bytes([blob[0] + 1]) + blob[1:],
         lambda blob: blob[:-1],
         lambda blob: blob[:9],
-        lambda blob: blob[:9] + b"\x92\x00\x91\x93\x63\xc4\x00\xc0",  # a series that is not there
-        lambda blob: blob[:9] + b"\x92\x00\x91\x93\x00\xc4\x01x\xc0",  # a part of a time
+        lambda blob: blob[:9] + b"\x92\x00\x91\x94\x63\xc4\x00\xc4\x00\xc0",  # a series that is not there
+        lambda blob: blob[:9] + b"\x92\x00\x91\x94\x00\xc4\x01x\xc4\x08xxxxxxxx\xc0",  # a part of a time
+        lambda blob: blob[:9] + b"\x92\x00\x91\x94\x00\xc4\x08xxxxxxxx\xc4\x00\xc0",  # nobody's time
         lambda blob: (
-            blob[:9] + b"\x92\x00\x91\x93\x00\xc4\x08xxxxxxxx\xc4\x08xxxxxxxx"
+            blob[:9] + b"\x92\x00\x91\x94\x00\xc4\x08xxxxxxxx\xc4\x08xxxxxxxx\xc4\x08xxxxxxxx"
         ),  # numbers that nobody asked for
     ],
 )

@@ -30,6 +30,23 @@ def test_a_check_counts_each_market(desk: Desk) -> None:
     assert counted["markets"]["ch"]["audiences"] == 2
 
 
+def test_a_check_doubts_an_event_that_nobody_maps_to_its_name(desk: Desk) -> None:
+    (desk.folder / "global" / "event_features.yaml").write_text(
+        "event_features:\n"
+        "  - {id: orders, event: purchase, compute: count, windows: [P1D]}\n"
+        "  - {id: pages, event: page, compute: count, windows: [P1D, P7D]}\n"
+        "  - {id: calls, event: calls_made, compute: recency}\n"
+    )
+    said = desk.run("catalog", "check")
+    assert said.code == 0
+    assert said.err.splitlines()[0].startswith(
+        "warning: event_features[calls].event: is 'calls_made', which no source maps an event to"
+    )
+    assert "3 event features" in said.out
+    as_json = json.loads(desk.run("catalog", "check", "--json").out)
+    assert (len(as_json["warnings"]), as_json["markets"]["global"]["event_features"]) == (1, 3)
+
+
 def test_a_check_of_a_wrong_catalogue_fails_with_every_mistake(desk: Desk) -> None:
     (desk.folder / "markets" / "ch" / "all.yaml").write_text(
         "currency: PLN\nactions: [{id: loan, eligibility: customer.agee > 1}]"

@@ -9,16 +9,17 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from decisioning.content import Source
+from decisioning.content import EventFeature, Source
 from decisioning.currencies import Currencies
 from decisioning.errors import DataError
+from decisioning.event_features import EventFeatures
 from decisioning.events import EventRecord, Happened
 from decisioning.profile import HotProfile, Subject
 from decisioning.vocabulary import Vocabulary
@@ -26,12 +27,15 @@ from nextmove.ingest_events import SHOWN, IngestedEvents, Stage, ingest_events
 from storage.event_batches import SCAN_EVERY
 from storage.event_mapping import EventMapping
 from storage.hot_state.rebuild import rebuild
+from storage.hot_state.state_replay import open_states
+from storage.hot_state.states import Replay
 from storage.ledger.reader import LedgerReader
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
 from tests.storage.hot_stores import Store, settings_for
 from tests.storage.kept import NOW, event
 from tests.storage.processes import others
+from tests.storage.released import release
 
 MAPPING: dict[str, Any] = {
     "event": {"column": "kind"}, "time": "at", "customer": "who", "message_id": ["id"],
@@ -258,6 +262,23 @@ def test_a_file_of_mistakes_alone_is_all_bad(settings: Settings, tmp_path: Path)
     path = written(tmp_path / "a.csv", line(1, who=""))
     assert take(settings, path).all_bad
     assert not take(settings, path).all_bad  # nothing new in it
+
+
+def test_features_over_events_know_what_a_file_tells(chosen: Settings, tmp_path: Path) -> None:
+    declared = EventFeature(id="spend", event="purchase", compute="sum", of="value", windows=(timedelta(days=7),))
+    last = EventFeature(id="last", event="purchase", compute="last", of="product_id")
+    release(chosen, [declared, last])
+    features = EventFeatures([declared, last])
+    store = Store(chosen)
+    open_states(chosen).note_replayed(features.states.digest, Replay(0, complete=True), now=NOW)
+    take(chosen, written(tmp_path / "a.csv", *(line(number, at="2026-03-01") for number in range(20))))
+    shutil.rmtree(chosen.home / "ingested")
+    take(chosen, tmp_path / "a.csv")  # all of them told again
+    for customer, orders, bought in (("c-3", 3, "p-6"), ("c-6", 2, "p-6"), ("c-7", 0, None)):
+        kept = store.read(Subject(customer), states=features.states.digest).states
+        assert kept is not None
+        assert features.of_person(kept, now=NOW) == {"spend_7d": 2.5 * orders, "last": bought}
+    store.close()
 
 
 def test_names_mean_what_the_catalogue_says_of_their_source(settings: Settings, tmp_path: Path) -> None:

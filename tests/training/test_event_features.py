@@ -1,11 +1,13 @@
 """The features that the service keeps up, event by event, are those that a replay of the history gives."""
 
+import itertools
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,6 +42,7 @@ DECLARED = (
     EventFeature(id="since_in", event="purchase", compute="recency", by="country", values=("France", "EIRE")),
 )  # fmt: skip
 FEATURES = EventFeatures(DECLARED)
+NUMBERS = itertools.count()
 
 
 def rows_of(read: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -88,12 +91,12 @@ class Service:
         self.states: dict[str, EventState] = {}
 
     def take(self, events: pd.DataFrame) -> set[str]:
-        columns = ("customer_id", "name", "occurred_at", "value", "product", "country")
+        columns = ("event_id", "customer_id", "name", "occurred_at", "value", "product", "country")
         listed = events.rename(columns=lambda name: name.removeprefix("properties."))
-        for who, name, at, value, product, country in zip(*(listed[each].tolist() for each in columns), strict=True):
+        for event_id, who, name, at, *said in zip(*(listed[each].tolist() for each in columns), strict=True):
             event = EventRecord(
-                event_id="", source="till", type="track", name=name, customer_id=who, occurred_at=at, received_at=at,
-                properties={"value": value, "product": product, "country": country},
+                event_id=event_id, source="till", type="track", name=name, customer_id=who, occurred_at=at,
+                received_at=at, properties=dict(zip(("value", "product", "country"), said, strict=True)),
             )  # fmt: skip
             FEATURES.add(self.states.setdefault(who, EventState()), event)
         return set(listed["customer_id"])
@@ -184,7 +187,7 @@ def event(
     who: str = "c", ago: timedelta = timedelta(0), late: timedelta = timedelta(0), name: str = "purchase", **said: Any
 ) -> EventRecord:
     return EventRecord(
-        event_id=f"s/{who}", source="s", type="track", name=name, customer_id=who, properties=said,
+        event_id=f"s/{next(NUMBERS)}", source="s", type="track", name=name, customer_id=who, properties=said,
         occurred_at=NOON - ago, received_at=NOON - ago + late,
     )  # fmt: skip
 
@@ -208,7 +211,9 @@ events = st.builds(
 
 @settings(max_examples=150, derandomize=True, deadline=None, database=None)
 @given(
-    st.lists(events, max_size=14),
+    st.lists(events, max_size=14).map(
+        lambda listed: [msgspec.structs.replace(each, event_id=f"s/{place}") for place, each in enumerate(listed)]
+    ),
     st.lists(st.tuples(st.sampled_from("abc"), agos), max_size=8),
     st.sampled_from(["occurred", "received"]),
     st.sampled_from([3, 10_000]),

@@ -3,6 +3,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +15,7 @@ from tests import builders
 from tests.builders import NOW, action, candidate, catalog, contact, placement, request, slot
 from tests.training.tiny_shop import tiny_catalog, tiny_log
 from training.examples import LEDGER_WINDOW, combined, ledger_examples, log_examples, met_by_customers
+from training.model_input import encode_shown, learn_features
 from training.target_policies import drawn_decisions
 
 DECIDED = NOW - timedelta(days=10)
@@ -107,6 +109,23 @@ def test_a_context_value_that_names_a_feature_supplies_it() -> None:
     assert (logged.at[3, "customer.age"], logged.at[3, "customer.colour"]) == (33.0, "octarine")
     assert logged["customer.age"].drop(3).tolist() == features["age"].drop(3).tolist()
     assert logged["customer.age"].dtype == float
+
+
+def test_features_over_events_are_learnt_as_they_were_logged_and_missing_before_they_were_declared() -> None:
+    before = [record(decision_id=f"d-{n}", decided_at=DECIDED - timedelta(hours=1)) for n in range(30)]
+    known = {"orders_7d": 2.0, "since_order": None, "last_country": "CH"}
+    after = [record(decision_id=f"e-{n}", features={**record().features, **known}) for n in range(30)]
+    found = combined(rows(*before), rows(*after))
+    features = learn_features(found, shop())
+    assert {(each.name, each.kind) for each in features if each.name in known} == {
+        ("orders_7d", "number"), ("since_order", "number"), ("last_country", "category"),
+    }  # fmt: skip
+    encoded = encode_shown(features, found, shop())
+    [orders, last] = ([each.name for each in features].index(name) for name in ("orders_7d", "last_country"))
+    assert np.isnan(encoded[:30, orders]).all()
+    assert np.isnan(encoded[:30, last]).all()
+    assert set(encoded[30:, orders]) == {2.0}
+    assert set(encoded[30:, last]) == {0.0}
 
 
 def test_names_that_callers_make_up_are_no_columns() -> None:
