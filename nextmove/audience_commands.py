@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from decisioning.audience_list import ContactKind, Lists, Wanted, hashed, lists_of
-from decisioning.catalog import Catalog
+from decisioning.catalog import Catalog, Release
 from decisioning.content import MARKETING, PURPOSES, Purpose
 from decisioning.errors import RequestError
 from decisioning.record import AuditRecord
@@ -60,7 +60,7 @@ def audience(
     if history:
         _history(settings, catalog, audience_id, as_json=as_json)
     else:
-        _count(settings, catalog, audience_id, as_json=as_json)
+        _count(settings, release, catalog, audience_id, as_json=as_json)
 
 
 @audience_app.command("export")
@@ -91,7 +91,8 @@ def export(
     from training.known_customers import known_customers
 
     settings, now = settings_of(dataset), now_utc()
-    catalog = released(settings).of(market)
+    release = released(settings)
+    catalog = release.of(market)
     refuse_unknown("audience", audience_id, list(catalog.audiences))
     refuse_unknown("channel", channel, list(catalog.channels))
     refuse_unknown("purpose", purpose, PURPOSES)
@@ -102,7 +103,7 @@ def export(
     since = None if recent_buyers is None else since_when(recent_buyers, now=now, option="--recent-buyers")
     wanted = Wanted(audience_id, msgspec.convert(purpose, Purpose), channel, contact, kind, since, tuple(product or ()))
     with step("list customers") as progress:
-        customers = (customer.facts for customer in known_customers(settings, now=now))
+        customers = (customer.facts for customer in known_customers(settings, release.event_features, now=now))
         lists = lists_of(catalog, customers, wanted, now=now)
         progress.result = f"{len(lists.members):,} contacts"
     files = {to: lists.members}
@@ -139,7 +140,7 @@ def _said(lists: Lists, files: dict[Path, tuple[str, ...]], *, as_json: bool) ->
         out.print(f"left out: {lists.unknown:,} (not known whether in the audience)")
 
 
-def _count(settings: Settings, catalog: Catalog, audience_id: str | None, *, as_json: bool) -> None:
+def _count(settings: Settings, release: Release, catalog: Catalog, audience_id: str | None, *, as_json: bool) -> None:
     from nextmove.steps import last_released
     from training.audiences import count_audiences
     from training.known_customers import known_customers
@@ -148,7 +149,7 @@ def _count(settings: Settings, catalog: Catalog, audience_id: str | None, *, as_
     with step("count customers") as progress:
         counted = count_audiences(
             catalog,
-            known_customers(settings, now=now),
+            known_customers(settings, release.event_features, now=now),
             now=now,
             only=None if audience_id is None else [audience_id],
             progress=progress,

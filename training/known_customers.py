@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from decisioning.content import FeatureKind
+from decisioning.content import FeatureKind, Scalar
 from decisioning.errors import SetupError
+from decisioning.event_features import EventFeatures
 from decisioning.profile import Facts, HotProfile, Subject
 from storage.hot_state.rebuild import StoredHotState, open_hot_state
 from storage.settings import Settings
@@ -35,27 +36,44 @@ class KnownCustomer(NamedTuple):
         return self.facts.hot
 
 
-def known_customers(settings: Settings, *, now: datetime) -> Iterator[KnownCustomer]:
-    """Every ingested customer of the domain, as of `now`.
+def known_customers(settings: Settings, over_events: EventFeatures | None, *, now: datetime) -> Iterator[KnownCustomer]:
+    """Every ingested customer of the domain, as of `now`, with these features over events.
 
     Raises:
         SetupError: Nothing is ingested.
         StoreError: Hot state cannot be read.
     """
+    states = over_events.states.digest if over_events is not None else None
     features = newest_features(settings, settings.domain, now=now)
     with closing(open_hot_state(settings, now=now)) as hot_state, asyncio.Runner() as runner:
         while some := list(islice(features, TOGETHER)):
             subjects = [Subject(customer_id, own.get("account_id")) for customer_id, own, _ in some]
-            profiles = runner.run(_profiles(hot_state, subjects, now=now))
+            profiles = runner.run(_profiles(hot_state, subjects, states, now=now))
             for (customer_id, own, account), subject, hot in zip(some, subjects, profiles, strict=True):
+                told = _over_events(over_events, hot, now=now)
                 yield KnownCustomer(
                     customer_id,
-                    Facts(features=own, account_id=subject.account_id, account=account, hot=hot, paused=hot.paused),
+                    Facts(
+                        features={**own, **told},
+                        account_id=subject.account_id,
+                        account=account,
+                        hot=hot,
+                        paused=hot.paused,
+                    ),
                 )
 
 
-async def _profiles(hot_state: StoredHotState, subjects: Iterable[Subject], *, now: datetime) -> list[HotProfile]:
-    return await asyncio.gather(*(hot_state.read(subject, now=now) for subject in subjects))
+async def _profiles(
+    hot_state: StoredHotState, subjects: Iterable[Subject], states: str | None, *, now: datetime
+) -> list[HotProfile]:
+    return await asyncio.gather(*(hot_state.read(subject, now=now, states=states) for subject in subjects))
+
+
+def _over_events(over_events: EventFeatures | None, hot: HotProfile, *, now: datetime) -> dict[str, Scalar]:
+    if over_events is None:
+        return {}
+    found = over_events.of_person(hot.states, now=now) if hot.states is not None else None
+    return over_events.unknown if found is None else found
 
 
 def newest_features(settings: Settings, domain: str, *, now: datetime) -> Iterator[tuple[str, Features, Features]]:

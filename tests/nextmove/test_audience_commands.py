@@ -11,9 +11,11 @@ import pytest
 from decisioning.audience_list import hashed
 from decisioning.profile import ConsentChange
 from decisioning.running_dry import Size
+from storage.hot_state.state_replay import replay_states
 from storage.ledger.audience_sizes import keep_sizes, kept_sizes
 from storage.ledger.consents import append_consents
 from storage.ledger.reader import LedgerReader
+from storage.released_features import released_features
 from storage.settings import Settings
 from tests.nextmove.desk import SHOP, Desk, desk_in
 from training.features import declared_views
@@ -201,3 +203,17 @@ def test_a_wrong_export_is_one_line(addressed: Desk, tmp_path: Path, given: tupl
     assert run.code == 1
     assert said in run.err
     assert not (tmp_path / "a.csv").exists()
+
+
+def test_an_audience_may_be_of_what_customers_did(addressed: Desk) -> None:
+    blueprint = addressed.folder / "global" / "all.yaml"
+    declared = "event_features: [{id: orders, event: purchase, compute: count, windows: [P30D]}]\n"
+    buyers = '  - {id: buyers, rule: "customer.orders_30d > 0.0"}\n'
+    blueprint.write_text(blueprint.read_text().rstrip() + "\n" + buyers + declared)
+    addressed.run("catalog", "release")
+    settings = Settings(home=addressed.home)
+    declared_now = released_features(settings)
+    assert declared_now is not None
+    assert replay_states(settings, declared_now, clock=lambda: datetime.now(UTC) + timedelta(hours=1))
+    counted = json.loads(addressed.run("audience", "--audience", "buyers", "--json").out)
+    assert [(each["members"], each["unknown"]) for each in counted["audiences"]] == [(1, 0)]
