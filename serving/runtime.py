@@ -17,6 +17,7 @@ from storage.hook_secrets import read_hook_secrets
 from storage.settings import Settings
 
 if TYPE_CHECKING:
+    from serving.feed_watch import FeedWatch
     from serving.follower import Follower
     from storage.blobs import BlobStore
     from storage.hot_state.rebuild import StoredHotState
@@ -39,6 +40,7 @@ class _Opened:
     keys: "KeyStore"
     signing_keys: SigningKeys | None
     follower: "Follower"
+    feeds: "FeedWatch"
 
 
 class Runtime:
@@ -48,7 +50,7 @@ class Runtime:
         self._opened: _Opened | None = None
         self.callers = Callers()
         self.hook_secrets: Mapping[str, str] = {}
-        self.metrics = Metrics(lambda: self.engine, hot_state_lost=self._hot_state_lost)
+        self.metrics = Metrics(lambda: self.engine, hot_state_lost=self._hot_state_lost, feeds=self._feeds)
 
     @property
     def engine(self) -> Engine:
@@ -70,8 +72,10 @@ class Runtime:
         """
         # BentoML's supervisor imports the service and never opens it; Feast takes seconds to import.
         from serving.bootstrap import open_contacts, open_engine, open_stores
+        from serving.feed_watch import FeedWatch
         from serving.follower import Follower
         from storage.keys import KeyStore
+        from storage.ledger.feed_counts import FeedCounts
 
         self.hook_secrets = read_hook_secrets(settings)
         keys = KeyStore(settings)
@@ -90,7 +94,11 @@ class Runtime:
         follower.check()
         follower.start()
         self.metrics.show(AudienceMetrics(settings, lambda: engine.release))
-        self._opened = _Opened(engine, blobs, ledger, hot_state, keys, signing_keys, follower)
+        feeds = FeedWatch(
+            engine.feeds, FeedCounts(settings), time_zone=lambda: engine.release.blueprint.content.time_zone
+        )
+        feeds.start()
+        self._opened = _Opened(engine, blobs, ledger, hot_state, keys, signing_keys, follower, feeds)
         logger.warning("serving %s", _ACCESS[self._access])
 
     def close(self) -> None:
@@ -101,6 +109,7 @@ class Runtime:
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.follower.stop()
+            opened.feeds.stop()
             if opened.signing_keys is not None:
                 opened.signing_keys.stop()
             opened.keys.close()
@@ -158,6 +167,9 @@ class Runtime:
 
     def _hot_state_lost(self) -> bool:
         return self._opened is not None and self._opened.hot_state.problem is not None
+
+    def _feeds(self) -> "FeedWatch | None":
+        return self._opened.feeds if self._opened is not None else None
 
     def _count_failure(self, what: str) -> None:
         self.metrics.reload_failures.labels(what).inc()
