@@ -6,7 +6,6 @@ Counting is on the way of every event, so it only adds up in memory; `FeedWatch`
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 from decisioning.events import EventRecord
 from decisioning.feeds import OUTCOME, FeedCount
@@ -21,7 +20,16 @@ LONGEST = 200
 _KINDS: Mapping[type, str] = {
     str: "text", int: "number", float: "number", bool: "truth", list: "list", dict: "object", type(None): "null",
 }  # fmt: skip
-_Key = tuple[str, str, datetime, str]
+
+
+class _Cell:
+    """One count, and the latest instant that it counts."""
+
+    __slots__ = ("count", "last_at")
+
+    def __init__(self, count: int, last_at: datetime) -> None:
+        self.count = count
+        self.last_at = last_at
 
 
 class FeedTally:
@@ -29,7 +37,7 @@ class FeedTally:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[_Key, tuple[int, datetime]] = {}
+        self._hours: dict[tuple[str, str, datetime], dict[str, _Cell]] = {}
         self._names: dict[str, dict[str, dict[tuple[str, type], str]]] = {}
 
     def event(self, said: EventRecord, known: EventRecord | None, status: str, *, mapped: bool = True) -> None:
@@ -37,56 +45,57 @@ class FeedTally:
         at = said.received_at
         with self._lock:
             if known is None:
-                self._add(said.source, said.name, at, "ignored")
+                self._count(*self._called(said.source, said.name), at, "ignored")
                 return
             source, name = self._called(said.source, known.name)
-            self._count(source, name, at, "received")
+            counts = self._hour(source, name, at)
+            _add(counts, "received", at)
             if status == "accepted":
                 self._count(source, name, known.occurred_at, "occurred")
             else:
-                self._count(source, name, at, status)
+                _add(counts, status, at)
             if not mapped:
-                self._add(source, said.name, at, "unmapped")
-            self._properties(source, name, known.properties, at)
+                self._count(*self._called(source, said.name), at, "unmapped")
+            kinds = self._names[source][name]
+            for called, value in known.properties.items():
+                what = kinds.get((called, type(value))) or _kind_of(kinds, called, value)
+                if what is not None:
+                    _add(counts, what, at)
 
     def outcome(self, source: str | None, report: OutcomeReport, status: str, *, now: datetime) -> None:
         """Count a reported outcome; a `conflict` is rejected."""
         with self._lock:
             source, name = self._called(source or UNNAMED, OUTCOME + report.type)
-            if status == "accepted":
-                self._count(source, name, now, "received")
-                self._count(source, name, report.occurred_at or now, "occurred")
-            elif status == "duplicate":
-                self._count(source, name, now, "received")
-                self._count(source, name, now, "duplicate")
-            else:
+            if status not in ("accepted", "duplicate"):
                 self._count(source, name, now, "rejected")
+                return
+            self._count(source, name, now, "received")
+            if status == "accepted":
+                self._count(source, name, report.occurred_at or now, "occurred")
+            else:
+                self._count(source, name, now, "duplicate")
 
     def rejected(self, source: str, count: int, *, now: datetime) -> None:
         """Count what could not be read, so that nobody can tell its name."""
-        with self._lock:
-            for _ in range(count):
-                self._add(source, OTHER, now, "rejected")
+        if count:
+            with self._lock:
+                self._count(*self._called(source, OTHER), now, "rejected", count)
 
     def take(self) -> list[FeedCount]:
         """The counts; they begin anew."""
         with self._lock:
-            counts, self._counts = self._counts, {}
+            hours, self._hours = self._hours, {}
         return [
-            FeedCount(source, name, hour, what, count, last)
-            for (source, name, hour, what), (count, last) in counts.items()
+            FeedCount(source, name, hour, what, cell.count, cell.last_at)
+            for (source, name, hour), counts in hours.items()
+            for what, cell in counts.items()
         ]
 
     def give_back(self, counts: list[FeedCount]) -> None:
         """Counts that could not be written: they are taken again next time."""
         with self._lock:
             for each in counts:
-                key = (each.source, each.name, each.hour, each.what)
-                count, last = self._counts.get(key, (0, each.last_at))
-                self._counts[key] = (count + each.count, max(last, each.last_at))
-
-    def _add(self, source: str, name: str, at: datetime, what: str) -> None:
-        self._count(*self._called(source, name), at, what)
+                _add(self._hour(each.source, each.name, each.hour), each.what, each.last_at, each.count)
 
     def _called(self, source: str, name: str) -> tuple[str, str]:
         """What these are counted under."""
@@ -99,19 +108,31 @@ class FeedTally:
             names.setdefault(name, {})
         return source, name
 
-    def _count(self, source: str, name: str, at: datetime, what: str) -> None:
-        at = at if at.tzinfo is UTC else at.astimezone(UTC)
-        key = (source, name, at.replace(minute=0, second=0, microsecond=0), what)
-        before = self._counts.get(key)
-        self._counts[key] = (1, at) if before is None else (before[0] + 1, max(before[1], at))
+    def _count(self, source: str, name: str, at: datetime, what: str, count: int = 1) -> None:
+        _add(self._hour(source, name, at), what, at, count)
 
-    def _properties(self, source: str, name: str, properties: Mapping[str, Any], at: datetime) -> None:
-        whats = self._names[source][name]
-        for called, value in properties.items():
-            what = whats.get((called, type(value)))
-            if what is None:
-                if len(whats) >= MOST_PROPERTIES:
-                    continue
-                what = f"type:{called[:LONGEST]}:{_KINDS.get(type(value), 'other')}"
-                whats[called, type(value)] = what
-            self._count(source, name, at, what)
+    def _hour(self, source: str, name: str, at: datetime) -> dict[str, _Cell]:
+        """The counts of the hour in which `at` lies."""
+        at = at if at.tzinfo is UTC else at.astimezone(UTC)
+        key = (source, name, at.replace(minute=0, second=0, microsecond=0))
+        counts = self._hours.get(key)
+        if counts is None:
+            counts = self._hours[key] = {}
+        return counts
+
+
+def _add(counts: dict[str, _Cell], what: str, at: datetime, count: int = 1) -> None:
+    cell = counts.get(what)
+    if cell is None:
+        counts[what] = _Cell(count, at)
+        return
+    cell.count += count
+    if at > cell.last_at:
+        cell.last_at = at
+
+
+def _kind_of(kinds: dict[tuple[str, type], str], called: str, value: object) -> str | None:
+    """What a property of this kind is counted as, the same from now on; None where there are too many."""
+    if len(kinds) >= MOST_PROPERTIES:
+        return None
+    return kinds.setdefault((called, type(value)), f"type:{called[:LONGEST]}:{_KINDS.get(type(value), 'other')}")
