@@ -76,15 +76,14 @@ def rhythm_of(counts: Sequence[int] | NDArray[np.int64], slots: Sequence[int] | 
     usual = np.ones(len(told), dtype=bool)  # hours of a stop say nothing of the rhythm
     spell = _Spell(LEAST)
     stops: list[Stop] = []
-    level: _Level | None = None
     for start in range(LEAST, len(told), 24):
         if spell.stopped and _is_lasting(told, spell.begin, start):
             stops.append(Stop(spell.begin, start))
-            usual[: spell.begin] = False  # what lasts is the new rhythm
+            usual[: start - MEMORY] = False  # what lasts is the new rhythm
             spell = _Spell(start)
-        if level is None or not spell.stopped:
-            before = np.flatnonzero(usual[:start])[-MEMORY:]
-            level = _level(told[before], where[before])
+        # By what was before the hours that are in doubt, however long they last.
+        before = np.flatnonzero(usual[: min(start, spell.begin)])[-MEMORY:]
+        level = _level(told[before], where[before])
         end = min(start + 24, len(told))
         expected[start:end] = level.by_slot[where[start:end]]
         for place in range(start, end):
@@ -105,7 +104,7 @@ class _Spell:
     """Hours from `begin` on in which a feed may have stopped: what was due in them, and what it brought, in bunches.
 
     `score` is how much likelier they are at a tenth, were events independent; it was `highest` before
-    the hour `end`.
+    the hour `end`. `lacking` counts the hours that made it so: one alone may be what comes an hour later.
     """
 
     begin: int
@@ -115,6 +114,7 @@ class _Spell:
     score: float = 0.0
     highest: float = 0.0
     end: int = 0
+    lacking: int = 0
 
     def add(self, place: int, count: float, expected: float, level: "_Level") -> None:
         """One more hour."""
@@ -124,7 +124,8 @@ class _Spell:
         self.score += brought * math.log(FAR_BELOW) + due * (1.0 - FAR_BELOW)
         if self.score > self.highest:
             self.highest, self.end = self.score, place + 1
-            self.stopped = self.stopped or self._evidence(place, level) > ALARM
+            self.lacking += 1
+            self.stopped = self.stopped or (self.lacking > 1 and self._evidence(place, level) > ALARM)
 
     @property
     def is_over(self) -> bool:
@@ -149,20 +150,23 @@ def _is_lasting(told: NDArray[np.float64], begin: int, now: int) -> bool:
 def _level(told: NDArray[np.float64], slots: NDArray[np.int64]) -> _Level:
     some = told[told > 0.0]
     told = np.minimum(told, SPIKE * np.quantile(some, 0.9)) if len(some) else told
-    weeks = np.bincount(slots, minlength=HOURS_OF_WEEK)
-    by_slot = np.bincount(slots, weights=told, minlength=HOURS_OF_WEEK) / np.maximum(weeks, 1)
-    mean = by_slot[slots]
-    bunch = _bunch(told, mean, int((weeks[by_slot > 0.0] - 1).clip(0).sum()))
-    seen = float(weeks.mean())
-    return _Level(by_slot, bunch, _differ(told / bunch, mean / bunch, seen), max(seen, 1.0))
+    each = np.bincount(slots, minlength=HOURS_OF_WEEK)
+    by_slot = np.bincount(slots, weights=told, minlength=HOURS_OF_WEEK) / np.maximum(each, 1)
+    mean, weeks = by_slot[slots], max(float(each.mean()), 1.0)
+    freedom = int((each[by_slot > 0.0] - 1).clip(0).sum())
+    bunch = _by_weeks(told, mean, freedom) if weeks >= 2.0 and freedom else _by_neighbours(told)
+    return _Level(by_slot, bunch, _differ(told / bunch, mean / bunch, weeks), weeks)
 
 
-def _bunch(told: NDArray[np.float64], mean: NDArray[np.float64], freedom: int) -> float:
-    """How many times the variance of an hour's count is its mean, 1 at least."""
-    if freedom:
-        known = mean > 0.0
-        return max(1.0, float(((told - mean)[known] ** 2 / mean[known]).sum()) / freedom)
-    pairs = told[:-1] + told[1:]  # one week only: by how far neighbours differ
+def _by_weeks(told: NDArray[np.float64], mean: NDArray[np.float64], freedom: int) -> float:
+    """How many times the variance of an hour's count is its mean, by how the same hours of the week differ."""
+    known = mean > 0.0
+    return max(1.0, float(((told - mean)[known] ** 2 / mean[known]).sum()) / freedom)
+
+
+def _by_neighbours(told: NDArray[np.float64]) -> float:
+    """The same by how far one hour is from the next: at most too much, where there is a rhythm."""
+    pairs = told[:-1] + told[1:]
     known = pairs > 0.0
     return max(1.0, float(((told[:-1] - told[1:])[known] ** 2 / pairs[known]).mean())) if known.any() else 1.0
 
@@ -171,7 +175,7 @@ def _differ(told: NDArray[np.float64], mean: NDArray[np.float64], weeks: float) 
     """How much whole days differ, beyond chance: their squared coefficient of variation."""
     days = len(told) // 24
     had, due = told[: days * 24].reshape(days, 24).sum(axis=1), mean[: days * 24].reshape(days, 24).sum(axis=1)
-    free = 1.0 - 1.0 / max(weeks, 1.0)
+    free = 1.0 - 1.0 / weeks
     found = 0.0
     if free > 0.0 and due.any():
         found = max(0.0, float(((had - due) ** 2 - due * free).sum() / ((due**2).sum() * free)))

@@ -126,6 +126,25 @@ def test_little_that_goes_on_for_four_weeks_is_the_new_rhythm() -> None:
     assert stop.end <= 10 * WEEK + 48
 
 
+def test_what_comes_once_a_night_is_healthy_and_missed_in_time() -> None:
+    rng = np.random.default_rng(10)
+    hours = 12 * WEEK
+    for late, soon in ((0.0, 2 * 24), (0.3, 10 * 24)):
+        counts = np.zeros(hours, dtype=np.int64)
+        for night in range(2, hours - 1, 24):
+            counts[night + int(rng.random() < late)] = rng.poisson(500)
+        assert stops(counts) == ()
+        begin = 6 * WEEK + 12
+        counts[begin:] = 0
+        assert noticed_after(counts, begin) <= soon
+
+
+def test_two_days_on_which_the_shop_is_closed_look_like_a_stop_and_spoil_nothing() -> None:
+    counts = fed(np.random.default_rng(11), 20.0, 12 * WEEK)
+    counts[6 * WEEK + 72 : 6 * WEEK + 120] = 0
+    assert [(stop.begin // 24, (stop.end or 0) // 24) for stop in stops(counts)] == [(6 * 7 + 3, 6 * 7 + 5)]
+
+
 def test_nothing_is_expected_of_nothing() -> None:
     assert stops(np.zeros(5 * WEEK, dtype=np.int64)) == ()
     assert stops(np.zeros(0, dtype=np.int64)) == ()
