@@ -79,8 +79,7 @@ def rhythm_of(counts: Sequence[int] | NDArray[np.int64], slots: Sequence[int] | 
     for start in range(LEAST, len(told), 24):
         if spell.stopped and _is_lasting(told, spell.begin, start):
             stops.append(Stop(spell.begin, start))
-            usual[: start - MEMORY] = False  # what lasts is the new rhythm
-            spell = _Spell(start)
+            spell = _Spell(start)  # what lasts is the new rhythm
         # By what was before the hours that are in doubt, however long they last.
         before = np.flatnonzero(usual[: min(start, spell.begin)])[-MEMORY:]
         level = _level(told[before], where[before])

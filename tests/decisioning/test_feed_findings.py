@@ -123,7 +123,9 @@ def test_hooks_are_in_the_catalogue_too() -> None:
 def test_who_is_declared_and_never_told_is_named() -> None:
     [line] = warnings()
     assert line == "is declared and was not heard of for eight weeks -> ask omar, or take it out"
-    [line] = warnings(hourly(), sources=(Source(id="till", outcomes=("purchase",)),))
+    till = Source(id="till", outcomes=("purchase",))
+    assert len(warnings(sources=(till,))) == 1
+    [line] = warnings(hourly(), sources=(till,))
     assert line.startswith("declares outcomes 'purchase' and told none in eight weeks")
 
 

@@ -57,6 +57,7 @@ def test_events_are_counted_by_what_became_of_them(client: TestClient, shop: Sho
         {"type": "track", "userId": "c", "event": "Song Played", "messageId": "3"},
         {"type": "track", "userId": "c", "event": "ping", "messageId": "4"},
         {"type": "track", "userId": "c"},
+        {"type": "track", "event": "sale"},
     ]
     assert client.post("/v1/batch", json={"batch": batch}).status_code == 200
     assert counted(shop.engine.feeds) == {
@@ -70,7 +71,7 @@ def test_events_are_counted_by_what_became_of_them(client: TestClient, shop: Sho
         ("local", "song_played", "occurred"): 1,
         ("local", "Song Played", "unmapped"): 1,
         ("local", "ping", "ignored"): 1,
-        ("local", "other", "rejected"): 1,
+        ("local", "other", "rejected"): 2,
     }
 
 
@@ -117,6 +118,14 @@ def test_an_event_counts_when_it_came_and_when_it_happened() -> None:
         "received": (NOW, NOW),
         "occurred": (datetime(2026, 3, 1, 18, tzinfo=UTC), happened),
     }
+
+
+def test_the_latest_instant_is_known_whatever_the_order() -> None:
+    tally = FeedTally()
+    for minutes in (5, 50, 20):
+        said = event(received_at=NOW + timedelta(minutes=minutes))
+        tally.event(said, said, "accepted")
+    assert {each.last_at for each in tally.take() if each.what == "received"} == {NOW + timedelta(minutes=50)}
 
 
 def test_names_that_a_client_makes_up_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
