@@ -145,6 +145,13 @@ def _shares(name: str, told: Iterable[FeedCount], now: datetime) -> Iterator[Fin
             f"{lately['duplicate'] / received:.0%} of what it told in the last week was told before",
             "nothing counts twice, but find out why it sends again: answers that it does not get, or ids used twice",
         )
+    if lately["unconverted"]:
+        yield Finding(
+            "warning",
+            name,
+            f"the money of {lately['unconverted']:,} events of the last week is in a currency without a rate",
+            "add it to the catalogue's rates",
+        )
     if rejected and rejected > SHARE_REJECTED * (received + rejected):
         yield Finding(
             "warning",

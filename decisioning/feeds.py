@@ -32,8 +32,8 @@ class FeedCount(msgspec.Struct, frozen=True):
     Attributes:
         name: Of the event, in our vocabulary; `outcome:<type>` of outcomes.
         what: `received`, by when it came, and what became of it: `duplicate`, `ignored`, `rejected`,
-            `unmapped` (under the source's own name). `type:<property>:<kind>` of what was received.
-            `occurred`: what was new, by when it happened.
+            `unmapped` (under the source's own name), `unconverted` (in a currency without a rate).
+            `type:<property>:<kind>` of what was received. `occurred`: what was new, by when it happened.
         last_at: The latest instant that is counted here.
     """
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from decisioning.currencies import is_unconverted
 from decisioning.events import EventRecord
 from decisioning.feeds import OUTCOME, FeedCount
 from decisioning.request import OutcomeReport
@@ -54,7 +55,9 @@ class FeedTally:
                 self._count(source, name, known.occurred_at, "occurred")
             else:
                 _add(counts, status, at)
-            if not mapped:
+            if is_unconverted(known.properties):
+                _add(counts, "unconverted", at)
+            elif not mapped:
                 self._count(*self._called(source, said.name), at, "unmapped")
             kinds = self._names[source][name]
             for called, value in known.properties.items():

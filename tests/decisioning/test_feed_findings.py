@@ -99,10 +99,12 @@ def test_a_property_whose_name_has_colons_is_understood() -> None:
     assert line.startswith("'a:b' of 'sale' is text")
 
 
-def test_many_duplicates_and_rejections_are_named() -> None:
+def test_many_duplicates_and_rejections_and_unknown_money_are_named() -> None:
     assert warnings(hourly(), hourly("duplicate", count=1), hourly("rejected", name="other", count=0)) == []
     [twice] = warnings(hourly(), hourly("duplicate", count=5))
     assert twice.startswith("50% of what it told in the last week was told before")
+    [foreign] = warnings(hourly(), hourly("unconverted", count=1))
+    assert foreign.startswith("the money of 168 events of the last week is in a currency without a rate")
     [bad] = warnings(hourly(), hourly("rejected", name="other", count=10))
     assert bad.startswith("1,680 of 3,360 that it told in the last week were rejected")
 

@@ -12,6 +12,7 @@ from prometheus_client import values
 from starlette.testclient import TestClient
 
 from decisioning.content import Source
+from decisioning.currencies import Currencies
 from decisioning.errors import StoreError
 from decisioning.events import EventRecord
 from decisioning.feeds import HOUR, FeedCount
@@ -118,6 +119,15 @@ def test_an_event_counts_when_it_came_and_when_it_happened() -> None:
         "received": (NOW, NOW),
         "occurred": (datetime(2026, 3, 1, 18, tzinfo=UTC), happened),
     }
+
+
+def test_money_without_a_rate_is_no_name_without_a_meaning() -> None:
+    tally = FeedTally()
+    said = event(properties=Currencies("EUR").converted({"value": 5.0, "currency": "XAU"}))
+    tally.event(said, said, "accepted", mapped=False)
+    found = counted(tally)
+    assert found["till", "sale", "unconverted"] == 1
+    assert ("till", "sale", "unmapped") not in found
 
 
 def test_the_latest_instant_is_known_whatever_the_order() -> None:
