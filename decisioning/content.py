@@ -315,6 +315,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         events: What it calls an event, and what that is called here. Those of the Segment specification are known.
         properties: The same for properties, those of an order's lines included.
         ignored: Events that are not kept.
+        outcomes: Types of outcomes that are not known without it. Where no source says so of a type, those
+            that bring a tenth of it or more are needed.
     """
 
     id: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -324,6 +326,7 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     events: dict[str, Id] = {}
     properties: dict[str, Id] = {}
     ignored: tuple[str, ...] = ()
+    outcomes: tuple[OutcomeType, ...] = ()
 
 
 class HookEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

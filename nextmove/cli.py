@@ -17,6 +17,7 @@ from nextmove.audience_commands import audience_app
 from nextmove.catalog_commands import catalog_app
 from nextmove.console import err, next_command, print_json, print_table, step
 from nextmove.decision_commands import explain, replay
+from nextmove.doctor_command import doctor
 from nextmove.event_commands import ingest_app
 from nextmove.key_commands import keys_app
 from nextmove.options import AsJson, Data, Dataset, now_utc, settings_of
@@ -37,6 +38,7 @@ app.add_typer(ingest_app, name="ingest")
 app.add_typer(keys_app, name="keys")
 app.add_typer(state_app, name="state")
 app.add_typer(bench_app, name="bench")
+app.command("doctor")(doctor)
 app.command("explain")(explain)
 app.command("replay")(replay)
 

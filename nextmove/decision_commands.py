@@ -165,6 +165,7 @@ def _replay_window(
             now=now,
             since=since,
             market=market,
+            untold=past.untold(new.everywhere.content, since=since, now=now),
             seed=seed,
             progress=progress,
         )

@@ -13,6 +13,7 @@ from decisioning.events import EventRecord, happened
 from decisioning.state_change import StateChange
 from decisioning.vocabulary import Vocabulary
 from serving.events import translated_event
+from serving.feeds import FeedTally
 from storage.event_batches import Batch, Rejected, batches, resumed
 from storage.event_files import EventFile
 from storage.event_mapping import EventMapping
@@ -21,6 +22,7 @@ from storage.hot_state.rebuild import StoredHotState, not_during_rebuild, open_h
 from storage.hot_state.state_replay import open_states
 from storage.ingested import Ingested, RejectFile
 from storage.ledger.bulk_events import BulkEvents
+from storage.ledger.feed_counts import FeedCounts
 from storage.mapped_events import EventMapper, MappedEvent
 from storage.released_features import released_features
 from storage.settings import Settings
@@ -70,6 +72,8 @@ class _Stores:
     settings: Settings
     ledger: BulkEvents
     hot_state: StoredHotState
+    feeds: FeedTally
+    feed_counts: FeedCounts
 
 
 def ingest_events(
@@ -98,8 +102,8 @@ def ingest_events(
     ingested = Ingested(settings, mapping, source=source)
     report = IngestedEvents(file=file.name, source=source)
     hot_state = open_hot_state(settings, now=now)
-    with closing(hot_state), closing(BulkEvents(settings)) as ledger:
-        stores = _Stores(settings, ledger, hot_state)
+    with closing(hot_state), closing(BulkEvents(settings)) as ledger, closing(FeedCounts(settings)) as feed_counts:
+        stores = _Stores(settings, ledger, hot_state, FeedTally(), feed_counts)
         rows, reading = resumed(file, ingested.known(in_ledger=ledger.contains))
         report.rows_before = reading.rows
         before = reading.mark().checkpoint
@@ -110,6 +114,8 @@ def ingest_events(
             noted = before
             for batch in batches(chain([] if first is None else [first], rows), mapper, reading):
                 kept, conflicts = _keep(stores, batch, vocabulary, report, reached)
+                stores.feeds.rejected(source, len(batch.rejected), now=now)
+                stores.feed_counts.add(stores.feeds.take())
                 _reject(rejects, [*batch.rejected, *conflicts], report)
                 report.rows += batch.rows
                 report.left_out += batch.left_out
@@ -133,28 +139,32 @@ def _keep(
     reached: Callable[[Stage], None],
 ) -> tuple[str | None, list[Rejected]]:
     """The id of the last event that is kept now, and those whose id stands for another."""
-    wanted: list[tuple[MappedEvent, EventRecord]] = []
+    wanted: list[tuple[MappedEvent, EventRecord, bool]] = []
     names = vocabulary.names
     for mapped in batch.events:
         translated = translated_event(mapped.event, vocabulary, stores.settings.pseudonyms)
         if translated is None:
             report.ignored += 1
+            stores.feeds.event(mapped.event, None, "ignored")
             continue
         event, known = translated
-        report.unmapped += not known and (event.name not in names or is_unconverted(event.properties))
-        wanted.append((mapped, event))
+        is_mapped = known or (event.name in names and not is_unconverted(event.properties))
+        report.unmapped += not is_mapped
+        wanted.append((mapped, event, is_mapped))
     conflicts: list[Rejected] = []
     if wanted:
         # What is in the ledger and not yet in hot state would be lost by a rebuild that ends now.
         with not_during_rebuild(stores.settings):
-            kept = stores.ledger.append([(event, mapped.digest) for mapped, event in wanted])
+            kept = stores.ledger.append([(event, mapped.digest) for mapped, event, _ in wanted])
             reached("ledger")
             # Also what was kept before: whoever kept it may have died before hot state was told.
             told = (happened(each.standing) for each in kept if each.status != "conflict")
             stores.hot_state.note_in_bulk(each for each in told if each is not None)
             _add_to_states(stores, [each.standing for each in kept if each.status != "conflict"])
             reached("hot state")
-        for (mapped, event), each in zip(wanted, kept, strict=True):
+        for (mapped, event, is_mapped), each in zip(wanted, kept, strict=True):
+            status = "rejected" if each.status == "conflict" else each.status
+            stores.feeds.event(mapped.event, event, status, mapped=is_mapped)
             report.accepted += each.status == "accepted"
             report.duplicates += each.status == "duplicate"
             if each.status == "conflict":

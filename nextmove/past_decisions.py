@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import ModelFeature
 from decisioning.catalog import Catalog, Release
-from decisioning.content import BLUEPRINT
+from decisioning.content import BLUEPRINT, Content
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DataError, SetupError, StoreError, UnknownDecision
+from decisioning.feeds import Untold
 from decisioning.record import DecisionRecord
 from decisioning.replay import Replayed, facts_of, model_rows, recorded_case, replay
 from nextmove.sandbox import SANDBOX_KEY
@@ -22,6 +24,7 @@ from serving.bootstrap import draw_key
 from storage.blobs import BlobStore
 from storage.bundles import load_bundle
 from storage.catalog_files import catalog_pointer, decode_release
+from storage.ledger.feed_counts import read_untold
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings
 from training.graph_scorer import GraphScorer, verified_scorer
@@ -65,10 +68,15 @@ class PastDecisions:
         if ledger is not None and not replace(settings, home=ledger).ledger_path.is_file():
             raise SetupError(f"there is no ledger in {ledger}; --ledger names a state directory", where="ledger")
         self._settings = settings
-        self.reader = LedgerReader(settings if ledger is None else replace(settings, home=ledger))
+        self._theirs = settings if ledger is None else replace(settings, home=ledger)
+        self.reader = LedgerReader(self._theirs)
         self._blobs = BlobStore(settings)
         self.release = cache(self._release)
         self.model = cache(self._model)
+
+    def untold(self, content: Content, *, since: datetime, now: datetime) -> Untold:
+        """Which of the outcomes were not told."""
+        return read_untold(self._theirs, content, since=since, now=now)
 
     def find(self, decision_id: str) -> DecisionRecord:
         """One decision.

@@ -17,6 +17,8 @@ def print_evaluation(report: EvaluationReport) -> None:
         print_table(title, columns, _rows(report, metric))
     constants = ", ".join(f"{action} on {placement}" for placement, action in sorted(report.best_constant.items()))
     out.print(f"best constant, chosen on what came before: {constants or 'none'}")
+    for line in report.left_out:
+        out.print(line)
     for warning in report.warnings:
         out.print(f"caution: {warning}")
 

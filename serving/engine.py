@@ -36,6 +36,7 @@ from decisioning.reservation import AlreadyClaimed, ReservationRequest, take, wi
 from decisioning.slots import key_id
 from serving.customers import Customers
 from serving.events import Events, Reported, Taken
+from serving.feeds import FeedTally
 from serving.outcomes import OutcomeResult, Outcomes, digest_of
 from serving.pauses import PauseAnswer, PauseRequest, Pauses
 from serving.ports import Archive, Features, HotState, Ledger, Scorer
@@ -92,6 +93,7 @@ class Engine:
     Attributes:
         customers: Takes consents, preferences and who unsubscribes.
         links: Makes and reads links to unsubscribe by.
+        feeds: Counts what each source tells.
     """
 
     def __init__(
@@ -116,8 +118,9 @@ class Engine:
         self._hot_state = hot_state
         self._ledger = ledger
         self._pseudonyms = pseudonyms or Pseudonyms(None)
-        self._events = Events(hot_state, ledger, self._pseudonyms)
-        self._outcomes = Outcomes(hot_state, ledger)
+        self.feeds = FeedTally()
+        self._events = Events(hot_state, ledger, self._pseudonyms, self.feeds)
+        self._outcomes = Outcomes(hot_state, ledger, self.feeds)
         self.customers = Customers(hot_state, ledger, self._outcomes, self._pseudonyms)
         self.links = links or UnsubscribeLinks(draw_key.secret, domain=release.domain)
         self._pauses = Pauses(hot_state, ledger)

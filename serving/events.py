@@ -11,6 +11,7 @@ from decisioning.identity import links_of
 from decisioning.pseudonyms import Pseudonyms
 from decisioning.state_change import StateChange
 from decisioning.vocabulary import Vocabulary
+from serving.feeds import FeedTally
 from serving.ports import HotState, Ledger
 
 
@@ -31,10 +32,11 @@ class Taken(NamedTuple):
 class Events:
     """What customers did elsewhere, on its way into the ledger and hot state."""
 
-    def __init__(self, hot_state: HotState, ledger: Ledger, pseudonyms: Pseudonyms) -> None:
+    def __init__(self, hot_state: HotState, ledger: Ledger, pseudonyms: Pseudonyms, feeds: FeedTally) -> None:
         self._hot_state = hot_state
         self._ledger = ledger
         self._pseudonyms = pseudonyms
+        self._feeds = feeds
 
     async def record(self, reported: Sequence[Reported], release: Release) -> list[Taken]:
         """Keep events, durably, then let hot state know. What was told before changes nothing.
@@ -50,6 +52,12 @@ class Events:
             if translated is not None:
                 kept.append((place, Reported(translated[0], each.digest)))
         statuses = await self._ledger.append_events([each for _, each in kept])
+        known = {place: each.event for place, each in kept}
+        for (place, _), status in zip(kept, statuses, strict=True):
+            if status != "accepted":
+                taken[place] = taken[place]._replace(status="duplicate")
+        for place, (each, became) in enumerate(zip(reported, taken, strict=True)):
+            self._feeds.event(each.event, known.get(place), became.status, mapped=became.mapped)
         # What was told before stands as it was told first. It is told to hot state again: whoever
         # told it then may have died between ledger and hot state.
         standing = [each.event for (_, each), status in zip(kept, statuses, strict=True) if status == "accepted"]
@@ -63,9 +71,6 @@ class Events:
         links = [link for event in standing for link in links_of(event)]
         if links:
             await self._hot_state.link(links)
-        for (place, _), status in zip(kept, statuses, strict=True):
-            if status != "accepted":
-                taken[place] = taken[place]._replace(status="duplicate")
         return taken
 
 

@@ -14,6 +14,7 @@ from decisioning.outcome_types import OF_MAILBOX, OF_MESSAGE, REPEATED
 from decisioning.record import DecisionRecord, OutcomeRecord, Told, told
 from decisioning.request import DecisionRequest, OutcomeReport, sane
 from decisioning.reward import CLOCK_TOLERANCE
+from serving.feeds import FeedTally
 from serving.ports import HotState, Ledger
 
 # What is said of a message, or of being contacted at all, rather than of one action.
@@ -39,9 +40,10 @@ class OutcomeResult(msgspec.Struct, frozen=True, omit_defaults=True):
 class Outcomes:
     """What customers did, on its way into the ledger and hot state."""
 
-    def __init__(self, hot_state: HotState, ledger: Ledger) -> None:
+    def __init__(self, hot_state: HotState, ledger: Ledger, feeds: FeedTally) -> None:
         self._hot_state = hot_state
         self._ledger = ledger
+        self._feeds = feeds
 
     async def record(
         self,
@@ -80,6 +82,9 @@ class Outcomes:
         statuses = await self._ledger.append_outcomes(
             [(outcome, digest) for (_, outcome, _), digest in zip(kept, digests, strict=True)]
         )
+        became = dict(zip((index for index, _, _ in kept), statuses, strict=True))
+        for index, report in enumerate(reports):
+            self._feeds.outcome(source, report, became.get(index, "rejected"), now=now)
         for (index, outcome, decided), status in zip(kept, statuses, strict=True):
             if status == "conflict":
                 problem = OutcomeConflict(

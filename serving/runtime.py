@@ -17,6 +17,7 @@ from storage.hook_secrets import read_hook_secrets
 from storage.settings import Settings
 
 if TYPE_CHECKING:
+    from serving.feed_watch import FeedWatch
     from serving.follower import Follower
     from serving.state_keeper import StateKeeper
     from storage.blobs import BlobStore
@@ -41,6 +42,7 @@ class _Opened:
     signing_keys: SigningKeys | None
     follower: "Follower"
     keeper: "StateKeeper"
+    feeds: "FeedWatch"
 
 
 class Runtime:
@@ -50,7 +52,7 @@ class Runtime:
         self._opened: _Opened | None = None
         self.callers = Callers()
         self.hook_secrets: Mapping[str, str] = {}
-        self.metrics = Metrics(lambda: self.engine, hot_state_lost=self._hot_state_lost)
+        self.metrics = Metrics(lambda: self.engine, hot_state_lost=self._hot_state_lost, feeds=self._feeds)
 
     @property
     def engine(self) -> Engine:
@@ -72,9 +74,11 @@ class Runtime:
         """
         # BentoML's supervisor imports the service and never opens it; Feast takes seconds to import.
         from serving.bootstrap import open_contacts, open_engine, open_stores
+        from serving.feed_watch import FeedWatch
         from serving.follower import Follower
         from serving.state_keeper import StateKeeper
         from storage.keys import KeyStore
+        from storage.ledger.feed_counts import FeedCounts
 
         self.hook_secrets = read_hook_secrets(settings)
         keys = KeyStore(settings)
@@ -95,7 +99,11 @@ class Runtime:
         self.metrics.show(AudienceMetrics(settings, lambda: engine.release))
         keeper = StateKeeper(engine, settings)
         keeper.start()
-        self._opened = _Opened(engine, blobs, ledger, hot_state, keys, signing_keys, follower, keeper)
+        feeds = FeedWatch(
+            engine.feeds, FeedCounts(settings), time_zone=lambda: engine.release.blueprint.content.time_zone
+        )
+        feeds.start()
+        self._opened = _Opened(engine, blobs, ledger, hot_state, keys, signing_keys, follower, keeper, feeds)
         logger.warning("serving %s", _ACCESS[self._access])
 
     def close(self) -> None:
@@ -107,6 +115,7 @@ class Runtime:
         if opened is not None:
             opened.follower.stop()
             opened.keeper.stop()
+            opened.feeds.stop()
             if opened.signing_keys is not None:
                 opened.signing_keys.stop()
             opened.keys.close()
@@ -168,6 +177,9 @@ class Runtime:
 
     def _hot_state_lost(self) -> bool:
         return self._opened is not None and self._opened.hot_state.problem is not None
+
+    def _feeds(self) -> "FeedWatch | None":
+        return self._opened.feeds if self._opened is not None else None
 
     def _count_failure(self, what: str) -> None:
         self.metrics.reload_failures.labels(what).inc()

@@ -20,6 +20,7 @@ from decisioning.evaluation import (
     overlap_warnings,
     self_normalised,
 )
+from training.examples import LEFT_OUT
 from training.graph_scorer import verified_scorer
 from training.reward_model import cross_fitted
 from training.target_policies import (
@@ -60,6 +61,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
         logged: What the decisions earned as they were made, by metric.
         values: Each policy, metric and estimator.
         differences: The model's policy over each other one, paired.
+        left_out: Lines that say how many decisions could not be judged, since their outcomes were not told.
     """
 
     domain: str
@@ -76,6 +78,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     values: tuple[PolicyValue, ...]
     differences: tuple[PolicyValue, ...]
     warnings: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def difference(self, over: str, *, metric: str = "reward", estimator: str = "dr") -> Estimate | None:
         """The model's policy minus `over`, or None where that was not compared."""
@@ -171,6 +174,7 @@ def evaluate(
             for policy, target in targets.items()
             for warning in overlap_warnings(logs[METRICS[0]], target)
         ),
+        left_out=examples.attrs.get(LEFT_OUT, ()),
     )
 
 

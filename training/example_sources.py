@@ -6,10 +6,11 @@ from datetime import datetime
 import pandas as pd
 
 from decisioning.catalog import Catalog
+from storage.ledger.feed_counts import read_untold
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings
 from training.domains import Domain
-from training.examples import combined, ledger_examples, log_examples
+from training.examples import LEDGER_WINDOW, LEFT_OUT, combined, ledger_examples, log_examples
 
 Progress = Callable[[str], None]
 
@@ -41,9 +42,15 @@ def examples_of(
         unjoined = reader.counts().unjoined_outcomes
         if unjoined:
             progress(f"{unjoined:,} outcomes name a decision that is not in the ledger; they teach nothing until it is")
-        return combined(logged, ledger_examples(reader, catalog, now=now))
+        untold = read_untold(settings, catalog.content, since=now - LEDGER_WINDOW, now=now)
+        own = ledger_examples(reader, catalog, now=now, untold=untold)
     finally:
         reader.close()
+    for line in own.attrs[LEFT_OUT]:
+        progress(line)
+    examples = combined(logged, own)
+    examples.attrs[LEFT_OUT] = own.attrs[LEFT_OUT]
+    return examples
 
 
 def logged_examples(

@@ -25,6 +25,7 @@ meet: models learn from the former, off-policy evaluation needs both. Columns:
 | `customer.<name>` | any | customer features as they were: as logged, joined point-in-time, or as the caller sent |
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
@@ -36,11 +37,14 @@ from decisioning.catalog import Catalog, Proposal
 from decisioning.content import Placement
 from decisioning.eligibility import value_of
 from decisioning.errors import DataError
+from decisioning.feeds import Gap, Untold, left_out_lines
 from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
 from decisioning.reward import closes_at, counted, credited, of_slot, reward, was_shown
 from decisioning.rules import RuleFailure, RuleScope
 
 CUSTOMER = "customer."
+# Among a frame's `attrs`: lines that say how many decisions are not in it, since their outcomes were not told.
+LEFT_OUT = "left_out"
 # Bounds what one training holds in memory, however long a service has run; older habits tell little.
 LEDGER_WINDOW = timedelta(days=180)
 FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
@@ -139,27 +143,36 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
     return _with_features_from_context(pd.concat([plain, joined], axis=1))
 
 
-def ledger_examples(reader: DecisionReader, catalog: Catalog, *, now: datetime) -> pd.DataFrame:
+def ledger_examples(
+    reader: DecisionReader, catalog: Catalog, *, now: datetime, untold: Untold | None = None
+) -> pd.DataFrame:
     """Examples from our own decisions of the last 180 days, one a slot (`rows_of`).
 
     A decision counts when its attribution window has closed at `now`: earlier, late answers would be
     missing and it would look like a failure. What is reported of a reload is the first decision's.
     No example is a decision for which stored features could not be read: it would teach that a
-    customer who has features has none.
+    customer who has features has none. Nor is one whose outcomes were not told (`untold`): silence is
+    not rejection. The frame's `attrs[LEFT_OUT]` says how many those are.
     """
+    untold = untold or Untold()
     since = now - LEDGER_WINDOW
     repeating = reader.all_decisions(Repeating, since=since, until=now, containing=_A_REPEAT)
     outcomes = credited(reader.outcomes(since=since, until=now), repeating)
     rows: list[dict[str, Any]] = []
+    left_out: Counter[Gap] = Counter()
     for record in reader.decisions(catalog.content.domain, since=since, until=now):
         placement = catalog.placements.get(record.placement)
         if placement is None or closes_at(record, placement) > now:
             continue
-        if record.reason != FEATURES_UNAVAILABLE:
+        gap = untold.gap(record, placement)
+        if gap is not None:
+            left_out[gap] += 1
+        elif record.reason != FEATURES_UNAVAILABLE:
             rows += rows_of(record, placement, outcomes.get(record.decision_id, ()))
-    if not rows:
-        return pd.DataFrame()
     frame = pd.DataFrame.from_records(rows)
+    frame.attrs[LEFT_OUT] = left_out_lines(left_out)
+    if frame.empty:
+        return frame
     frame["decided_at"] = pd.to_datetime(frame["decided_at"], utc=True).astype("datetime64[us, UTC]")
     return frame
 

@@ -56,7 +56,7 @@ def judge(
         (findings if first else against).append(
             f"its choices agree with only {effective:.0f} logged ones (effective sample size): too few to tell"
         )
-    return Verdict(against=tuple(against), findings=tuple(findings))
+    return Verdict(against=tuple(against), findings=(*findings, *report.left_out))
 
 
 def _called(other: str, report: EvaluationReport) -> str:

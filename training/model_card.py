@@ -10,7 +10,7 @@ from datetime import datetime
 import pandas as pd
 
 from decisioning.bundle import Manifest
-from training.examples import LEDGER_WINDOW
+from training.examples import LEDGER_WINDOW, LEFT_OUT
 from training.model_input import CONTEXT_SHARE, MINIMUM_COUNT, MOST_CONTEXT_FEATURES
 from training.propensity import PropensityModel
 from training.time_split import SHARES
@@ -38,6 +38,7 @@ def model_card(
         if metrics["log_loss"] < metrics["base_rate_log_loss"]
         else "**It does not predict better than the base rate.**"
     )
+    left_out = "".join(f"; {line}" for line in examples.attrs.get(LEFT_OUT, ()))
     return f"""# {manifest.name}, version {manifest.version}
 
 LightGBM ({model.booster.num_trees()} trees) with Platt calibration in one ONNX graph: how likely a
@@ -59,7 +60,7 @@ propensity says who responds, not who responds *because* of the action.
 input `{manifest.data_sha256}`. {len(model.features)} features:
 {", ".join(f"{count} {name}" for name, count in sorted(kinds.items()))}. A success is a decision that earned
 more than 0 within its placement's attribution window; what was never shown is no row. Of the ledger, the
-{LEDGER_WINDOW.days} days before training are read. Of the names that callers sent, those are features that at
+{LEDGER_WINDOW.days} days before training are read{left_out}. Of the names that callers sent, those are features that at
 least {CONTEXT_SHARE:.0%} of the rows of `train` have, {MOST_CONTEXT_FEATURES} at most.
 
 ## Split, by time

@@ -14,6 +14,7 @@ import pandas as pd
 from decisioning.content import Placement
 from decisioning.errors import DataError
 from decisioning.evaluation import Estimate
+from decisioning.feeds import Gap, Untold, left_out_lines
 from decisioning.record import DecisionRecord, OutcomeRecord
 from decisioning.reward import closes_at, counted, credited, of_slot, reward
 from training.example_sources import Progress, silent
@@ -84,12 +85,14 @@ def what_if(
     now: datetime,
     since: datetime | None = None,
     market: str | None = None,
+    untold: Untold | None = None,
     seed: int = 1,
     progress: Progress = silent,
 ) -> WhatIf:
     """Compare the decisions (of one market, if it is named) with what they would have been.
 
-    `outcomes` are by the decision that they were reported of.
+    `outcomes` are by the decision that they were reported of. No reward is estimated from decisions whose
+    outcomes were not told (`untold`): a warning says how many those are.
 
     Raises:
         DataError: No decision can be compared.
@@ -126,13 +129,19 @@ def what_if(
         raise DataError(f"no decision of the window can be compared ({why}); choose a longer one with --since")
     earned_of = credited(outcomes, repeating)
     learnable: list[tuple[Shift, float]] = []
+    untold, silent_for = untold or Untold(), Counter[Gap]()
     for shift in shifts:
         record = shift.record
         placement = comparison.catalog_of(record).placements[record.placement]
         if record.drawn and record.reason != FEATURES_UNAVAILABLE and closes_at(record, placement) <= now:
+            gap = untold.gap(record, placement)
+            if gap is not None:
+                silent_for[gap] += 1
+                continue
             learnable.append((shift, _reward(record, placement, earned_of.get(record.decision_id, ()))))
     progress(f"{len(shifts):,} decisions compared; estimating what {len(learnable):,} of them would have earned")
     earned, warnings = earned_by(learnable, comparison, seed)
+    warnings = [*(f"of the estimate, {line}" for line in left_out_lines(silent_for)), *warnings]
     if comparison.assumed_full:
         names = ", ".join(sorted(comparison.assumed_full))
         warnings.append(f"the log knows nothing of the budgets {names}: taken as unspent at every decision")

@@ -72,18 +72,22 @@ class EventRoutes:
         async def handler(request: Request) -> Response:
             content = await _body(request)
             sender = _sender_of(request, content)
-            return await self._take(single_call(content, kind, sender, now=datetime.now(UTC)))
+            now = datetime.now(UTC)
+            return await self._take(single_call(content, kind, sender, now=now), sender, now=now)
 
         return handler
 
     async def batch(self, request: Request) -> Response:
         """`POST /v1/batch`."""
         content = await _body(request)
-        return await self._take(batch_call(content, _sender_of(request, content), now=datetime.now(UTC)))
+        sender, now = _sender_of(request, content), datetime.now(UTC)
+        return await self._take(batch_call(content, sender, now=now), sender, now=now)
 
-    async def _take(self, call: Call) -> Response:
+    async def _take(self, call: Call, sender: Sender, *, now: datetime) -> Response:
         """Keep what can be kept, and say of each item what became of it."""
-        taken = iter(await self._engine().record_events([item for item in call.items if isinstance(item, Reported)]))
+        good = [item for item in call.items if isinstance(item, Reported)]
+        taken = iter(await self._engine().record_events(good))
+        self._engine().feeds.rejected(sender.source, len(call.items) - len(good), now=now)
         results = []
         for item, message_id in zip(call.items, call.message_ids, strict=True):
             if isinstance(item, RequestError):

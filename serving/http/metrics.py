@@ -1,6 +1,8 @@
 """What Prometheus scrapes: by route template and reason, never by id or customer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest, values
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -12,10 +14,30 @@ _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
+class Feeds(Protocol):
+    """What is known of who tells; `FeedWatch` is one."""
+
+    @property
+    def last_heard(self) -> Mapping[str, datetime]:
+        """When each source was heard of last."""
+        ...
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """Sources that have stopped, or one of whose feeds has."""
+        ...
+
+
 class Metrics:
     """The service's metrics; counts are those of all workers together."""
 
-    def __init__(self, engine: Callable[[], Engine], *, hot_state_lost: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        *,
+        hot_state_lost: Callable[[], bool],
+        feeds: Callable[[], Feeds | None] = lambda: None,
+    ) -> None:
         own = CollectorRegistry()
         self.requests = Counter("nextmove_http_requests", "Requests answered.", ("route", "status"), registry=own)
         self.seconds = Histogram(
@@ -44,6 +66,7 @@ class Metrics:
         self._registry.register(_EngineCollector(engine, hot_state_lost))
         self._more = _More()
         self._registry.register(self._more)
+        self._registry.register(_FeedCollector(feeds))
 
     def show(self, gauges: Callable[[], Iterator[Metric]]) -> None:
         """Show these too, instead of those of the last call."""
@@ -94,3 +117,30 @@ class _More:
     def collect(self) -> Iterator[Metric]:
         """Read at the time of the scrape."""
         return self.gauges()
+
+
+class _FeedCollector:
+    """Who was heard of when, whichever worker heard it, and who has stopped."""
+
+    def __init__(self, feeds: Callable[[], Feeds | None]) -> None:
+        self._feeds = feeds
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: the feeds are not there yet when this is registered."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Read at the time of the scrape."""
+        feeds = self._feeds()
+        if feeds is None:
+            return
+        said = "Seconds since a source was last heard of, 5 too many at most."
+        ages = GaugeMetricFamily("nextmove_feed_last_event_age_seconds", said, labels=("source",))
+        said = "1 for a source that is silent against its rhythm, or one of whose feeds is."
+        silent = GaugeMetricFamily("nextmove_feed_silent", said, labels=("source",))
+        now, stopped = datetime.now(UTC), feeds.silent
+        for source, at in feeds.last_heard.items():
+            ages.add_metric((source,), max(0.0, (now - at).total_seconds()))
+            silent.add_metric((source,), int(source in stopped))
+        yield ages
+        yield silent

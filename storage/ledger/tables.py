@@ -181,7 +181,7 @@ erased = Table(
     Column("at", BigInteger, nullable=False),
 )
 
-# How many events, and of what was wrong with them, came from a source in an hour.
+# How many events and outcomes, and of what was wrong with them, came from a source in an hour. Counts grow.
 feed_counts = Table(
     "feed_counts",
     metadata,
@@ -191,6 +191,8 @@ feed_counts = Table(
     Column("name", Text, primary_key=True),  # of the event or outcome
     Column("what", Text, primary_key=True),
     Column("count", BigInteger, nullable=False),
+    Column("last_at", BigInteger, nullable=False),
+    Index("feed_counts_by_hour", "domain", "hour"),
 )
 
 audience_sizes = Table(

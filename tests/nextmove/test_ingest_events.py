@@ -29,6 +29,7 @@ from storage.event_mapping import EventMapping
 from storage.hot_state.rebuild import rebuild
 from storage.hot_state.state_replay import open_states
 from storage.hot_state.states import Replay
+from storage.ledger.feed_counts import FeedCounts
 from storage.ledger.reader import LedgerReader
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
@@ -294,6 +295,26 @@ def test_names_mean_what_the_catalogue_says_of_their_source(settings: Settings, 
     assert [each.name for each in kept(settings)] == ["purchase", "purchase", "song_played"]
     assert kept(settings)[0].properties == {"product_id": "p-1", "value": 2.5, "currency": "CHF"}
     assert kept(settings)[0].market == "ch"
+
+
+def test_what_a_file_tells_is_counted_as_what_comes_over_http(settings: Settings, tmp_path: Path) -> None:
+    till = Source(id="till", ignored=("heartbeat",))
+    lines = [line(1), line(2), line(3, kind="heartbeat"), line(4, kind="Song Played"), line(5, who="")]
+    take(settings, written(tmp_path / "a.csv", *lines), sources=(till,))
+    with closing(FeedCounts(settings)) as feeds:
+        counts = feeds.read(since=datetime(2020, 1, 1, tzinfo=UTC))
+    told = {(each.name, each.what): each.count for each in counts if not each.what.startswith("type:")}
+    assert told == {
+        ("purchase", "received"): 2,
+        ("purchase", "occurred"): 2,
+        ("song_played", "received"): 1,
+        ("song_played", "occurred"): 1,
+        ("Song Played", "unmapped"): 1,
+        ("heartbeat", "ignored"): 1,
+        ("other", "rejected"): 1,
+    }
+    assert {each.hour for each in counts if each.what == "occurred"} == {datetime(2026, 1, 5, 10, tzinfo=UTC)}
+    assert {each.last_at for each in counts if each.what == "received"} == {NOW}
 
 
 def test_what_was_read_before_a_file_breaks_off_is_kept_and_the_next_run_goes_on(

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from contextlib import closing, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytest
 from nextmove.serve import Service
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer
+from storage.ledger.feed_counts import FeedCounts
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings
 from tests.nextmove.conftest import free_port, train_and_promote
@@ -233,6 +234,24 @@ def kill_all(pid: int) -> None:
         os.kill(process, signal.SIGKILL)
 
 
+def track(service: Service, source: str, *message_ids: str) -> None:
+    batch = [{"type": "track", "userId": "c-00004", "event": "Read", "messageId": name} for name in message_ids]
+    answer = httpx.post(f"{service.url}/v1/batch", json={"batch": batch, "writeKey": source}, timeout=10)
+    assert [result["status"] for result in answer.json()["results"]] == ["accepted"] * len(batch)
+
+
+def test_who_tells_has_an_age_in_the_metrics(service: Service) -> None:
+    track(service, "clock", "tick")
+    age = re.compile(r'nextmove_feed_last_event_age_seconds\{source="clock"\} (\S+)')
+
+    def ages() -> list[str]:
+        return age.findall(httpx.get(f"{service.url}/metrics").text)
+
+    assert eventually(ages, within=15.0)
+    assert 0.0 <= float(ages()[0]) < 30.0
+    assert 'nextmove_feed_silent{source="clock"} 0.0' in httpx.get(f"{service.url}/metrics").text
+
+
 def test_two_workers_share_what_they_know_and_end_when_asked(shop_settings: Settings) -> None:
     pair = Service(shop_settings, port=free_port(), workers=2)
     try:
@@ -243,7 +262,12 @@ def test_two_workers_share_what_they_know_and_end_when_asked(shop_settings: Sett
             ask(pair, placement="product_page")
         line = 'nextmove_decisions_total{placement="product_page",reason="RANKED"} 10.0'
         assert line in httpx.get(f"{pair.url}/metrics").text, "whichever worker is scraped answers for both"
+        for number in range(20):
+            track(pair, "pair", f"m-{number}")
         pair.process.send_signal(signal.SIGTERM)
         assert pair.process.wait(15) is not None
     finally:
         pair.stop()
+    with closing(FeedCounts(shop_settings)) as feeds:
+        counts = feeds.read(since=datetime.now(UTC) - timedelta(hours=2), what=("received",))
+    assert sum(each.count for each in counts if each.source == "pair") == 20, "both wrote down what they had counted"

@@ -21,6 +21,7 @@ from decisioning.profile import Consent, Subject
 from decisioning.record import AuditRecord, DecisionRecord, told
 from decisioning.request import OutcomeReport
 from decisioning.reservation import Reserved
+from serving.feeds import FeedTally
 from serving.outcomes import Outcomes
 from storage.consents import record_consents
 from storage.hot_state.history import kept_pauses
@@ -344,7 +345,7 @@ def test_a_word_that_hot_state_never_heard_of_counts_from_the_next_start(
 
 def test_a_channel_that_three_soft_bounces_closed_is_closed_after_a_rebuild(chosen: Settings, ledger: Ledger) -> None:
     store = Store(chosen)
-    outcomes = Outcomes(store.hot, ledger)
+    outcomes = Outcomes(store.hot, ledger, FeedTally())
     for number, closed in enumerate([(), (), ("email",)]):
         decided = decision(f"d-{number}", channel="email")
         asyncio.run(ledger.append_decision(decided, digest="a"))

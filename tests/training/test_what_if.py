@@ -16,6 +16,7 @@ from decisioning.content import BLUEPRINT, NO_ACTION, Action, Audience, Budget
 from decisioning.errors import BundleError, DataError, StoreError
 from decisioning.evaluation import Estimate
 from decisioning.exploration import EpsilonGreedy, Greedy
+from decisioning.feeds import Gap, Untold
 from decisioning.reasons import Drop
 from decisioning.record import DecisionRecord, OutcomeRecord
 from serving.engine import Engine
@@ -444,6 +445,25 @@ def test_before_its_window_closes_no_reward_is_estimated() -> None:
     report = compare(records, served, outcomes=accepted(records), now=NOW + timedelta(days=6))
     assert (report.learnable, report.earned) == (0, None)
     assert "attribution window closed" in report.warnings[0]
+
+
+def test_decisions_whose_outcomes_were_not_told_are_compared_but_earn_nothing() -> None:
+    """Half of the decisions were made while nobody told what was accepted; the logged value is that of the others."""
+    served = shop()
+    records = logged(served, 40)
+    quiet = [msgspec.structs.replace(each, decided_at=NOW - timedelta(days=20)) for each in records[:20]]
+    records = [*quiet, *records[20:]]
+    outcomes = {each.decision_id: [outcome(each.decision_id, "accept")] for each in records[20:]}
+    gap = Gap("web", "outcome:accept", NOW - timedelta(days=21), NOW - timedelta(days=19))
+    naive = compare(records, served, outcomes=outcomes)
+    report = compare(records, served, outcomes=outcomes, untold=Untold([gap]))
+    assert (report.decisions, report.learnable, naive.learnable) == (40, 20, 40)
+    assert report.earned is not None
+    assert naive.earned is not None
+    assert (report.earned.logged.value, naive.earned.logged.value) == (1.0, 0.5)
+    assert report.warnings[0].startswith(
+        "of the estimate, 20 decisions are left out: outcomes 'accept' of 'web' were not"
+    )
 
 
 def test_what_went_on_from_an_earlier_decision_is_compared_but_not_weighed() -> None:

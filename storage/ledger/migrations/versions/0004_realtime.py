@@ -56,7 +56,9 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("what", sa.Text, primary_key=True),
         sa.Column("count", sa.BigInteger, nullable=False),
+        sa.Column("last_at", sa.BigInteger, nullable=False),
     )
+    op.create_index("feed_counts_by_hour", "feed_counts", ["domain", "hour"])
     op.create_table(
         "audience_sizes",
         sa.Column("domain", sa.Text, primary_key=True),

@@ -1,0 +1,95 @@
+"""`nextmove doctor` over a small shop: what is fine, what is broken by hand, and what sources tell."""
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from decisioning.feeds import HOUR, FeedCount
+from nextmove.doctor import findings
+from storage.ledger.feed_counts import FeedCounts
+from storage.settings import Settings
+from tests.nextmove.test_cli import Said, nextmove
+from training.tracking import CHAMPION, Tracking
+
+__all__ = ["nextmove"]
+
+
+def levels(settings: Settings) -> dict[str, str]:
+    return {each.subject: each.level for each in findings(settings, now=datetime.now(UTC))}
+
+
+def test_a_sound_installation_is_healthy(shop_settings: Settings, nextmove: Callable[..., Said]) -> None:
+    said = nextmove("doctor", "--json", home=shop_settings.home)
+    document = json.loads(said.out)
+    assert [each for each in document["findings"] if each["level"] in ("warning", "error")] == []
+    assert (said.code, document["healthy"]) == (0, True)
+    subjects = [each["subject"] for each in document["findings"]]
+    assert subjects == ["settings", "catalogue", "ledger", "hot state", "features", "model", "keys"]
+
+
+def test_an_alias_that_was_moved_by_hand_is_seen(shop_settings: Settings) -> None:
+    tracking = Tracking(shop_settings)
+    served = tracking.version_by_alias("simulated", CHAMPION)
+    assert served is not None
+    other = tracking.register(served.run_id, "simulated", *_booster())
+    tracking.point_alias("simulated", CHAMPION, other)
+    try:
+        [line] = [each for each in findings(shop_settings, now=datetime.now(UTC)) if each.subject == "model"]
+        assert line.level == "warning"
+        assert f"'champion' names version {other}" in line.found
+    finally:
+        tracking.point_alias("simulated", CHAMPION, served.version)
+
+
+def _booster() -> tuple[object, int]:
+    import lightgbm as lgb
+    import numpy as np
+
+    rows = lgb.Dataset(np.arange(100.0).reshape(50, 2), label=np.arange(50) % 2)
+    return lgb.train({"objective": "binary", "verbose": -1}, rows, num_boost_round=1), 2
+
+
+def test_what_is_missing_is_an_error_and_the_rest_is_still_checked(shop_settings: Settings, tmp_path: Path) -> None:
+    empty = replace(shop_settings, home=tmp_path)
+    assert levels(empty) == {"settings": "error"}
+    with closing(FeedCounts(empty)):
+        pass
+    found = levels(empty)
+    assert found == {
+        "settings": "ok",
+        "catalogue": "error",
+        "ledger": "ok",
+        "hot state": "ok",
+        "features": "error",
+        "model": "error",
+        "keys": "note",
+    }
+
+
+def test_a_damaged_hot_state_is_one_line(shop_settings: Settings, tmp_path: Path) -> None:
+    broken = replace(shop_settings, home=tmp_path)
+    with closing(FeedCounts(broken)):
+        pass
+    broken.hot_path.write_bytes(b"no database at all" * 100)
+    [line] = [each for each in findings(broken, now=datetime.now(UTC)) if each.subject == "hot state"]
+    assert line.level in ("error", "warning")
+
+
+def test_a_feed_that_stopped_makes_the_exit_code_one(
+    shop_settings: Settings, tmp_path: Path, nextmove: Callable[..., Said]
+) -> None:
+    home = tmp_path / "copy"
+    shutil.copytree(shop_settings.home, home)
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    hours = [hour - number * HOUR for number in range(12, 5 * 168)]
+    with closing(FeedCounts(replace(shop_settings, home=home))) as feeds:
+        feeds.add(FeedCount("till", "outcome:purchase", each, "received", 20, each) for each in hours)
+    said = nextmove("doctor", home=home)
+    assert said.code == 1
+    assert f"till: has stopped, or nearly so, since {hour - 11 * HOUR:%Y-%m-%d %H:%M} UTC" in said.out
+    assert "-> ask unknown; decisions that need them are not learnt from" in said.out
+    assert said.err.strip().endswith("next: nextmove doctor")
