@@ -15,6 +15,7 @@ from serving.adapters.feast_features import FeastFeatures
 from serving.bootstrap import live_bundle
 from serving.feeds import UNNAMED
 from serving.http.callers import THIS_MACHINE
+from storage.audience_warnings import audience_warnings
 from storage.blobs import BlobStore
 from storage.feature_store import open_feature_store
 from storage.hook_secrets import read_hook_secrets
@@ -52,6 +53,8 @@ def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
     content = release.blueprint.content
     if content.hooks:
         yield _checked("hooks", partial(_hooks, settings, [hook.id for hook in content.hooks]))
+    for said in audience_warnings(settings, release, now=now):
+        yield Finding("warning", "audiences", said, "see: nextmove audience --history")
     with closing(FeedCounts(settings)) as counts:
         told = counts.read(since=now - HISTORY)
     yield from feed_findings(told, content, now=now, unlisted=(UNNAMED, THIS_MACHINE.name))

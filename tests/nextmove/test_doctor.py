@@ -5,11 +5,13 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from decisioning.feeds import HOUR, FeedCount
+from decisioning.running_dry import Size
 from nextmove.doctor import findings
+from storage.ledger.audience_sizes import keep_sizes
 from storage.ledger.feed_counts import FeedCounts
 from storage.settings import Settings
 from tests.nextmove.test_cli import Said, nextmove
@@ -77,6 +79,15 @@ def test_a_damaged_hot_state_is_one_line(shop_settings: Settings, tmp_path: Path
     broken.hot_path.write_bytes(b"no database at all" * 100)
     [line] = [each for each in findings(broken, now=datetime.now(UTC)) if each.subject == "hot state"]
     assert line.level in ("error", "warning")
+
+
+def test_an_audience_that_nobody_has_counted_for_long_is_a_warning(shop_settings: Settings, tmp_path: Path) -> None:
+    home = tmp_path / "copy"
+    shutil.copytree(shop_settings.home, home)
+    counted = replace(shop_settings, home=home)
+    keep_sizes(counted, [Size("global", "audience", "loyal", datetime.now(UTC) - timedelta(days=20), 9, 10)])
+    [line] = [each for each in findings(counted, now=datetime.now(UTC)) if each.subject == "audiences"]
+    assert (line.level, line.found) == ("warning", "audiences were counted last 20 days ago; run: nextmove audience")
 
 
 def test_a_feed_that_stopped_makes_the_exit_code_one(
