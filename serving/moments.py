@@ -14,11 +14,12 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from decisioning.answer import DecisionAnswer, answer
-from decisioning.content import Moment
+from decisioning.content import PERSONALISATION, Moment
 from decisioning.errors import DecisionConflict, NextmoveError, RequestError, StoreError, UnknownMoment
 from decisioning.identity import is_visitor
 from decisioning.moments import Trigger, belongs_to, catalog_of, context_of, ended_by, is_late, why_nothing
-from decisioning.profile import HotProfile, Subject
+from decisioning.personalisation import agrees_to_personalisation
+from decisioning.profile import Consent, HotProfile, Subject
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from serving.engine import Engine
@@ -79,12 +80,13 @@ class _Kept(msgspec.Struct):
 
 
 class _Wanted(NamedTuple):
-    """A moment that nothing has ended, with what it is decided for."""
+    """A moment that nothing has ended, and whom it is for: `personal` is whether what they did may be used."""
 
     kept: KeptMoment
     moment: Moment
     customer_id: str | None
     members: tuple[str, ...]
+    personal: bool
 
 
 _kept_decoder = msgspec.json.Decoder(_Kept)
@@ -180,6 +182,8 @@ class Moments:
             raise result.problem
 
     async def _decide(self, claimed: list[KeptMoment], now: datetime) -> int:
+        if not claimed:
+            return 0
         judged = await asyncio.gather(*(self._judge(kept, now) for kept in claimed))
         changes: list[tuple[KeptMoment, Decided | Settled | Later]] = []
         wanted: list[_Wanted] = []
@@ -194,9 +198,8 @@ class Moments:
             now=now,
         )
         through = [each for each in wanted if each.kept.moment_id in let]
-        changes += [
-            (each.kept, Settled(each.kept.moment_id, "ended", "AT_MOST")) for each in wanted if each not in through
-        ]
+        too_many = [each.kept for each in wanted if each.kept.moment_id not in let]
+        changes += [(kept, Settled(kept.moment_id, "ended", "AT_MOST")) for kept in too_many]
         answers = await asyncio.gather(*(self._ask(each, now) for each in through))
         changes += zip((each.kept for each in through), answers, strict=True)
         await self.keep(changes, now=now)
@@ -204,7 +207,8 @@ class Moments:
 
     async def _judge(self, kept: KeptMoment, now: datetime) -> _Wanted | Settled | Later:
         """Whether it is still wanted."""
-        moment = catalog_of(kept.market, self._engine.release).moments.get(kept.moment)
+        catalog = catalog_of(kept.market, self._engine.release)
+        moment = catalog.moments.get(kept.moment)
         if moment is None:
             return Settled(kept.moment_id, "ended", "NOT_IN_CATALOGUE")
         if is_late(moment, kept.due_at, now=now):
@@ -218,7 +222,11 @@ class Moments:
         if happened is not None:
             return Settled(kept.moment_id, "ended", f"UNLESS {happened}")
         members = profile.person.members if profile.person else (unit,)
-        return _Wanted(kept, moment, _known(kept, profile), members)
+        customer_id, channel = _known(kept, profile), catalog.placements[moment.placement].channel
+        personal = Consent(PERSONALISATION, channel) in profile.consents or (
+            customer_id is not None and agrees_to_personalisation(catalog.content, channel, profile)
+        )
+        return _Wanted(kept, moment, customer_id, members, personal)
 
     async def _ask(self, wanted: _Wanted, now: datetime) -> Decided | Settled | Later:
         """The engine's answer, the first one where it was asked before."""
@@ -230,7 +238,7 @@ class Moments:
             anonymous_id=None if wanted.customer_id is not None else kept.anonymous_id,
             decision_id=kept.decision_id,
             market=kept.market,
-            context=context_of(trigger.properties, features=self._engine.stored_features),
+            context=context_of(trigger.properties if wanted.personal else {}, features=self._engine.stored_features),
         )
         try:
             record = await self._engine.find(kept.decision_id)

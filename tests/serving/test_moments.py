@@ -135,6 +135,15 @@ def test_consent_that_is_withdrawn_in_between_counts(either: MomentShop) -> None
     assert (state, reason) == ("ended", "OBJECTED")
 
 
+def test_without_consent_to_personalisation_what_the_event_says_is_not_used(shop: MomentShop) -> None:
+    shop.consent(purpose="personalisation", granted=False)
+    shop.tell(properties={"value": 20.0})
+    shop.pass_to(HOUR)
+    record = shop.run(shop.engine.find(shop.all[0].decision_id))
+    assert record is not None
+    assert (record.reason, record.request.context) == ("FALLBACK_NOT_PERSONALISED", {})
+
+
 def test_consent_that_is_given_in_between_counts(shop: MomentShop) -> None:
     shop.tell(customer_id="c-2")
     shop.consent("c-2", at=NOW + HOUR / 2)

@@ -1,6 +1,7 @@
 """Calls to real receivers on loopback: signed, bounded, to public addresses alone."""
 
 import asyncio
+import re
 import socket
 import time
 from dataclasses import replace
@@ -12,11 +13,11 @@ from typing import Any
 import pytest
 
 from serving.adapters.addresses import is_public
-from serving.adapters.webhooks import SignedWebhooks
+from serving.adapters.webhooks import SignedWebhooks, signature
 from serving.ports import Received
 from storage.webhook_targets import WebhookTarget
 from tests.builders import NOW
-from tests.serving.receivers import KEY, Receiver, receiver, self_signed
+from tests.serving.receivers import KEY, SECRET, Receiver, receiver, self_signed
 
 BODY = b'{"moment_id": "m-1", "name": "Zo\xc3\xab"}'
 
@@ -40,6 +41,18 @@ def test_a_call_is_signed_as_the_specification_says() -> None:
     assert (headers["webhook-id"], headers["webhook-timestamp"]) == ("m-1", str(int(NOW.timestamp())))
     assert headers["content-type"] == "application/json"
     assert headers["host"] == f"127.0.0.1:{crm.port}"
+
+
+def test_the_guide_s_own_check_lets_in_what_we_sign_and_nothing_else() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "moments.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", guide, re.DOTALL)
+    assert code is not None
+    told: dict[str, Any] = {}
+    exec(code[1], told)
+    headers = {"webhook-id": "m-1", "webhook-timestamp": str(int(NOW.timestamp()))}
+    headers["webhook-signature"] = signature(KEY, "m-1", NOW, BODY)
+    assert told["verified"](headers, BODY, SECRET)
+    assert not told["verified"](headers, BODY + b" ", SECRET)
 
 
 def test_a_receiver_with_another_secret_refuses_it() -> None:
