@@ -14,7 +14,8 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from decisioning.answer import DecisionAnswer, answer
-from decisioning.content import PERSONALISATION, Moment
+from decisioning.catalog import Release
+from decisioning.content import PERSONALISATION, Moment, ToWebhook
 from decisioning.errors import DecisionConflict, NextmoveError, RequestError, StoreError, UnknownMoment
 from decisioning.identity import is_visitor
 from decisioning.moments import Trigger, belongs_to, catalog_of, context_of, ended_by, is_late, why_nothing
@@ -295,6 +296,20 @@ class Moments:
             expires_at=expires_at,
             record=msgspec.json.encode(delivered),
         )
+
+
+def undeliverable(release: Release, targets: Collection[str]) -> list[str]:
+    """A sentence for each webhook that moments are sent to, and that is not known here."""
+    wanted = {
+        (moment.deliver.webhook, moment.id)
+        for catalog in release.markets.values()
+        for moment in catalog.moments.values()
+        if isinstance(moment.deliver, ToWebhook) and moment.deliver.webhook not in targets
+    }
+    return [
+        f"moment {moment} goes to the webhook '{name}', which the file of the setting webhooks does not have"
+        for name, moment in sorted(wanted)
+    ]
 
 
 def _known(kept: KeptMoment, profile: HotProfile) -> str | None:

@@ -16,7 +16,7 @@ from serving.http.guard import Access, Readiness
 from serving.http.metrics import Metrics
 from serving.http.signing_keys import SigningKeys
 from serving.http.tokens import Tokens
-from serving.moments import Moments
+from serving.moments import Moments, undeliverable
 from storage.hook_secrets import read_hook_secrets
 from storage.settings import Settings
 from storage.webhook_targets import WebhookTarget, read_webhooks
@@ -219,6 +219,7 @@ class Runtime:
                 *self._opened.follower.warnings(),
                 *self._opened.keeper.warnings,
                 *(said for said in (lost, untold) if said),
+                *undeliverable(engine.release, self._opened.webhooks),
             ],
         )
 

@@ -27,12 +27,12 @@ from tests.nextmove.conftest import free_port
 from tests.nextmove.test_service import kill_all
 from tests.serving.receivers import SECRET, Receiver, receiver
 
-CONTENT = ("cart_added", "checkout_started")
+EVENTS = ("cart_added", "checkout_started")
 
 
 @pytest.fixture
 def settings(shop_settings: Settings, tmp_path: Path) -> Settings:
-    """The shop's state, with two moments more: a letter of paper at once, and after two seconds."""
+    """The shop's state, with two moments more: one that is due at once, and one after two seconds."""
     home = tmp_path / "state"
     shutil.copytree(shop_settings.home, home)
     found = replace(shop_settings, home=home)
@@ -41,7 +41,7 @@ def settings(shop_settings: Settings, tmp_path: Path) -> Settings:
             id=f"on_{event}", event=event, delay=timedelta(seconds=2 * number), placement="home_hero",
             deliver=ToWebhook(webhook="crm"),
         )
-        for number, event in enumerate(CONTENT)
+        for number, event in enumerate(EVENTS)
     ]  # fmt: skip
     with closing(BlobStore(found)) as blobs:
         live = blobs.pointer(catalog_pointer(found.domain))

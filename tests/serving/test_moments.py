@@ -12,7 +12,7 @@ from decisioning.content import BLUEPRINT, AtMost, ToWebhook
 from decisioning.errors import OutcomeConflict, StoreError, UnknownMoment
 from decisioning.moments import decision_id_of
 from decisioning.profile import Subject
-from serving.moments import HANDED_OUT
+from serving.moments import HANDED_OUT, undeliverable
 from serving.ports import Received
 from storage.ledger.moments import Open
 from storage.settings import Settings
@@ -499,6 +499,14 @@ def test_what_goes_to_a_webhook_that_is_not_known_here_waits_for_who_knows_it(se
         assert (got(shop), shop.states) == ([], DUE)
         shop.pass_to(HOUR + 7 * DAY)
         assert shop.states == [("dead", "EXPIRED")]
+
+
+def test_a_webhook_that_is_not_known_here_is_told_by_name() -> None:
+    sent = moment(deliver=ToWebhook(webhook="crm"))
+    assert undeliverable(release(moments=(sent, moment("fetched"))), {"crm": None}) == []
+    assert undeliverable(release(moments=(sent, moment("fetched"))), ()) == [
+        "moment cart_abandoned goes to the webhook 'crm', which the file of the setting webhooks does not have"
+    ]
 
 
 def test_many_that_are_due_at_once_are_all_decided_and_sent(settings: Settings) -> None:
