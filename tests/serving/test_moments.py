@@ -274,7 +274,7 @@ def test_what_dies_between_decision_and_table_is_decided_once(
     async def dies(*_: Any, **__: Any) -> Any:
         raise StoreError("killed")
 
-    shop.tell()
+    shop.tell(properties={"value": 20.0})
     with monkeypatch.context() as killed:
         killed.setattr(shop.moments, "keep", dies)
         with pytest.raises(StoreError):
@@ -283,7 +283,8 @@ def test_what_dies_between_decision_and_table_is_decided_once(
     assert first is not None
     shop.pass_to(HOUR + 30 * SECOND)
     assert shop.states == [("waiting", None)], "somebody may still be at it"
-    shop.engine.release = release(moments=(moment(),), actions=(action("other"),))
+    # Asked anew, it would be asked otherwise.
+    shop.consent(purpose="personalisation", granted=False)
     shop.pass_to(HOUR + timedelta(minutes=1))
     [found] = shop.fetch()
     assert found["decision"]["decided_at"] == "2026-03-02T13:00:00Z"

@@ -106,7 +106,8 @@ def test_events_of_files_begin_moments_too_and_only_once(settings: Settings, sto
     with closing(BulkEvents(settings)) as bulk:
         for _ in range(2):
             bulk.append([(each, "same") for each in told], begun=awaited(told, SHOP))
-        changed = [cart(7, name="purchase"), cart(451)]
+        bulk.append([(cart(452, name="page_seen"), "same")])
+        changed = [cart(7, name="purchase"), cart(451), cart(452)]
         bulk.append([(each, "new") for each in changed], begun=awaited(changed, SHOP))
     assert len(every(store)) == 451
 
