@@ -255,9 +255,10 @@ class Engine:
         return results
 
     @property
-    def stored_features(self) -> frozenset[str]:
-        """Names that the feature store may have a value for."""
-        return self._features.names | {ACCOUNT_FEATURE}
+    def own_features(self) -> frozenset[str]:
+        """Names of features that are stored, or computed of what customers did."""
+        computed = (each.name for one in self.release.blueprint.content.event_features for each in one.derived())
+        return self._features.names.union((ACCOUNT_FEATURE,), computed)
 
     async def find(self, decision_id: str) -> DecisionRecord | None:
         """The record of a decision, or None."""

@@ -239,7 +239,7 @@ class Moments:
             anonymous_id=None if wanted.customer_id is not None else kept.anonymous_id,
             decision_id=kept.decision_id,
             market=kept.market,
-            context=context_of(trigger.properties if wanted.personal else {}, features=self._engine.stored_features),
+            context=context_of(trigger.properties if wanted.personal else {}, features=self._engine.own_features),
         )
         try:
             record = await self._engine.find(kept.decision_id)

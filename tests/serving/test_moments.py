@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT, AtMost, ToWebhook
+from decisioning.content import BLUEPRINT, AtMost, EventFeature, ToWebhook
 from decisioning.errors import OutcomeConflict, StoreError, UnknownMoment
 from decisioning.moments import decision_id_of
 from decisioning.profile import Subject
@@ -302,8 +302,9 @@ def test_a_decision_that_somebody_else_asked_for_under_its_id_is_not_delivered(s
 
 def test_what_an_event_says_overrides_no_stored_feature_and_breaks_no_model(settings: Settings) -> None:
     picky = action("card", eligibility="customer.age > 40.0 && context.value > 10.0")
-    with MomentShop(settings, shop=release(picky, moments=(moment(),))) as shop:
-        shop.tell(properties={"age": 7, "account_id": "a-9", "cart_value": "a lot", "value": 20})
+    orders = EventFeature(id="orders", event="purchase", compute="count", windows=(DAY,))
+    with MomentShop(settings, shop=release(picky, moments=(moment(),), event_features=(orders,))) as shop:
+        shop.tell(properties={"age": 7, "account_id": "a-9", "cart_value": "a lot", "value": 20, "orders_1d": 9})
         shop.pass_to(HOUR)
         [found] = shop.fetch()
         record = shop.run(shop.engine.find(found["decision"]["decision_id"]))
