@@ -21,6 +21,7 @@ from decisioning.content import (
     CountedPer,
     FeatureTypes,
     Journey,
+    Moment,
     Placement,
     Stage,
     Treatment,
@@ -104,6 +105,7 @@ class Catalog:
         version: `sha256:` and the hash of the release.
         features: Those that rules may name; None where they are not known.
         push: Placements whose answers are sent; `topics`: groups that customers may choose or refuse.
+        moments: By id; `moments_on`: by event, each with its compiled `when`.
 
     Raises:
         CatalogError: With every mistake, each with its path and what is allowed.
@@ -133,6 +135,11 @@ class Catalog:
             for stage in journey.stages
         }
         self.audiences = {audience.id: compiler.audience(audience) for audience in content.audiences}
+        self.moments = {moment.id: moment for moment in content.moments}
+        self.moments_on: dict[str, tuple[tuple[Moment, Rule], ...]] = {}
+        for moment in content.moments:
+            on = self.moments_on.get(moment.event, ())
+            self.moments_on[moment.event] = (*on, (moment, compiler.moment(moment)))
         if found:
             raise CatalogError(sorted(set(found), key=found.index))
         self.time_zone = ZoneInfo(content.time_zone)
@@ -442,6 +449,16 @@ class _Compiler:
 
     def stage(self, journey: Journey, stage: Stage, part: Literal["entry", "exit"]) -> Rule:
         return self.rule(f"journeys[{journey.id}].stages[{stage.id}].{part}", getattr(stage, part))
+
+    def moment(self, moment: Moment) -> Rule:
+        path = f"moments[{moment.id}].when"
+        rule = self.rule(path, moment.when)
+        for root, name in sorted(rule.names):
+            self._found.append(
+                f"{path}: names {root}.{name}; it sees what the event says, as context.value: what the customer must"
+                " be like stands in the actions' rules"
+            )
+        return rule
 
     def audience(self, audience: Audience) -> Rule:
         """Whether somebody is in the audience, its exclusions included."""

@@ -15,6 +15,7 @@ from decisioning.content import (
     BUCKETS,
     CONTACT_MEMORY,
     EVENT_MEMORY,
+    LONGEST_DELAY,
     NO_ACTION,
     Action,
     Approver,
@@ -29,6 +30,7 @@ from decisioning.content import (
     Experiment,
     Hook,
     Journey,
+    Moment,
     Naming,
     Placement,
     QuietHours,
@@ -36,6 +38,7 @@ from decisioning.content import (
     name_of,
     variant_ends,
 )
+from decisioning.events import EventType
 from decisioning.outcome_types import EVENT_TYPES, OUTCOME_TYPES
 from decisioning.vocabulary import Vocabulary
 
@@ -51,6 +54,7 @@ _ENTRIES: dict[str, type[msgspec.Struct]] = {
     "audiences": Audience,
     "sources": Source,
     "hooks": Hook,
+    "moments": Moment,
     "experiments": Experiment,
     "event_features": EventFeature,
 }
@@ -58,6 +62,9 @@ _ENTRIES: dict[str, type[msgspec.Struct]] = {
 _NEVER_A_MARKETS = ("domain", "market", "market_currency", "locked", "hooks", "event_features", "features")
 _EVENT_NAME = re.compile("[a-z][a-z0-9_]*")
 SHORTEST_PERIOD = timedelta(minutes=1)
+LONGEST_AT_MOST = timedelta(days=365)
+# Called by their type, since they have no name of their own.
+_NOT_TRACKED = tuple(kind for kind in get_args(EventType) if kind != "track")
 # A feature is `customer.<name>` in rules, which CEL reads as a name followed by one of its own words here.
 _TAKEN = ("customer_id", "event_timestamp", "created_timestamp")  # by the feature store
 _NAMEABLE = re.compile(r"(?!(?:in|true|false|null)$)[A-Za-z_][A-Za-z0-9_]*")
@@ -103,7 +110,7 @@ def mistakes(content: Content) -> list[str]:
         findings.unique(kind, findings.ids[kind])
     checks: tuple[Callable[[_Findings], None], ...] = (
         _market, _naming, _placements, _actions, _approvals, _budgets, _contact_policies, _cool_downs, _quiet_hours,
-        _journeys, _audiences, _sources, _hooks, _experiments, _event_features,
+        _journeys, _audiences, _sources, _hooks, _moments, _experiments, _event_features,
     )  # fmt: skip
     for check in checks:
         check(findings)
@@ -373,6 +380,29 @@ def _hooks(f: _Findings) -> None:
         for said, event in hook.events.items():
             if event.detail in ("hard", "soft") and event.type != "bounce":
                 f.add(f"{path}.events", f"'{said}' is {event.type} with detail {event.detail}, which is for a bounce")
+
+
+def _moments(f: _Findings) -> None:
+    names = Vocabulary(f.content.sources).names
+    for moment in f.content.moments:
+        path = f"moments[{moment.id}]"
+        told = (
+            (f"{path}.event", moment.event, _NOT_TRACKED),
+            *((f"{path}.unless", n, EVENT_TYPES) for n in moment.unless),
+        )
+        for inner, name, also in told:
+            if name not in names and name not in also:
+                f.add(
+                    inner,
+                    f"no event is called '{name}'; say in `sources` what a source calls it, or name one of"
+                    f" {', '.join(sorted({*names, *also}))}",
+                )
+        f.refer(f"{path}.placement", moment.placement, f.ids["placements"])
+        if not timedelta(0) <= moment.delay <= LONGEST_DELAY:
+            f.add(f"{path}.delay", f"is {moment.delay}, must be at least 0 and at most {LONGEST_DELAY}")
+        f.longer_than_nothing(f"{path}.expires", moment.expires, at_most=LONGEST_DELAY)
+        if moment.at_most is not None:
+            f.longer_than_nothing(f"{path}.at_most.per", moment.at_most.per, at_most=LONGEST_AT_MOST)
 
 
 def _audiences(f: _Findings) -> None:

@@ -15,6 +15,7 @@ from decisioning.exploration import EpsilonGreedy, ExplorationPolicy
 from decisioning.outcome_types import OutcomeDetail, OutcomeType
 
 CONTACT_MEMORY = timedelta(days=30)  # hot state forgets older contacts
+LONGEST_DELAY = timedelta(days=30)  # of a moment; hot state forgets older events
 EVENT_MEMORY = timedelta(days=30)  # the longest window of a feature over events
 BUCKETS = 10_000  # into which experiments and the holdout divide their units
 NO_ACTION = "no_action"  # reserved id: the choice to show nothing, a candidate like any other
@@ -329,6 +330,47 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     outcomes: tuple[OutcomeType, ...] = ()
 
 
+class AtMost(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """So many times within a rolling `per`, for all ids of a person together."""
+
+    times: Annotated[int, msgspec.Meta(ge=1, le=1000)]
+    per: timedelta
+
+
+class ToWebhook(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The webhook of this name in the file that the setting `webhooks` names."""
+
+    webhook: HookId
+
+
+class Moment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An event that asks for a decision, whose answer goes to a channel.
+
+    Attributes:
+        owner: Whom to ask.
+        event: The name of the event (`cart_added`); of what is not tracked, the type (`identify`).
+        when: Only events for which this holds (CEL); what the event says is `context`. A rule that errs does not.
+        delay: How long after the event it is due, 30 days at most.
+        unless: Events that end it when they happen after the event and before the decision.
+        at_most: How often for one person. Those that came to nothing do not count.
+        placement: What is decided for.
+        deliver: `pull`: the channel fetches it; or `{webhook: crm}`: it is sent there.
+        expires: So long after it was due it is not decided any more, and what was decided is not
+            delivered: after an outage nobody gets yesterday's. 30 days at most.
+    """
+
+    id: Id
+    owner: Person = "unknown"
+    event: Name
+    when: Cel = "true"
+    delay: timedelta = timedelta(0)
+    unless: tuple[Name, ...] = ()
+    at_most: AtMost | None = None
+    placement: Id
+    deliver: Literal["pull"] | ToWebhook
+    expires: timedelta = timedelta(days=1)
+
+
 class HookEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The outcome that a provider's event is."""
 
@@ -513,6 +555,7 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         locked: Paths that markets must not override: `actions.*.eligibility`, `contact_policies`.
         hooks: Providers' webhooks; in every market the same, since a provider does not say which one it is about.
         event_features: In every market the same, as events belong to customers.
+        moments: Of the market that an event is of; the blueprint's where it is of none.
         features: Those of the feature store. None where they are not known; names in rules are then
             not checked.
     """
@@ -545,6 +588,7 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     audiences: tuple[Audience, ...] = ()
     sources: tuple[Source, ...] = ()
     hooks: tuple[Hook, ...] = ()
+    moments: tuple[Moment, ...] = ()
     experiments: tuple[Experiment, ...] = ()
     event_features: tuple[EventFeature, ...] = ()
     approvers: tuple[Approver, ...] = ()

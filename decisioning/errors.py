@@ -11,6 +11,7 @@
        |- UnknownPlacement, UnknownAction
        |- UnknownDecision     no decision has this id
        |- DecisionConflict    this decision id was used with another body
+       |- UnknownMoment       no moment that could be delivered has this id
        |- StillPaused         an action is resumed in one market while it is paused in all
        `- OutcomeConflict     this outcome id was used with another body
 
@@ -93,6 +94,12 @@ class UnknownDecision(RequestError):
     """No decision has this id."""
 
     code = "unknown_decision"
+
+
+class UnknownMoment(RequestError):
+    """No moment that was handed out, or could be, has this id."""
+
+    code = "unknown_moment"
 
 
 class DecisionConflict(RequestError):

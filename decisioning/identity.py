@@ -10,7 +10,7 @@ moves to another customer because an earlier link became known late.
   a device stay two.
 - A person is called by the known id that a link named first (ties: the smaller id).
 - What cannot be true of a person joins nobody: an id with more than `MOST_SAME` aliases (some client's
-  "null"). Of a customer's visitors the `MOST_VISITORS` last identified count.
+  "null"). Of a customer's visitors the `MOSTVISITORS` last identified count.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
@@ -23,9 +23,9 @@ from decisioning.event_state import microseconds
 from decisioning.events import EventRecord
 
 MOST_SAME = 20
-MOST_VISITORS = 50
+MOSTVISITORS = 50
 LINKING = ("identify", "alias")
-_VISITOR = "anonymous:"
+VISITOR = "anonymous:"
 _DAY = timedelta(days=1) // timedelta(microseconds=1)
 
 
@@ -72,7 +72,7 @@ class Ties(msgspec.Struct, frozen=True, array_like=True):
             since=min((at for at in (self.since, more.since) if at is not None), default=None),
             owner=min((owner for owner in (self.owner, more.owner) if owner is not None), default=None),
             same=tuple(sorted({*self.same, *more.same})[: MOST_SAME + 1]),
-            visitors=tuple(sorted(((day, visitor) for visitor, day in days.items()), reverse=True)[:MOST_VISITORS]),
+            visitors=tuple(sorted(((day, visitor) for visitor, day in days.items()), reverse=True)[:MOSTVISITORS]),
         )
 
     @property
@@ -102,7 +102,7 @@ Linking = Generator[Collection[str], Mapping[str, Known], Change]
 
 def is_visitor(unit: str) -> bool:
     """Whether this is an anonymous visitor's unit; see `DecisionRequest.unit`."""
-    return unit.startswith(_VISITOR)
+    return unit.startswith(VISITOR)
 
 
 def links_of(event: EventRecord) -> tuple[Link, ...]:
@@ -124,9 +124,9 @@ def links_of(event: EventRecord) -> tuple[Link, ...]:
         return ()
     others: list[str] = []
     if event.anonymous_id is not None:
-        others.append(_VISITOR + event.anonymous_id)
+        others.append(VISITOR + event.anonymous_id)
     if event.type == "alias" and event.previous_id is not None and event.previous_id != event.anonymous_id:
-        others += [event.previous_id, _VISITOR + event.previous_id]
+        others += [event.previous_id, VISITOR + event.previous_id]
     if not others:
         return (Link(known, None, event.occurred_at),)
     return tuple(Link(known, other, event.occurred_at) for other in others)

@@ -26,7 +26,7 @@ catalog_app = typer.Typer(
 )
 _COUNTED = (
     "actions", "placements", "contact_policies", "cool_downs", "quiet_hours", "budgets", "journeys", "audiences",
-    "sources", "hooks", "experiments", "event_features",
+    "sources", "hooks", "moments", "experiments", "event_features",
 )  # fmt: skip
 
 

@@ -84,7 +84,14 @@ def events(
             bar.update(task, completed=share, rows=report.rows_before + report.rows, rate=rate)
 
         report = ingest_events(
-            settings, file, said, source=name, vocabulary=vocabulary, now=now_utc(), progress=progress
+            settings,
+            file,
+            said,
+            source=name,
+            vocabulary=vocabulary,
+            release=release,
+            now=now_utc(),
+            progress=progress,
         )
         bar.stop()
         result.result = _summary(report)

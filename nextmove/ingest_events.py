@@ -8,8 +8,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal
 
+from decisioning.catalog import Release
 from decisioning.currencies import is_unconverted
 from decisioning.events import EventRecord, happened
+from decisioning.moments import awaited
 from decisioning.state_change import StateChange
 from decisioning.vocabulary import Vocabulary
 from serving.events import translated_event
@@ -74,6 +76,7 @@ class _Stores:
     hot_state: StoredHotState
     feeds: FeedTally
     feed_counts: FeedCounts
+    release: Release | None
 
 
 def ingest_events(
@@ -83,14 +86,15 @@ def ingest_events(
     *,
     source: str,
     vocabulary: Vocabulary,
+    release: Release | None = None,
     now: datetime,
     progress: Callable[[float, IngestedEvents], None] = lambda _share, _report: None,
     reached: Callable[[Stage], None] = lambda _stage: None,
 ) -> IngestedEvents:
     """Take in what the file says that no earlier run has; a service may run meanwhile.
 
-    `progress` is told how much of the file is read, from 0 to 1. `reached` is called after each stage
-    of each part.
+    With a `release`, events begin its moments. `progress` is told how much of the file is read, from 0 to 1.
+    `reached` is called after each stage of each part.
 
     Raises:
         DataError: The file cannot be read at all or any further, or lacks a column.
@@ -103,7 +107,7 @@ def ingest_events(
     report = IngestedEvents(file=file.name, source=source)
     hot_state = open_hot_state(settings, now=now)
     with closing(hot_state), closing(BulkEvents(settings)) as ledger, closing(FeedCounts(settings)) as feed_counts:
-        stores = _Stores(settings, ledger, hot_state, FeedTally(), feed_counts)
+        stores = _Stores(settings, ledger, hot_state, FeedTally(), feed_counts, release)
         rows, reading = resumed(file, ingested.known(in_ledger=ledger.contains))
         report.rows_before = reading.rows
         before = reading.mark().checkpoint
@@ -155,7 +159,8 @@ def _keep(
     if wanted:
         # What is in the ledger and not yet in hot state would be lost by a rebuild that ends now.
         with not_during_rebuild(stores.settings):
-            kept = stores.ledger.append([(event, mapped.digest) for mapped, event, _ in wanted])
+            begun = awaited((event for _, event, _ in wanted), stores.release) if stores.release is not None else ()
+            kept = stores.ledger.append([(event, mapped.digest) for mapped, event, _ in wanted], begun=begun)
             reached("ledger")
             # Also what was kept before: whoever kept it may have died before hot state was told.
             told = (happened(each.standing) for each in kept if each.status != "conflict")

@@ -94,6 +94,7 @@ class Engine:
         customers: Takes consents, preferences and who unsubscribes.
         links: Makes and reads links to unsubscribe by.
         feeds: Counts what each source tells.
+        moments_due: What events that were told have begun, to be decided at once.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Engine:
         self._pseudonyms = pseudonyms or Pseudonyms(None)
         self.feeds = FeedTally()
         self._events = Events(hot_state, ledger, self._pseudonyms, self.feeds)
+        self.moments_due = self._events.moments_due
         self._outcomes = Outcomes(hot_state, ledger, self.feeds)
         self.customers = Customers(hot_state, ledger, self._outcomes, self._pseudonyms)
         self.links = links or UnsubscribeLinks(draw_key.secret, domain=release.domain)
@@ -251,6 +253,12 @@ class Engine:
                     raise result  # cancelled
                 results.append(result)
         return results
+
+    @property
+    def own_features(self) -> frozenset[str]:
+        """Names of features that are stored, or computed of what customers did."""
+        computed = (each.name for one in self.release.blueprint.content.event_features for each in one.derived())
+        return self._features.names.union((ACCOUNT_FEATURE,), computed)
 
     async def find(self, decision_id: str) -> DecisionRecord | None:
         """The record of a decision, or None."""

@@ -1,6 +1,9 @@
 """Taking events: each is put into our words, made durable, and then told to hot state."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -8,11 +11,15 @@ import msgspec
 from decisioning.catalog import Release
 from decisioning.events import EventRecord, happened
 from decisioning.identity import links_of
+from decisioning.moments import awaited
 from decisioning.pseudonyms import Pseudonyms
 from decisioning.state_change import StateChange
 from decisioning.vocabulary import Vocabulary
 from serving.feeds import FeedTally
 from serving.ports import HotState, Ledger
+
+# More are found in the ledger, when it is their time.
+MOST_DUE = 10_000
 
 
 class Reported(NamedTuple):
@@ -29,14 +36,41 @@ class Taken(NamedTuple):
     mapped: bool = True
 
 
+class DueMoments:
+    """Ids of moments that are due, from who learns of them to who decides them; both on one event loop."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._told = asyncio.Event()
+
+    def update(self, ids: Iterable[str]) -> None:
+        """These are due."""
+        self._ids |= set(islice(ids, MOST_DUE - len(self._ids)))
+        if self._ids:
+            self._told.set()
+
+    async def wait(self, *, seconds: float) -> set[str]:
+        """What is due since the call before, once there is something or this time has passed."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._told.wait(), seconds)
+        self._told.clear()
+        due, self._ids = self._ids, set()
+        return due
+
+
 class Events:
-    """What customers did elsewhere, on its way into the ledger and hot state."""
+    """What customers did elsewhere, on its way into the ledger and hot state.
+
+    Attributes:
+        moments_due: Moments that need not be waited for: hot state knows their events, too.
+    """
 
     def __init__(self, hot_state: HotState, ledger: Ledger, pseudonyms: Pseudonyms, feeds: FeedTally) -> None:
         self._hot_state = hot_state
         self._ledger = ledger
         self._pseudonyms = pseudonyms
         self._feeds = feeds
+        self.moments_due = DueMoments()
 
     async def record(self, reported: Sequence[Reported], release: Release) -> list[Taken]:
         """Keep events, durably, then let hot state know. What was told before changes nothing.
@@ -51,7 +85,8 @@ class Events:
             taken.append(Taken("ignored") if translated is None else Taken("accepted", translated[1]))
             if translated is not None:
                 kept.append((place, Reported(translated[0], each.digest)))
-        statuses = await self._ledger.append_events([each for _, each in kept])
+        begun = awaited((each.event for _, each in kept), release)
+        statuses = await self._ledger.append_events([each for _, each in kept], begun=begun)
         known = {place: each.event for place, each in kept}
         for (place, _), status in zip(kept, statuses, strict=True):
             if status != "accepted":
@@ -71,6 +106,7 @@ class Events:
         links = [link for event in standing for link in links_of(event)]
         if links:
             await self._hot_state.link(links)
+        self.moments_due.update(moment.moment_id for moment in begun if moment.is_due_at_once)
         return taken
 
 

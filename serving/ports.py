@@ -4,8 +4,8 @@ A port that cannot do its work raises `StoreError`; the engine turns that into a
 """
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Literal, Protocol
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from decisioning.catalog import Release
 from decisioning.content import Budget
 from decisioning.events import EventRecord, Happened
 from decisioning.identity import Link
+from decisioning.moments import AwaitedMoment
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import ConsentChange, HotProfile, StoredFeatures, Subject
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord, Told
@@ -120,9 +121,12 @@ class Ledger(Protocol):
         ...
 
     async def append_events(
-        self, records: Sequence[tuple[EventRecord, str]]
+        self, records: Sequence[tuple[EventRecord, str]], *, begun: Sequence[AwaitedMoment] = ()
     ) -> list[Literal["accepted", "duplicate", "conflict"]]:
-        """Returns once the events would survive a power cut; each comes with its digest."""
+        """Returns once the events would survive a power cut; each comes with its digest.
+
+        The moments that an event has `begun` are kept with it, if it is new.
+        """
         ...
 
     async def events_of(self, event_ids: Sequence[str]) -> list[EventRecord]:
@@ -151,6 +155,33 @@ class Ledger(Protocol):
 
     async def get(self, decision_id: str) -> tuple[DecisionRecord, str] | None:
         """A decision and its request's digest."""
+        ...
+
+
+class Received(NamedTuple):
+    """What a receiver made of a delivery.
+
+    Attributes:
+        result: `gone`: it says that it wants no more; `failed`: it may be tried again.
+        said: What it answered, or what kept it from answering, for people.
+        retry_after: When it wants to be asked again.
+    """
+
+    result: Literal["delivered", "gone", "failed"]
+    said: str
+    retry_after: timedelta | None = None
+
+
+class Webhooks(Protocol):
+    """Receivers of moments."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of those that are known here."""
+        ...
+
+    async def send(self, target: str, message_id: str, body: bytes, *, now: datetime) -> Received:
+        """Deliver once, within a bounded time; it does not raise."""
         ...
 
 

@@ -1,9 +1,12 @@
 """A service's parts, from opening to closing, and whether it is ready."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from decisioning.errors import SetupError
 from serving.engine import Engine
@@ -13,16 +16,21 @@ from serving.http.guard import Access, Readiness
 from serving.http.metrics import Metrics
 from serving.http.signing_keys import SigningKeys
 from serving.http.tokens import Tokens
+from serving.moments import Moments, undeliverable
 from storage.hook_secrets import read_hook_secrets
 from storage.settings import Settings
+from storage.webhook_targets import WebhookTarget, read_webhooks
 
 if TYPE_CHECKING:
+    from serving.adapters.webhooks import SignedWebhooks
     from serving.feed_watch import FeedWatch
     from serving.follower import Follower
+    from serving.moment_worker import MomentWorker
     from serving.state_keeper import StateKeeper
     from storage.blobs import BlobStore
     from storage.hot_state.rebuild import StoredHotState
     from storage.keys import ApiKey, KeyStore
+    from storage.ledger.moments import MomentStore, Open
     from storage.ledger.writer import Ledger
 
 logger = logging.getLogger(__name__)
@@ -43,6 +51,17 @@ class _Opened:
     follower: "Follower"
     keeper: "StateKeeper"
     feeds: "FeedWatch"
+    moment_store: "MomentStore"
+    moments: Moments
+    webhooks: Mapping[str, WebhookTarget]
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """What runs on the event loop that answers."""
+
+    worker: "MomentWorker"
+    webhooks: "SignedWebhooks"
 
 
 class Runtime:
@@ -50,9 +69,15 @@ class Runtime:
 
     def __init__(self) -> None:
         self._opened: _Opened | None = None
+        self._started: _Started | None = None
         self.callers = Callers()
         self.hook_secrets: Mapping[str, str] = {}
-        self.metrics = Metrics(lambda: self.engine, hot_state_lost=self._hot_state_lost, feeds=self._feeds)
+        self.metrics = Metrics(
+            lambda: self.engine,
+            hot_state_lost=self._hot_state_lost,
+            open_moments=self._open_moments,
+            feeds=self._feeds,
+        )
 
     @property
     def engine(self) -> Engine:
@@ -64,6 +89,17 @@ class Runtime:
         if self._opened is None:
             raise SetupError("the service is not open yet; ask /readyz")
         return self._opened.engine
+
+    @property
+    def moments(self) -> Moments:
+        """What events asked for.
+
+        Raises:
+            SetupError: The service is not open.
+        """
+        if self._opened is None:
+            raise SetupError("the service is not open yet; ask /readyz")
+        return self._opened.moments
 
     def open(self, settings: Settings) -> None:
         """Open every store, load what is live, and begin to follow it.
@@ -79,8 +115,10 @@ class Runtime:
         from serving.state_keeper import StateKeeper
         from storage.keys import KeyStore
         from storage.ledger.feed_counts import FeedCounts
+        from storage.ledger.moments import MomentStore
 
         self.hook_secrets = read_hook_secrets(settings)
+        webhooks = read_webhooks(settings)
         keys = KeyStore(settings)
         self.callers.take(keys.all())
         signing_keys = self._follow_issuer(settings)
@@ -103,8 +141,40 @@ class Runtime:
             engine.feeds, FeedCounts(settings), time_zone=lambda: engine.release.blueprint.content.time_zone
         )
         feeds.start()
-        self._opened = _Opened(engine, blobs, ledger, hot_state, keys, signing_keys, follower, keeper, feeds)
+        store = MomentStore(settings)
+        moments = Moments(engine, hot_state, store, count=self._count_moment)
+        self._opened = _Opened(
+            engine, blobs, ledger, hot_state, keys, signing_keys, follower, keeper, feeds, store, moments, webhooks
+        )
         logger.warning("serving %s", _ACCESS[self._access])
+
+    def start(self) -> None:
+        """Begin to decide moments that are due, on the event loop that is running."""
+        from serving.adapters.webhooks import SignedWebhooks
+        from serving.deliveries import Deliveries
+        from serving.moment_worker import MomentWorker
+
+        opened = self._opened
+        assert opened is not None
+        webhooks = SignedWebhooks(opened.webhooks)
+        deliveries = Deliveries(
+            opened.moments,
+            opened.moment_store,
+            webhooks,
+            rng=np.random.default_rng(),
+            clock=_clock,
+            count=lambda target, result: self.metrics.deliveries.labels(target, result).inc(),
+        )
+        worker = MomentWorker(opened.engine, opened.moments, deliveries, opened.moment_store, clock=_clock)
+        worker.start()
+        self._started = _Started(worker, webhooks)
+
+    async def stop(self) -> None:
+        """Let go of what `start` began; what it was at is taken up by whoever is next."""
+        started, self._started = self._started, None
+        if started is not None:
+            await started.worker.stop()
+            await started.webhooks.close()
 
     def close(self) -> None:
         """Stop following and close the stores.
@@ -119,6 +189,7 @@ class Runtime:
             if opened.signing_keys is not None:
                 opened.signing_keys.stop()
             opened.keys.close()
+            opened.moment_store.close()
             opened.ledger.close()
             opened.hot_state.close()
             opened.blobs.close()
@@ -148,6 +219,7 @@ class Runtime:
                 *self._opened.follower.warnings(),
                 *self._opened.keeper.warnings,
                 *(said for said in (lost, untold) if said),
+                *undeliverable(engine.release, self._opened.webhooks),
             ],
         )
 
@@ -181,5 +253,15 @@ class Runtime:
     def _feeds(self) -> "FeedWatch | None":
         return self._opened.feeds if self._opened is not None else None
 
+    def _open_moments(self) -> "Sequence[Open]":
+        return self._started.worker.open if self._started is not None else ()
+
+    def _count_moment(self, moment: str, state: str) -> None:
+        self.metrics.moments.labels(moment, state).inc()
+
     def _count_failure(self, what: str) -> None:
         self.metrics.reload_failures.labels(what).inc()
+
+
+def _clock() -> datetime:
+    return datetime.now(UTC)

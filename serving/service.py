@@ -23,7 +23,12 @@ from storage.settings import load_settings
 
 settings = load_settings(os.environ, directory=Path.cwd())
 runtime = Runtime()
-routes = Routes(lambda: runtime.engine, runtime.metrics, hook_secrets=lambda: runtime.hook_secrets)
+routes = Routes(
+    lambda: runtime.engine,
+    runtime.metrics,
+    hook_secrets=lambda: runtime.hook_secrets,
+    moments=lambda: runtime.moments,
+)
 origins = settings.allowed_origins.split(",") if settings.allowed_origins else ()
 app = create_app(routes, runtime.metrics, runtime.callers, origins=origins)
 
@@ -56,9 +61,15 @@ class Nextmove:
             raise BentoMLException(f"{error.code}: {error.message}", error_code=status) from error
         return msgspec.to_builtins(answer)
 
+    @bentoml.on_startup  # type: ignore[untyped-decorator]
+    async def start(self) -> None:
+        """Called in every worker, on the event loop that answers."""
+        runtime.start()
+
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
-    def close(self) -> None:
+    async def close(self) -> None:
         """Called in every worker."""
+        await runtime.stop()
         runtime.close()
         collector.unsettle()
 

@@ -200,7 +200,7 @@ def _shown(path: Iterable[str]) -> str:
 _ENTRY_LISTS = frozenset(
     {
         "channels", "placements", "actions", "budgets", "contact_policies", "cool_downs", "quiet_hours", "journeys",
-        "audiences", "sources", "hooks", "experiments", "treatments", "stages", "variants",
+        "audiences", "sources", "hooks", "moments", "experiments", "treatments", "stages", "variants",
     }
 )  # fmt: skip
 

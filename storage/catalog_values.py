@@ -130,6 +130,8 @@ def _said(node: Node, kind: Any, error: Exception) -> str:
         return f"is {_shown(node)}, must be one of {', '.join(map(str, get_args(kind)))}"
     sentence, _, inner = str(error).partition(" - at `")
     where = inner.rstrip("`").removeprefix("$").removeprefix(".")
+    if not where and (choices := _choices(kind)):
+        return f"is {_shown(node)}, must be {' or '.join(choices)}"
     expected = re.fullmatch(r"Expected `([^`]*)`(?:, got `[^`]*`)?( .*)?", sentence)
     if expected:
         kinds = " or ".join(_WORDS.get(each, each) for each in expected[1].split(" | ") if each != "null")
@@ -146,6 +148,15 @@ def _said(node: Node, kind: Any, error: Exception) -> str:
     if node.written and not isinstance(node.value, str) and "a text" in sentence:
         return f"{sentence}; YAML reads it as {_read_as(node.value)}: quote it, like '{node.written}'"
     return sentence
+
+
+def _choices(kind: Any) -> list[str]:
+    """Of a word or keys, what may be written: `pull`, `{webhook: ...}`; nothing for other kinds."""
+    if get_origin(kind) not in (Union, types.UnionType):
+        return []
+    words = [word for each in get_args(kind) if get_origin(each) is Literal for word in get_args(each)]
+    keys = [", ".join(each.__struct_fields__) for each in get_args(kind) if hasattr(each, "__struct_fields__")]
+    return [*words, *(f"{{{fields}: ...}}" for fields in keys)] if words and keys else []
 
 
 def _read_as(value: Any) -> str:

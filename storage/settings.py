@@ -55,6 +55,7 @@ class Settings:
             `jwt_audience` (`aud`) and `jwt_jwks`, the issuer's public keys: a file or an https address.
         hook_secrets: TOML file with the secret of each hook, `<id of the hook> = "<secret>"`. A hook without
             one refuses every call.
+        webhooks: TOML file with where moments are sent: `[<name>]`, `url`, `secret`, `allow_private`.
         workers: Processes of the service, each with the model in memory.
         data: File that a data set is read from, for domains that need one.
         require_services: Tests against PostgreSQL and Redis fail instead of being skipped.
@@ -79,6 +80,7 @@ class Settings:
     jwt_audience: Name | None = None
     jwt_jwks: Name | None = None
     hook_secrets: Path | None = None
+    webhooks: Path | None = None
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     data: Path | None = None
     require_services: bool = False
@@ -149,7 +151,7 @@ def load_settings(environ: Mapping[str, str], *, directory: Path) -> Settings:
     for name in allowed:
         _check_type(name, values, where="the environment" if name in from_environment else f"{directory / FILE_NAME}")
     values.setdefault("home", ".nextmove")
-    for name in ("home", "catalog_dir", "data", "hook_secrets"):
+    for name in ("home", "catalog_dir", "data", "hook_secrets", "webhooks"):
         if name in values:
             values[name] = (directory / Path(values[name]).expanduser()).resolve()
     _check_jwt(values, directory)

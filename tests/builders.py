@@ -16,6 +16,7 @@ from decisioning.content import (
     Content,
     Experiment,
     Holdout,
+    Moment,
     Placement,
     Treatment,
     Variant,
@@ -177,3 +178,12 @@ def record(**overrides: Any) -> DecisionRecord:
 
 def request(**overrides: Any) -> DecisionRequest:
     return msgspec.convert({"customer_id": "c-1", "placement": "home_hero"} | overrides, DecisionRequest)
+
+
+def moment(moment_id: str = "cart_abandoned", **overrides: Any) -> Moment:
+    """A cart that was filled an hour ago, and nothing bought since: a letter, which the channel fetches."""
+    defaults: dict[str, Any] = {
+        "id": moment_id, "event": "cart_added", "delay": timedelta(hours=1), "unless": ("purchase",),
+        "placement": "newsletter", "deliver": "pull",
+    }  # fmt: skip
+    return Moment(**(defaults | overrides))

@@ -13,6 +13,7 @@ from decisioning.errors import StoreError
 from decisioning.event_state import KeptStates
 from decisioning.events import EventRecord, Happened
 from decisioning.identity import Known, Link, linked
+from decisioning.moments import AwaitedMoment
 from decisioning.outcome_types import OF_MAILBOX
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import Consent, ConsentChange, Contact, HotProfile, StoredFeatures, Subject
@@ -152,6 +153,7 @@ class FakeLedger:
         self.decisions: dict[str, tuple[DecisionRecord, str]] = {}
         self.outcomes: dict[str, tuple[OutcomeRecord, str]] = {}
         self.events: dict[str, tuple[EventRecord, str]] = {}
+        self.moments: list[AwaitedMoment] = []
         self.audits: list[AuditRecord] = []
         self.consents: list[ConsentChange] = []
         self.preferences: list[PreferencesChange] = []
@@ -175,13 +177,17 @@ class FakeLedger:
             statuses.append("accepted" if known[0] is outcome else "duplicate" if known[1] == digest else "conflict")
         return statuses
 
-    async def append_events(self, records: Sequence[tuple[EventRecord, str]]) -> list[str]:
+    async def append_events(
+        self, records: Sequence[tuple[EventRecord, str]], *, begun: Sequence[AwaitedMoment] = ()
+    ) -> list[str]:
         if self.down:
             raise StoreError("the ledger is down")
         statuses = []
         for event, digest in records:
             known = self.events.setdefault(event.event_id, (event, digest))
             statuses.append("accepted" if known[0] is event else "duplicate" if known[1] == digest else "conflict")
+            if statuses[-1] == "accepted":
+                self.moments += [moment for moment in begun if moment.event_id == event.event_id]
         return statuses
 
     async def events_of(self, event_ids: Sequence[str]) -> list[EventRecord]:

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match, Route
 
 from decisioning.answer import DecisionAnswer, DecisionAnswers, answer
-from decisioning.errors import NextmoveError, RequestError, StoreError, UnknownDecision
+from decisioning.errors import NextmoveError, RequestError, SetupError, StoreError, UnknownDecision
 from decisioning.events import EventType
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
@@ -28,6 +28,7 @@ from serving.http.customer_routes import CustomerRoutes, honoured
 from serving.http.event_routes import EVENT_PATHS, EventRoutes, caller_of
 from serving.http.hook_routes import HookRoutes, Secrets
 from serving.http.metrics import Metrics
+from serving.http.moment_routes import MomentRoutes
 from serving.http.openapi import docs_page, openapi_document
 from serving.http.problems import (
     InternalError,
@@ -39,6 +40,7 @@ from serving.http.problems import (
     problem_of,
     problem_response,
 )
+from serving.moments import Moments
 from serving.outcomes import OutcomeResult
 from serving.pauses import PauseRequest
 from storage.catalog_schema import catalog_schema
@@ -82,6 +84,8 @@ def table(routes: "Routes") -> list[tuple[str, str, tuple[str, ...], Handler]]:
         ("GET", "/v1/unsubscribe/{token}", OPEN, routes.customers.unsubscribe_page),
         ("POST", "/v1/unsubscribe/{token}", OPEN, routes.customers.unsubscribe),
         ("POST", "/v1/hooks/{source}", OPEN, routes.hooks.take),  # the provider's signature lets it in
+        ("GET", "/v1/moments", ("ingest",), routes.moments.hand_out),
+        ("POST", "/v1/moments/{moment_id}/ack", ("ingest",), routes.moments.acknowledge),
         ("GET", "/v1/catalog", ("decide", "marketing"), routes.catalog),
         ("GET", "/v1/catalog/schema.json", OPEN, routes.catalog_schema),
         ("POST", "/v1/actions/{action_id}/pause", ("marketing",), routes.pause),
@@ -122,12 +126,20 @@ def create_app(routes: "Routes", metrics: Metrics, callers: Callers, *, origins:
 class Routes:
     """One method a route, over an engine that is asked for at each call since it is opened later."""
 
-    def __init__(self, engine: Callable[[], Engine], metrics: Metrics, *, hook_secrets: Secrets = dict) -> None:
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        metrics: Metrics,
+        *,
+        hook_secrets: Secrets = dict,
+        moments: Callable[[], Moments] | None = None,
+    ) -> None:
         self._engine = engine
         self._metrics = metrics
         self.events = EventRoutes(engine, metrics)
         self.customers = CustomerRoutes(engine)
         self.hooks = HookRoutes(engine, metrics, hook_secrets)
+        self.moments = MomentRoutes(moments or _no_moments)
 
     async def decide(self, request: Request) -> Response:
         """`POST /v1/decisions`."""
@@ -334,6 +346,10 @@ def _guarded(template: str, handler: Handler, metrics: Metrics, callers: Callers
         return response
 
     return guarded
+
+
+def _no_moments() -> Moments:
+    raise SetupError("this service was put together without moments")
 
 
 def _ours(error: Exception) -> NextmoveError:

@@ -1,6 +1,6 @@
 """What Prometheus scrapes: by route template and reason, never by id or customer."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from serving.engine import Engine
+from storage.ledger.moments import Open
 
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -37,6 +38,7 @@ class Metrics:
         *,
         hot_state_lost: Callable[[], bool],
         feeds: Callable[[], Feeds | None] = lambda: None,
+        open_moments: Callable[[], Sequence[Open]] = tuple,
     ) -> None:
         own = CollectorRegistry()
         self.requests = Counter("nextmove_http_requests", "Requests answered.", ("route", "status"), registry=own)
@@ -52,6 +54,15 @@ class Metrics:
         self.hook_items = Counter(
             "nextmove_hook_items", "What providers told, by what became of it.", ("hook", "status"), registry=own
         )
+        self.moments = Counter(
+            "nextmove_moments",
+            "Moments that became decided, delivered, dead or ended.",
+            ("moment", "state"),
+            registry=own,
+        )
+        self.deliveries = Counter(
+            "nextmove_moment_deliveries", "Attempts at delivering to a webhook.", ("target", "result"), registry=own
+        )
         self.reload_failures = Counter(
             "nextmove_reload_failures", "Bundles, catalogues or keys that could not be taken.", ("what",), registry=own
         )
@@ -63,7 +74,7 @@ class Metrics:
         self._registry = CollectorRegistry() if shared else own
         if shared:
             MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]
-        self._registry.register(_EngineCollector(engine, hot_state_lost))
+        self._registry.register(_EngineCollector(engine, hot_state_lost, open_moments))
         self._more = _More()
         self._registry.register(self._more)
         self._registry.register(_FeedCollector(feeds))
@@ -80,9 +91,15 @@ class Metrics:
 class _EngineCollector:
     """What the worker that is asked serves now, what it lacks, and where its decisions' time goes."""
 
-    def __init__(self, engine: Callable[[], Engine], hot_state_lost: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        hot_state_lost: Callable[[], bool],
+        open_moments: Callable[[], Sequence[Open]],
+    ) -> None:
         self._engine = engine
         self._hot_state_lost = hot_state_lost
+        self._open_moments = open_moments
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: the engine is not there yet when this is registered."""
@@ -102,6 +119,15 @@ class _EngineCollector:
         yield serving
         said = "1 while hot state has lost what it knew and is rebuilt, as this worker last met it."
         yield GaugeMetricFamily("nextmove_hot_state_lost", said, value=int(self._hot_state_lost()))
+        count = GaugeMetricFamily("nextmove_moments_open", "Moments that have not ended.", labels=("state",))
+        overdue = GaugeMetricFamily(
+            "nextmove_moments_overdue_seconds", "How long ago the oldest of them was due.", labels=("state",)
+        )
+        for each in self._open_moments():
+            count.add_metric((each.state,), each.number)
+            age = (datetime.now(UTC) - each.oldest_due_at).total_seconds()
+            overdue.add_metric((each.state,), max(age, 0.0))
+        yield from (count, overdue)
 
 
 class _More:

@@ -17,6 +17,7 @@ from decisioning.request import DecisionRequest, OutcomeReport
 from serving.customers import ConsentStatement, PreferencesStatement, Standing
 from serving.http.customer_routes import FIELD, ONE_CLICK
 from serving.http.problems import Problem, problem_codes
+from serving.moments import Acknowledgement, DeliveredMoment, MomentState
 from serving.pauses import PauseAnswer, PauseRequest
 
 REQUEST_EXAMPLE: dict[str, Any] = {
@@ -96,6 +97,21 @@ EXPLAINED_EXAMPLE: dict[str, Any] = ANSWER_EXAMPLE | {
             }
         ],
     },
+}
+MOMENT_EXAMPLE: dict[str, Any] = {
+    "moment_id": "384544ed65690a34c17f51b7803f6fe9",
+    "moment": "cart_abandoned",
+    "customer_id": "c-00123",
+    "anonymous_id": None,
+    "market": None,
+    "due_at": "2026-11-21T18:00:00Z",
+    "expires_at": "2026-11-22T18:00:00Z",
+    "event": {
+        "name": "cart_added",
+        "occurred_at": "2026-11-21T17:00:00Z",
+        "properties": {"product_id": "sneaker", "value": 49.9},
+    },
+    "decision": ANSWER_EXAMPLE | {"placement": "newsletter", "unsubscribe": "/v1/unsubscribe/1.WyJz..."},
 }
 STANDING_EXAMPLE: dict[str, Any] = {
     "customer_id": "c-00123",
@@ -360,6 +376,36 @@ _ROUTES = (
     ),
     _Route(
         "get",
+        "/v1/moments",
+        "Decisions that events asked for, for a channel to deliver, those due for the longest first. What is handed out"
+        " is not handed out again for 5 minutes, then again until it is acknowledged or its `expires_at` has passed.",
+        200,
+        {"type": "object", "properties": {"moments": {"type": "array", "items": _reference("DeliveredMoment")}}},
+        {"moments": [MOMENT_EXAMPLE]},
+        problems=(400, 503),
+        query=(
+            ("channel", "Only this channel's."),
+            ("limit", "How many at most, 1 to 1000; 100 when absent."),
+            ("market", "Only this market's."),
+        ),
+        scopes=("ingest",),
+    ),
+    _Route(
+        "post",
+        "/v1/moments/{moment_id}/ack",
+        "The channel has it: it is not handed out again. Again changes nothing. With `status`, what became of the"
+        " message, as the outcome `sent` or `not_sent` would say it.",
+        200,
+        _reference("MomentState"),
+        {"moment_id": MOMENT_EXAMPLE["moment_id"], "state": "delivered", "reason": None},
+        _reference("Acknowledgement"),
+        {"status": "sent"},
+        (400, 404, 409, 413, 415, 503),
+        body_required=False,
+        scopes=("ingest",),
+    ),
+    _Route(
+        "get",
         "/v1/catalog",
         "The catalogue that is served now, in one market, and what is paused (null where that cannot be read).",
         200,
@@ -434,6 +480,7 @@ def openapi_document() -> dict[str, Any]:
         (
             *(DecisionRequest, DecisionAnswer, DecisionAnswers, OutcomeReport, PauseRequest, PauseAnswer, Problem),
             *(Replayed, ConsentStatement, PreferencesStatement, Standing),
+            *(DeliveredMoment, Acknowledgement, MomentState),
         ),
         ref_template="#/components/schemas/{name}",
     )

@@ -18,6 +18,7 @@ from decisioning.errors import (
     StoreError,
     UnknownAction,
     UnknownDecision,
+    UnknownMoment,
     UnknownPlacement,
 )
 from decisioning.record import DecisionRecord
@@ -100,6 +101,7 @@ class InternalError(NextmoveError):
 STATUSES: dict[type[NextmoveError], int] = {
     RequestError: 400,
     UnknownDecision: 404,
+    UnknownMoment: 404,
     DecisionConflict: 409,
     OutcomeConflict: 409,
     StillPaused: 409,

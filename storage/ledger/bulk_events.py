@@ -10,11 +10,12 @@ from sqlalchemy import bindparam, select
 
 from decisioning.errors import StoreError
 from decisioning.events import EventRecord
+from decisioning.moments import AwaitedMoment
 from storage.ledger.checkpoint import Checkpointer
 from storage.ledger.database import first_line, open_ledger, reading, writing
-from storage.ledger.rows import Row, event_of, event_row
-from storage.ledger.statements import insert_all
-from storage.ledger.tables import events
+from storage.ledger.rows import Row, event_of, event_row, moment_row
+from storage.ledger.statements import insert_all, insert_new
+from storage.ledger.tables import events, moments
 from storage.settings import Settings
 
 # A commit of so many holds the lock for 5 to 20 ms, which a decision can wait for; then others have as long.
@@ -46,8 +47,10 @@ class BulkEvents:
         self._domain = settings.domain
         self._checkpointer = Checkpointer(self._engine)
 
-    def append(self, told: Sequence[tuple[EventRecord, str]]) -> list[Kept]:
+    def append(self, told: Sequence[tuple[EventRecord, str]], *, begun: Sequence[AwaitedMoment] = ()) -> list[Kept]:
         """Return once all are durable, each with its digest; the first event with an id stands.
+
+        The moments that an event has `begun` are kept in the same transaction, if the event is new.
 
         Raises:
             StoreError: Not all could be kept; do it again.
@@ -55,7 +58,7 @@ class BulkEvents:
         kept: list[Kept] = []
         for start in range(0, len(told), EVENTS_PER_COMMIT):
             began = time.monotonic()
-            kept += self._append(told[start : start + EVENTS_PER_COMMIT])
+            kept += self._append(told[start : start + EVENTS_PER_COMMIT], begun)
             time.sleep(time.monotonic() - began)
         return kept
 
@@ -74,7 +77,7 @@ class BulkEvents:
         self._checkpointer.close()
         self._engine.dispose()
 
-    def _append(self, told: Sequence[tuple[EventRecord, str]]) -> list[Kept]:
+    def _append(self, told: Sequence[tuple[EventRecord, str]], begun: Sequence[AwaitedMoment]) -> list[Kept]:
         rows = [event_row(event, self._domain, digest) for event, digest in told]
         new: list[Row] = []
         kept: list[Kept] = []
@@ -93,6 +96,9 @@ class BulkEvents:
                         kept.append(Kept("duplicate" if again else "conflict", event_of(first[1])))
                 if new:
                     connection.exec_driver_sql(insert_all(events, 1), new)
+                    ids = {row[0] for row in new}
+                    if moment_rows := [moment_row(each, self._domain) for each in begun if each.event_id in ids]:
+                        connection.exec_driver_sql(insert_new(moments), moment_rows)
         except sqlite3.Error as error:  # of the driver itself
             raise StoreError(f"the ledger cannot be written: {first_line(error)}") from error
         if new:

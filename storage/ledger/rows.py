@@ -7,6 +7,7 @@ import msgspec
 
 from decisioning.errors import StoreError
 from decisioning.events import EventRecord
+from decisioning.moments import AwaitedMoment, decision_id_of
 from decisioning.preferences import Preferences, PreferencesChange
 from decisioning.profile import ConsentChange
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord
@@ -86,6 +87,42 @@ def event_row(event: EventRecord, domain: str, digest: str) -> Row:
         to_microseconds(event.received_at),
         digest,
         encoded,
+    )
+
+
+def moment_row(awaited: AwaitedMoment, domain: str) -> Row:
+    """A row of `moments` that waits until it is due.
+
+    Raises:
+        StoreError: The event holds something that JSON cannot.
+    """
+    try:
+        encoded = _encoder.encode({"event": awaited.trigger})
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise StoreError(f"moment {awaited.moment_id} cannot be kept: {error}") from error
+    due_at = to_microseconds(awaited.due_at)
+    return (
+        awaited.moment_id,
+        domain,
+        awaited.moment,
+        awaited.event_id,
+        awaited.customer_id,
+        awaited.anonymous_id,
+        awaited.market,
+        awaited.channel,
+        None,
+        "waiting",
+        None,
+        to_microseconds(awaited.trigger.occurred_at),
+        due_at,
+        to_microseconds(awaited.ready_at),
+        None,
+        None,
+        None,
+        0,
+        decision_id_of(awaited.moment_id),
+        encoded,
+        None,
     )
 
 

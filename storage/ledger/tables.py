@@ -133,7 +133,8 @@ keys = Table(
     Column("revoked_at", BigInteger),
 )
 
-# An event that matched a moment, from being awaited to being delivered. These rows change.
+# An event that matched a moment, from being awaited to being delivered. These rows change, and hold all that is
+# kept of a moment but its decision.
 moments = Table(
     "moments",
     metadata,
@@ -145,17 +146,23 @@ moments = Table(
     Column("anonymous_id", Text),
     Column("market", Text),
     Column("channel", Text, nullable=False),
+    Column("target", Text),  # once decided, the webhook that it goes to; NULL where the channel fetches it
     Column("state", Text, nullable=False),  # waiting, decided, delivered, dead, ended
     Column("reason", Text),  # why it ended without a delivery
     Column("occurred_at", BigInteger, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
     Column("next_at", BigInteger, nullable=False),  # when there is something to do: decide, deliver, try again
+    Column("expires_at", BigInteger),  # once decided: delivered before then, or not at all
+    Column("counted_at", BigInteger),  # when the moment's `at_most` let it through
     Column("claimed_until", BigInteger),  # by a process that is at it
-    Column("attempts", Integer, nullable=False),
-    Column("decision_id", Text),
-    Column("record", LargeBinary, nullable=False),  # what the decision is asked with, later what is delivered
+    Column("attempts", Integer, nullable=False),  # at delivering
+    Column("decision_id", Text, nullable=False),  # that it gets, or has
+    Column("record", LargeBinary, nullable=False),  # JSON: the event; once decided, what is delivered
     Column("settled_at", BigInteger),
-    Index("moments_by_time", "domain", "state", "next_at"),
+    Index("moments_by_time", "domain", "state", "target", "next_at"),
+    Index("moments_by_end", "domain", "state", "expires_at"),
     Index("moments_by_customer", "domain", "customer_id"),
+    Index("moments_by_visitor", "domain", "anonymous_id"),
 )
 
 # What people asked of us under data protection law. `subject` is there until it is done.

@@ -18,6 +18,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from decisioning.errors import DecisionConflict, StoreError
 from decisioning.events import EventRecord
+from decisioning.moments import AwaitedMoment
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import ConsentChange
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord
@@ -31,6 +32,7 @@ from storage.ledger.rows import (
     decoded,
     event_of,
     event_row,
+    moment_row,
     outcome_of,
     outcome_row,
     preferences_row,
@@ -45,7 +47,7 @@ from storage.ledger.statements import (
     insert_new,
     select_digest,
 )
-from storage.ledger.tables import audit, consents, decisions, events, outcomes, preferences
+from storage.ledger.tables import audit, consents, decisions, events, moments, outcomes, preferences
 from storage.settings import Settings
 
 Status = Literal["accepted", "duplicate", "conflict"]
@@ -58,10 +60,14 @@ UNFIT_ROW = (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.Programming
 
 
 class _Write(NamedTuple):
-    """Rows of one call, and who waits for them."""
+    """Rows of one call, and who waits for them.
+
+    `begun` are moments, each with the place of its event's row: kept with it, or not at all.
+    """
 
     table: Table
     rows: list[Row]
+    begun: list[tuple[int, Row]]
     loop: asyncio.AbstractEventLoop
     done: "asyncio.Future[list[Status]]"
 
@@ -115,15 +121,24 @@ class Ledger:
             return []
         return await self._submit(outcomes, [outcome_row(record, digest) for record, digest in records])
 
-    async def append_events(self, records: Sequence[tuple[EventRecord, str]]) -> list[Status]:
+    async def append_events(
+        self, records: Sequence[tuple[EventRecord, str]], *, begun: Sequence[AwaitedMoment] = ()
+    ) -> list[Status]:
         """Return once all are durable, each with its digest; the first event with an id stands.
+
+        The moments that an event has `begun` are kept in the same transaction, if the event is new.
 
         Raises:
             StoreError: They could not be kept, none of them.
         """
         if not records:
             return []
-        return await self._submit(events, [event_row(event, self._domain, digest) for event, digest in records])
+        places = {event.event_id: place for place, (event, _) in reversed(list(enumerate(records)))} if begun else {}
+        return await self._submit(
+            events,
+            [event_row(event, self._domain, digest) for event, digest in records],
+            [(places[moment.event_id], moment_row(moment, self._domain)) for moment in begun],
+        )
 
     async def append_consents(self, changes: Sequence[ConsentChange]) -> None:
         """Return once all are durable; the same word twice is one word.
@@ -208,7 +223,7 @@ class Ledger:
         except sqlite3.Error as error:
             raise StoreError(f"the ledger cannot be read: {first_line(error)}") from error
 
-    async def _submit(self, table: Table, rows: list[Row]) -> list[Status]:
+    async def _submit(self, table: Table, rows: list[Row], begun: Sequence[tuple[int, Row]] = ()) -> list[Status]:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[list[Status]] = loop.create_future()
         with self._entry:
@@ -216,7 +231,7 @@ class Ledger:
                 raise StoreError("the ledger is closed")
             if self._queue.qsize() >= self._limit:
                 raise StoreError(f"{self._limit} writes wait for the ledger already; send it again later")
-            self._queue.put(_Write(table, rows, loop, done))
+            self._queue.put(_Write(table, rows, list(begun), loop, done))
         return await done
 
     def _run(self) -> None:
@@ -264,7 +279,11 @@ class Ledger:
         for write in batch:
             connection.execute("SAVEPOINT write")
             try:
-                results.append([_insert(connection, write.table, row) for row in write.rows])
+                statuses = [_insert(connection, write.table, row) for row in write.rows]
+                for place, row in write.begun:
+                    if statuses[place] == "accepted":
+                        _insert(connection, moments, row)
+                results.append(statuses)
             except UNFIT_ROW as error:
                 connection.execute("ROLLBACK TO write")
                 results.append(StoreError(f"the record cannot be kept: {first_line(error)}"))
@@ -293,6 +312,8 @@ def _write_together(connection: sqlite3.Connection, batch: list[_Write]) -> None
         for table in (decisions, outcomes, events, consents, preferences, audit)
         for rows in _chunks([row for write in batch if write.table is table for row in write.rows])
     ]
+    begun = [row for write in batch for _, row in write.begun]
+    statements += [(insert_all(moments, len(rows)), [v for row in rows for v in row]) for rows in _chunks(begun)]
     if len(statements) == 1:
         connection.execute(*statements[0])  # commits by itself
         return

@@ -11,6 +11,7 @@ from decisioning.content import (
     NO_ACTION,
     Action,
     Approver,
+    AtMost,
     Audience,
     Budget,
     CoolDown,
@@ -23,13 +24,14 @@ from decisioning.content import (
     Journey,
     Naming,
     QuietHours,
+    Source,
     Stage,
     Transition,
     Treatment,
     Variant,
 )
 from decisioning.errors import CatalogError
-from tests.builders import NOW, action, catalog, content, experiment, placement, weekly_cap
+from tests.builders import NOW, action, catalog, content, experiment, moment, placement, weekly_cap
 
 DAY = timedelta(days=1)
 NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001
@@ -435,3 +437,34 @@ def test_a_buying_role_may_come_from_events() -> None:
     role = orders(id="buying_role", compute="last", of="role", windows=())
     wanted = action(buying_roles=("user",))
     assert mistakes(content(wanted, event_features=(role,), features=FeatureTypes())) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"event": "kart_added"}, "event: no event is called 'kart_added'; say in `sources`"),
+        ({"event": "accept"}, "event: no event is called 'accept'"),
+        ({"unless": ("bought",)}, "unless: no event is called 'bought'"),
+        ({"unless": ("page",)}, "unless: no event is called 'page'"),
+        ({"placement": "letter"}, "placement: 'letter' is not defined, must be one of home_hero, newsletter"),
+        ({"delay": 31 * DAY}, "delay: is 31 days, 0:00:00, must be at least 0"),
+        ({"delay": -DAY}, "delay: is -1 day, 0:00:00, must be at least 0"),
+        ({"expires": 0 * DAY}, "expires: is 0:00:00, must be longer than 0"),
+        ({"at_most": AtMost(times=1, per=0 * DAY)}, "at_most.per: is 0:00:00, must be longer than 0"),
+        ({"at_most": AtMost(times=1, per=366 * DAY)}, "at_most.per: is 366 days"),
+        ({"when": "customer.age > 3.0"}, "when: names customer.age; it sees what the event says"),
+        ({"when": "account.size > 3.0"}, "when: names account.size; it sees what the event says"),
+        ({"when": "contxt.value > 3.0"}, "when: 'contxt.value > 3.0' names contxt"),
+        ({"when": "1 + 1"}, "when: '1 + 1' gives a whole number, must give true or false"),
+    ],
+)
+def test_a_moment_that_can_never_be_or_means_nothing_is_named(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(CatalogError) as raised:
+        catalog(moments=(moment(**wrong),))
+    assert raised.value.mistakes[0].startswith(f"moments[cart_abandoned].{said}")
+
+
+def test_a_moment_may_name_what_a_source_or_an_outcome_is_called() -> None:
+    sources = (Source(id="app", events={"Song": "song_played"}),)
+    told = (moment("a", event="song_played", unless=("song_played", "accept")), moment("b", event="identify"))
+    assert mistakes(content(moments=told, sources=sources)) == []

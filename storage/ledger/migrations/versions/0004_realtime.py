@@ -19,18 +19,24 @@ def upgrade() -> None:
         sa.Column("anonymous_id", sa.Text),
         sa.Column("market", sa.Text),
         sa.Column("channel", sa.Text, nullable=False),
+        sa.Column("target", sa.Text),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("reason", sa.Text),
         sa.Column("occurred_at", sa.BigInteger, nullable=False),
+        sa.Column("due_at", sa.BigInteger, nullable=False),
         sa.Column("next_at", sa.BigInteger, nullable=False),
+        sa.Column("expires_at", sa.BigInteger),
+        sa.Column("counted_at", sa.BigInteger),
         sa.Column("claimed_until", sa.BigInteger),
         sa.Column("attempts", sa.Integer, nullable=False),
-        sa.Column("decision_id", sa.Text),
+        sa.Column("decision_id", sa.Text, nullable=False),
         sa.Column("record", sa.LargeBinary, nullable=False),
         sa.Column("settled_at", sa.BigInteger),
     )
-    op.create_index("moments_by_time", "moments", ["domain", "state", "next_at"])
+    op.create_index("moments_by_time", "moments", ["domain", "state", "target", "next_at"])
+    op.create_index("moments_by_end", "moments", ["domain", "state", "expires_at"])
     op.create_index("moments_by_customer", "moments", ["domain", "customer_id"])
+    op.create_index("moments_by_visitor", "moments", ["domain", "anonymous_id"])
     op.create_table(
         "privacy_requests",
         sa.Column("request_id", sa.Text, primary_key=True),
