@@ -8,8 +8,9 @@ import msgspec
 from decisioning.errors import RequestError
 from decisioning.outcome_types import OutcomeDetail, OutcomeType
 
-# An id goes into paths, logs and other systems: control characters are refused.
-CallerId = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# An id goes into paths, logs and other systems: control characters are refused. (`$` would let a last
+# newline through.)
+CallerId = Annotated[str, msgspec.Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+(?![\s\S])")]
 # 64 bit: neither rules nor float32 know larger ones.
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Context = Annotated[dict[CallerId, bool | Integer | float | str | None], msgspec.Meta(max_length=100)]

@@ -14,7 +14,7 @@ from storage.yaml_file import YamlMistake, line_of, plain, read_yaml
 
 Column = Annotated[str, msgspec.Meta(min_length=1)]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
-SourceName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+SourceName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+(?![\s\S])")]
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -105,6 +105,7 @@ def test_an_empty_answer_counts_what_each_step_dropped(client: TestClient) -> No
         (b'{"customer_id":7,"placement":"home_hero"}', (400, "invalid_request", "customer_id")),
         (b'{"customer_id":"","placement":"home_hero"}', (400, "invalid_request", "customer_id")),
         (b'{"customer_id":"a\\nb","placement":"home_hero"}', (400, "invalid_request", "customer_id")),
+        (b'{"customer_id":"a\\n","placement":"home_hero"}', (400, "invalid_request", "customer_id")),
         (b'{"customer_id":"c","placement":"home_hero","limit":0}', (400, "invalid_request", "limit")),
         (b'{"customer_id":"c","placement":"home_hero","colour":1}', (400, "invalid_request", None)),
         (b'{"customer_id":"c","placement":"home_hero","context":{"a":{}}}', (400, "invalid_request", "context[...]")),
