@@ -21,6 +21,7 @@ from nextmove.doctor_command import doctor
 from nextmove.event_commands import ingest_app
 from nextmove.key_commands import keys_app
 from nextmove.options import AsJson, Data, Dataset, now_utc, settings_of
+from nextmove.privacy_commands import privacy_app
 
 app = typer.Typer(
     name="nextmove",
@@ -36,6 +37,7 @@ app.add_typer(catalog_app, name="catalog")
 app.add_typer(audience_app, name="audience")
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(keys_app, name="keys")
+app.add_typer(privacy_app, name="privacy")
 app.add_typer(state_app, name="state")
 app.add_typer(bench_app, name="bench")
 app.command("doctor")(doctor)

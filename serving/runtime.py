@@ -17,8 +17,12 @@ from storage.hook_secrets import read_hook_secrets
 from storage.settings import Settings
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine as Database
+
+    from serving.erasures import Erasures
     from serving.feed_watch import FeedWatch
     from serving.follower import Follower
+    from serving.privacy import Privacy
     from serving.state_keeper import StateKeeper
     from storage.blobs import BlobStore
     from storage.hot_state.rebuild import StoredHotState
@@ -43,6 +47,9 @@ class _Opened:
     follower: "Follower"
     keeper: "StateKeeper"
     feeds: "FeedWatch"
+    privacy: "Privacy"
+    erasures: "Erasures"
+    database: "Database"
 
 
 class Runtime:
@@ -65,6 +72,17 @@ class Runtime:
             raise SetupError("the service is not open yet; ask /readyz")
         return self._opened.engine
 
+    @property
+    def privacy(self) -> "Privacy":
+        """Takes requests for erasure and for what is held.
+
+        Raises:
+            SetupError: The service is not open.
+        """
+        if self._opened is None:
+            raise SetupError("the service is not open yet; ask /readyz")
+        return self._opened.privacy
+
     def open(self, settings: Settings) -> None:
         """Open every store, load what is live, and begin to follow it.
 
@@ -74,10 +92,13 @@ class Runtime:
         """
         # BentoML's supervisor imports the service and never opens it; Feast takes seconds to import.
         from serving.bootstrap import open_contacts, open_engine, open_stores
+        from serving.erasures import Erasures
         from serving.feed_watch import FeedWatch
         from serving.follower import Follower
+        from serving.privacy import Privacy
         from serving.state_keeper import StateKeeper
         from storage.keys import KeyStore
+        from storage.ledger.database import open_ledger
         from storage.ledger.feed_counts import FeedCounts
 
         self.hook_secrets = read_hook_secrets(settings)
@@ -103,7 +124,13 @@ class Runtime:
             engine.feeds, FeedCounts(settings), time_zone=lambda: engine.release.blueprint.content.time_zone
         )
         feeds.start()
-        self._opened = _Opened(engine, blobs, ledger, hot_state, keys, signing_keys, follower, keeper, feeds)
+        database = open_ledger(settings)
+        erasures = Erasures(settings, database)
+        erasures.start()
+        privacy = Privacy(settings, database, features=engine.features, hot_state=hot_state, wake=erasures.wake)
+        self._opened = _Opened(
+            engine, blobs, ledger, hot_state, keys, signing_keys, follower, keeper, feeds, privacy, erasures, database
+        )
         logger.warning("serving %s", _ACCESS[self._access])
 
     def close(self) -> None:
@@ -116,6 +143,8 @@ class Runtime:
             opened.follower.stop()
             opened.keeper.stop()
             opened.feeds.stop()
+            opened.erasures.stop()
+            opened.database.dispose()
             if opened.signing_keys is not None:
                 opened.signing_keys.stop()
             opened.keys.close()
@@ -147,7 +176,7 @@ class Runtime:
             warnings=[
                 *self._opened.follower.warnings(),
                 *self._opened.keeper.warnings,
-                *(said for said in (lost, untold) if said),
+                *(said for said in (lost, untold, self._opened.erasures.problem) if said),
             ],
         )
 

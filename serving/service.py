@@ -23,7 +23,9 @@ from storage.settings import load_settings
 
 settings = load_settings(os.environ, directory=Path.cwd())
 runtime = Runtime()
-routes = Routes(lambda: runtime.engine, runtime.metrics, hook_secrets=lambda: runtime.hook_secrets)
+routes = Routes(
+    lambda: runtime.engine, runtime.metrics, hook_secrets=lambda: runtime.hook_secrets, privacy=lambda: runtime.privacy
+)
 origins = settings.allowed_origins.split(",") if settings.allowed_origins else ()
 app = create_app(routes, runtime.metrics, runtime.callers, origins=origins)
 

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Match, Route
 
 from decisioning.answer import DecisionAnswer, DecisionAnswers, answer
-from decisioning.errors import NextmoveError, RequestError, StoreError, UnknownDecision
+from decisioning.errors import NextmoveError, RequestError, SetupError, StoreError, UnknownDecision
 from decisioning.events import EventType
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
@@ -29,6 +29,7 @@ from serving.http.event_routes import EVENT_PATHS, EventRoutes, caller_of
 from serving.http.hook_routes import HookRoutes, Secrets
 from serving.http.metrics import Metrics
 from serving.http.openapi import docs_page, openapi_document
+from serving.http.privacy_routes import PrivacyRoutes
 from serving.http.problems import (
     InternalError,
     MethodNotAllowed,
@@ -41,6 +42,7 @@ from serving.http.problems import (
 )
 from serving.outcomes import OutcomeResult
 from serving.pauses import PauseRequest
+from serving.privacy import Privacy
 from storage.catalog_schema import catalog_schema
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,10 @@ def table(routes: "Routes") -> list[tuple[str, str, tuple[str, ...], Handler]]:
         ("POST", "/v1/batch", ("ingest",), routes.events.batch),
         ("PUT", "/v1/customers/{customer_id:path}/consent", ("agent", "ingest"), routes.customers.consent),
         ("PUT", "/v1/customers/{customer_id:path}/preferences", ("agent", "ingest"), routes.customers.preferences),
+        ("GET", "/v1/customers/{customer_id:path}/export", ("admin",), routes.privacy.export),
+        ("GET", "/v1/customers/{customer_id:path}", ("admin", "agent"), routes.privacy.view),
+        ("DELETE", "/v1/customers/{customer_id:path}", ("admin",), routes.privacy.erase),
+        ("GET", "/v1/privacy/requests/{request_id}", ("admin",), routes.privacy.request),
         ("GET", "/v1/unsubscribe/{token}", OPEN, routes.customers.unsubscribe_page),
         ("POST", "/v1/unsubscribe/{token}", OPEN, routes.customers.unsubscribe),
         ("POST", "/v1/hooks/{source}", OPEN, routes.hooks.take),  # the provider's signature lets it in
@@ -119,14 +125,26 @@ def create_app(routes: "Routes", metrics: Metrics, callers: Callers, *, origins:
     )
 
 
+def _no_privacy() -> Privacy:
+    raise SetupError("the service is not open yet; ask /readyz")
+
+
 class Routes:
     """One method a route, over an engine that is asked for at each call since it is opened later."""
 
-    def __init__(self, engine: Callable[[], Engine], metrics: Metrics, *, hook_secrets: Secrets = dict) -> None:
+    def __init__(
+        self,
+        engine: Callable[[], Engine],
+        metrics: Metrics,
+        *,
+        hook_secrets: Secrets = dict,
+        privacy: Callable[[], Privacy] = _no_privacy,
+    ) -> None:
         self._engine = engine
         self._metrics = metrics
         self.events = EventRoutes(engine, metrics)
         self.customers = CustomerRoutes(engine)
+        self.privacy = PrivacyRoutes(engine, privacy)
         self.hooks = HookRoutes(engine, metrics, hook_secrets)
 
     async def decide(self, request: Request) -> Response:
