@@ -13,6 +13,7 @@ from decisioning.request import PLAN_AHEAD, DecisionRequest, sane
 RANKED, NO_ELIGIBLE_ACTION, HOLDOUT = "RANKED", "NO_ELIGIBLE_ACTION", "HOLDOUT"
 UNKNOWN_CUSTOMER = "FALLBACK_UNKNOWN_CUSTOMER"
 NOT_PERSONALISED = "FALLBACK_NOT_PERSONALISED"
+ERASED = "FALLBACK_ERASED"
 FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
 MODEL_UNAVAILABLE = "FALLBACK_MODEL_UNAVAILABLE"
 HOT_STATE_UNAVAILABLE = "FALLBACK_HOT_STATE_UNAVAILABLE"
@@ -22,6 +23,7 @@ REASON_DETAILS = {
     NO_ELIGIBLE_ACTION: "every action was dropped; dropped_by_step says where",
     UNKNOWN_CUSTOMER: "the customer is not known: ranked from the request's context alone",
     NOT_PERSONALISED: "no consent to personalisation here, or Sec-GPC: ranked from the request's context alone",
+    ERASED: "the customer was erased: what the request's context alone ranks, nothing is sent, nobody is named",
     FEATURES_UNAVAILABLE: "stored features cannot be read: ranked from the context alone, without what needs them",
     MODEL_UNAVAILABLE: "no model is loaded: the placement's fallback actions, unranked, if it has any",
     HOT_STATE_UNAVAILABLE: "consent and contacts cannot be read: only fallback actions that need neither, if any",
@@ -120,6 +122,8 @@ def reason_of(case: Case, facts: Facts, *, has_model: bool) -> str:
     """Why the decision is made as it is, as far as is known before anything is narrowed."""
     if facts.hot is None:
         return HOT_STATE_UNAVAILABLE
+    if facts.hot.erased:
+        return ERASED
     if is_control(case):
         return HOLDOUT
     if not has_model:

@@ -391,6 +391,7 @@ def record_of(
         withdrawn=hot.withdrawn,
         preferences=hot.preferences,
         personal=facts.personal,
+        erased=hot.erased,
     )
 
 

@@ -43,6 +43,11 @@ class Person(msgspec.Struct, frozen=True, array_like=True):
     id: str
     members: tuple[str, ...]
 
+    def without(self, units: Collection[str]) -> "Person | None":
+        """Who is left when nobody knows these ids any more; None where that is one id alone."""
+        left = tuple(one for one in self.members if one not in units)
+        return Person(self.id if self.id in left else left[0], left) if len(left) > 1 else None
+
 
 class Ties(msgspec.Struct, frozen=True, array_like=True):
     """What links say of one id; times are microseconds since 1970.
@@ -75,6 +80,15 @@ class Ties(msgspec.Struct, frozen=True, array_like=True):
             visitors=tuple(sorted(((day, visitor) for visitor, day in days.items()), reverse=True)[:MOSTVISITORS]),
         )
 
+    def without(self, units: Collection[str]) -> "Ties":
+        """What is left when nobody knows these ids any more."""
+        return Ties(
+            since=self.since,
+            owner=self.owner if self.owner is not None and self.owner[1] not in units else None,
+            same=tuple(one for one in self.same if one not in units),
+            visitors=tuple(each for each in self.visitors if each[1] not in units),
+        )
+
     @property
     def joins(self) -> tuple[str, ...]:
         """Known ids that this one may be joined to."""
@@ -98,6 +112,11 @@ class Change(NamedTuple):
 NO_TIES, UNKNOWN = Ties(), Known()
 # Yields ids, is sent what is kept of them (those of which nothing is may be absent), returns what to write.
 Linking = Generator[Collection[str], Mapping[str, Known], Change]
+
+
+def visitor(anonymous_id: str) -> str:
+    """What hot state calls an anonymous visitor; see `DecisionRequest.unit`."""
+    return VISITOR + anonymous_id
 
 
 def is_visitor(unit: str) -> bool:

@@ -99,6 +99,7 @@ class HotProfile(msgspec.Struct, frozen=True):
         withdrawn: What the customer has said no to, last.
         preferences: What the customer wishes; None where nothing was ever said.
         version: Changes whenever anything above, or the person, changes that belongs to the customer or account.
+        erased: The person was erased on request: all of the above is empty, and nothing may be kept of them.
         person: Where several ids are one person, who that is; all of the above is then that of all members.
         states: What is kept of their events; None where it was not asked for.
     """
@@ -116,6 +117,7 @@ class HotProfile(msgspec.Struct, frozen=True):
     withdrawn: tuple[Consent, ...] = ()
     preferences: Preferences | None = None
     states: KeptStates | None = None
+    erased: bool = False
 
     def permits(self, purpose: Purpose | None, channel: str) -> bool:
         """Whether this customer may be contacted on a channel that requires consent to `purpose`, if any."""

@@ -113,6 +113,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
         known: Whether the feature store knew the customer; `readable`: whether it could be asked.
         withdrawn, preferences: As in `HotProfile`. `personal` is whether stored features and history were
             used; else `features` holds what the request supplied, and the other values are None.
+        erased: Whether whoever was asked about is erased; then the record names nobody.
         baseline: The propensity of showing nothing, where a candidate could rank by uplift over it.
     """
 
@@ -159,6 +160,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     withdrawn: tuple[Consent, ...] = ()
     preferences: Preferences | None = None
     personal: bool = True
+    erased: bool = False
 
     @property
     def drawn(self) -> bool:
@@ -188,6 +190,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
             paused=self.paused,
             withdrawn=self.withdrawn,
             preferences=self.preferences,
+            erased=self.erased,
         )
 
     @property

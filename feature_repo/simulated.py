@@ -29,6 +29,8 @@ RECENT_CATEGORIES = ("last_category",)
 # `reports_to` and `referred_by` name other customers. `buying_role` is the role in the account's buying
 # group: decision_maker, champion, user, finance or none.
 CONTACT_TEXTS = ("account_id", "job_title", "buying_role", "reports_to", "referred_by")
+# What names a customer is cleared when that customer is erased.
+NAMES = {name: {"names": "customer"} for name in ("reports_to", "referred_by")}
 CONTACT_LISTS = ("responsibilities",)
 CONTACT_NUMBERS = ("referrals",)
 # `penetration_...` is the share of the account's contacts who have the product.
@@ -63,7 +65,7 @@ def definitions(settings: Settings) -> tuple[FeatureView | FeatureService, ...]:
         entities=[customer],
         ttl=NEVER,
         schema=[Field(name="customer_id", dtype=String)]
-        + [Field(name=name, dtype=String) for name in CONTACT_TEXTS]
+        + [Field(name=name, dtype=String, tags=NAMES.get(name, {})) for name in CONTACT_TEXTS]
         + [Field(name=name, dtype=Array(String)) for name in CONTACT_LISTS]
         + [Field(name=name, dtype=Float64) for name in CONTACT_NUMBERS],
         source=table(settings, "simulated", "contacts"),

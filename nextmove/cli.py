@@ -22,6 +22,7 @@ from nextmove.event_commands import ingest_app
 from nextmove.key_commands import keys_app
 from nextmove.moment_commands import moments_app
 from nextmove.options import AsJson, Data, Dataset, now_utc, settings_of
+from nextmove.privacy_commands import privacy_app
 
 app = typer.Typer(
     name="nextmove",
@@ -38,6 +39,7 @@ app.add_typer(audience_app, name="audience")
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(keys_app, name="keys")
 app.add_typer(moments_app, name="moments")
+app.add_typer(privacy_app, name="privacy")
 app.add_typer(state_app, name="state")
 app.add_typer(bench_app, name="bench")
 app.command("doctor")(doctor)

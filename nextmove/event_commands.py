@@ -176,7 +176,7 @@ def _summary(report: object) -> str:
     parts = [f"{report.rows:,} rows", f"{report.accepted:,} new events"]
     for number, words in (
         (report.duplicates, "known before"),
-        (report.ignored, "not wanted by their source"),
+        (report.ignored, "not wanted by their source, or of somebody erased"),
         (report.left_out, "rows left out by the mapping"),
         (report.rows_before, "rows of earlier runs"),
         (report.unmapped, "of a name or in a currency that nobody has given a meaning"),

@@ -10,7 +10,9 @@ from typing import Literal
 
 from decisioning.catalog import Release
 from decisioning.currencies import is_unconverted
+from decisioning.erased import units_of, without_erased
 from decisioning.events import EventRecord, happened
+from decisioning.identity import visitor
 from decisioning.moments import awaited
 from decisioning.state_change import StateChange
 from decisioning.vocabulary import Vocabulary
@@ -26,6 +28,7 @@ from storage.ingested import Ingested, RejectFile
 from storage.ledger.bulk_events import BulkEvents
 from storage.ledger.feed_counts import FeedCounts
 from storage.mapped_events import EventMapper, MappedEvent
+from storage.privacy.tombstones import Tombstones
 from storage.released_features import released_features
 from storage.settings import Settings
 
@@ -40,7 +43,8 @@ class IngestedEvents:
     Attributes:
         rows_before: Rows that earlier runs had taken in; `rows`: those of this one.
         left_out: Rows that the mapping does not want.
-        accepted, duplicates, ignored: Events that are new, were kept before, are not wanted by their source.
+        accepted, duplicates, ignored: Events that are new, were kept before, are not wanted by their source or are
+            of somebody who was erased.
         unmapped: New or known events whose name nobody has given a meaning, or whose currency has no rate.
         rejected: Rows that could not be used; `mistakes` says why, for the first of them.
         mistakes_found: How many mistakes there were.
@@ -73,6 +77,7 @@ class _Stores:
 
     settings: Settings
     ledger: BulkEvents
+    tombstones: Tombstones
     hot_state: StoredHotState
     feeds: FeedTally
     feed_counts: FeedCounts
@@ -106,8 +111,13 @@ def ingest_events(
     ingested = Ingested(settings, mapping, source=source)
     report = IngestedEvents(file=file.name, source=source)
     hot_state = open_hot_state(settings, now=now)
-    with closing(hot_state), closing(BulkEvents(settings)) as ledger, closing(FeedCounts(settings)) as feed_counts:
-        stores = _Stores(settings, ledger, hot_state, FeedTally(), feed_counts, release)
+    with (
+        closing(hot_state),
+        closing(BulkEvents(settings)) as ledger,
+        closing(Tombstones(settings)) as tombstones,
+        closing(FeedCounts(settings)) as feed_counts,
+    ):
+        stores = _Stores(settings, ledger, tombstones, hot_state, FeedTally(), feed_counts, release)
         rows, reading = resumed(file, ingested.known(in_ledger=ledger.contains))
         report.rows_before = reading.rows
         before = reading.mark().checkpoint
@@ -120,7 +130,7 @@ def ingest_events(
                 kept, conflicts = _keep(stores, batch, vocabulary, report, reached)
                 stores.feeds.rejected(source, len(batch.rejected), now=now)
                 stores.feed_counts.add(stores.feeds.take())
-                _reject(rejects, [*batch.rejected, *conflicts], report)
+                _reject(rejects, _of_others(stores, [*batch.rejected, *conflicts], report), report)
                 report.rows += batch.rows
                 report.left_out += batch.left_out
                 witness = kept or witness
@@ -145,13 +155,16 @@ def _keep(
     """The id of the last event that is kept now, and those whose id stands for another."""
     wanted: list[tuple[MappedEvent, EventRecord, bool]] = []
     names = vocabulary.names
-    for mapped in batch.events:
-        translated = translated_event(mapped.event, vocabulary, stores.settings.pseudonyms)
-        if translated is None:
+    all_translated = [translated_event(each.event, vocabulary, stores.settings.pseudonyms) for each in batch.events]
+    named = {unit for each in all_translated if each is not None for unit in units_of(each[0])}
+    erased = stores.tombstones.erased(named)
+    for mapped, translated in zip(batch.events, all_translated, strict=True):
+        left = without_erased(translated[0], erased) if translated is not None else None
+        if translated is None or left is None:
             report.ignored += 1
             stores.feeds.event(mapped.event, None, "ignored")
             continue
-        event, known = translated
+        event, known = left, translated[1]
         is_mapped = known or (event.name in names and not is_unconverted(event.properties))
         report.unmapped += not is_mapped
         wanted.append((mapped, event, is_mapped))
@@ -191,6 +204,22 @@ def _conflict(mapped: MappedEvent, event: EventRecord) -> Rejected:
         " rows of one event must be in the same file, near each other"
     )
     return Rejected(Mistake(mapped.rows[0].number, None, said), mapped.rows)
+
+
+def _of_others(stores: _Stores, found: list[Rejected], report: IngestedEvents) -> list[Rejected]:
+    """Those without a row of somebody erased: what names them is not kept, not even as a mistake."""
+    said = {str(value) for rejected in found for row in rejected.rows for value in row.values.values()}
+    of = stores.settings.pseudonyms.of
+    names = {value: (of(value), visitor(of(value)), value) for value in said}
+    erased = stores.tombstones.erased({name for each in names.values() for name in each})
+    gone = {value for value, each in names.items() if not erased.isdisjoint(each)}
+    others = [
+        rejected
+        for rejected in found
+        if not any(str(value) in gone for row in rejected.rows for value in row.values.values())
+    ]
+    report.ignored += len(found) - len(others)
+    return others
 
 
 def _reject(rejects: RejectFile, found: Iterable[Rejected], report: IngestedEvents) -> None:

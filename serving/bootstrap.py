@@ -1,12 +1,8 @@
 """Puts the engine together: which adapter stands behind which port, and what is live."""
 
 import logging
-import os
-import secrets
-import tempfile
-from contextlib import closing, suppress
+from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 
 from decisioning.bundle import Bundle
 from decisioning.catalog import Release
@@ -24,6 +20,7 @@ from storage.hot_state.rebuild import StoredHotState, open_hot_state
 from storage.ledger.database import migrate
 from storage.ledger.reader import LedgerReader
 from storage.ledger.writer import Ledger
+from storage.secret_files import secret_of
 from storage.settings import Settings, prepare_home
 
 logger = logging.getLogger(__name__)
@@ -111,36 +108,10 @@ def live_bundle(blobs: BlobStore, settings: Settings) -> Bundle:
 
 def draw_key(settings: Settings) -> DrawKey:
     """The secret behind every draw: the setting, or one made once and kept in the state directory."""
-    return DrawKey(_secret(settings, settings.draw_secret, "draw.key"))
+    return DrawKey(secret_of(settings, settings.draw_secret, "draw.key"))
 
 
 def unsubscribe_links(settings: Settings) -> UnsubscribeLinks:
     """Links signed with the setting, or with a secret made once and kept in the state directory."""
-    secret = _secret(settings, settings.unsubscribe_secret, "unsubscribe.key")
+    secret = secret_of(settings, settings.unsubscribe_secret, "unsubscribe.key")
     return UnsubscribeLinks(secret, domain=settings.domain)
-
-
-def _secret(settings: Settings, given: str | None, name: str) -> bytes:
-    """What is given, or else what stands in this file, made where it does not exist.
-
-    Raises:
-        SetupError: The file is damaged.
-    """
-    if given is not None:
-        return given.encode()
-    path = settings.home / name
-    if not path.exists():
-        # Two services that start at once must agree on one secret, and none may see half of it:
-        # it is written under a name of its own, and who is first gives it the name.
-        handle, temporary = tempfile.mkstemp(dir=settings.home)  # for the owner's eyes only
-        with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            path.hardlink_to(temporary)
-        Path(temporary).unlink()
-    secret = path.read_bytes()
-    if len(secret) != 32:
-        raise SetupError(f"{path} has {len(secret)} bytes, must have 32; restore it from a backup or delete it")
-    return secret

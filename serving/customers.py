@@ -6,7 +6,7 @@ A word that is kept but could not be told is an error, and telling it again is s
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -57,13 +57,17 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds now. On `suppressed` channels the customer unsubscribed, complained or cannot be reached."""
+    """What holds now. On `suppressed` channels the customer unsubscribed, complained or cannot be reached.
+
+    What is said of an erased person is `ignored`: nothing of it is kept.
+    """
 
     customer_id: str
     consents: tuple[Word, ...]
     withdrawn: tuple[Word, ...]
     suppressed: tuple[str, ...]
     preferences: Preferences | None
+    status: Literal["ignored"] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Customers:
@@ -89,6 +93,8 @@ class Customers:
         for place, statement in enumerate(said):
             prefix = f"[{place}]." if len(said) > 1 else ""
             changes += _changes(kept_as, statement, release, actor=actor, now=now, prefix=prefix)
+        if await self._ledger.erased([kept_as]):
+            return await self.standing(customer_id, now=now)
         await self._ledger.append_consents(changes)
         await self._hot_state.consent(changes)
         await self._accept(kept_as, changes, release, actor=actor, now=now)
@@ -108,6 +114,8 @@ class Customers:
         )
         at = _said_at(said.at, now=now, where="at")
         kept_as = self._pseudonyms.of(customer_id)
+        if await self._ledger.erased([kept_as]):
+            return await self.standing(customer_id, now=now)
         change = PreferencesChange(customer_id=kept_as, preferences=wished, at=at, source=said.source or actor)
         await self._ledger.append_preferences(change)
         await self._hot_state.prefer(change)
@@ -121,7 +129,7 @@ class Customers:
         """
         try:
             known = await self._hot_state.read(Subject(customer_id), now=now)
-            if known.objects_to(MARKETING, channel):
+            if known.erased or known.objects_to(MARKETING, channel):
                 return
         except StoreError:
             pass  # what cannot be read can still be kept
@@ -148,6 +156,7 @@ class Customers:
             withdrawn=_words(known.withdrawn),
             suppressed=known.suppressed,
             preferences=known.preferences,
+            status="ignored" if known.erased else msgspec.UNSET,
         )
 
     async def _accept(

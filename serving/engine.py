@@ -23,6 +23,7 @@ from decisioning.catalog import Catalog, Release
 from decisioning.content import NO_ACTION, Action, FeatureKind, FeatureTypes, Scalar, Value
 from decisioning.decision import Choice
 from decisioning.encoding import RowEncoder
+from decisioning.erased import facts_of_nobody, nobodys
 from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision
 from decisioning.event_features import EventFeatures
 from decisioning.event_state import MARGIN, KeptStates
@@ -91,6 +92,7 @@ class Engine:
     """Decides, and takes outcomes. One per process; `release` and `scorer` are swapped while it runs.
 
     Attributes:
+        features: Reads what is stored of customers.
         customers: Takes consents, preferences and who unsubscribes.
         links: Makes and reads links to unsubscribe by.
         feeds: Counts what each source tells.
@@ -115,7 +117,7 @@ class Engine:
         self.release = release
         self.scorer = scorer
         self.timers = timers or StageTimers()
-        self._features = features
+        self.features = features
         self._hot_state = hot_state
         self._ledger = ledger
         self._pseudonyms = pseudonyms or Pseudonyms(None)
@@ -168,11 +170,12 @@ class Engine:
         digests = [digest_of(request, part=one.placement or "") for one in each]
         live = request.mode == "live"
         firsts = [
-            await self._first_answer(one.decision_id, digest) if live and one.decision_id else None
+            await self._first_of(one, digest) if live and one.decision_id else None
             for one, digest in zip(each, digests, strict=True)
         ]
         records: list[DecisionRecord] = []
         cases: list[Case] = []
+        erased = False
         facts: Facts | None = None
         for record, digest in zip(firsts, digests, strict=True):
             if record is None:
@@ -185,8 +188,11 @@ class Engine:
                     laps.lap("request")
                     facts = await self._read(request, versions, laps, now=now, clock=clock, stored_first=stored_first)
                     unit = facts.hot.person.id if facts.hot and facts.hot.person else request.unit
+                    erased = facts.hot is not None and facts.hot.erased
                 assert facts is not None
                 case = cases[len(records)]._replace(unit=unit, elsewhere=_shown(records))
+                if erased:
+                    case, facts, digest = _of_nobody(case, facts, now=now)
                 record, facts = await self._decide(case, versions, facts, digest, laps)
             records.append(record)
         return tuple(records)
@@ -258,7 +264,7 @@ class Engine:
     def own_features(self) -> frozenset[str]:
         """Names of features that are stored, or computed of what customers did."""
         computed = (each.name for one in self.release.blueprint.content.event_features for each in one.derived())
-        return self._features.names.union((ACCOUNT_FEATURE,), computed)
+        return self.features.names.union((ACCOUNT_FEATURE,), computed)
 
     async def find(self, decision_id: str) -> DecisionRecord | None:
         """The record of a decision, or None."""
@@ -379,8 +385,8 @@ class Engine:
         except StoreError:
             hot = None
         laps.lap("hot_read")
-        known = stored.values if stored else dict.fromkeys(self._features.names)
-        untold: frozenset[str] = self._features.names if unreadable else frozenset()
+        known = stored.values if stored else dict.fromkeys(self.features.names)
+        untold: frozenset[str] = self.features.names if unreadable else frozenset()
         if over_events is not None:
             computed = _computed(over_events, hot, request, now=now)
             known = {**known, **(computed or over_events.unknown)}
@@ -403,11 +409,11 @@ class Engine:
     async def _stored(self, customer_id: str, named: str | None, *, stored_first: bool) -> StoredFeatures | None:
         """What the feature store holds, with the account that the request names, if any."""
         if named is None or not stored_first:
-            return await self._features.read(customer_id, account_id=named)
-        stored = await self._features.read(customer_id)
+            return await self.features.read(customer_id, account_id=named)
+        stored = await self.features.read(customer_id)
         if stored is None or stored.account_id is not None or stored.values.get(ACCOUNT_FEATURE) is not None:
             return stored
-        return await self._features.read(customer_id, account_id=named)
+        return await self.features.read(customer_id, account_id=named)
 
     async def _keep(self, record: DecisionRecord, digest: str) -> DecisionRecord:
         """Make the record durable; what stands under its id already, of the same body, is the answer."""
@@ -417,6 +423,16 @@ class Engine:
         if record.request.decision_id is not None:
             await self._outcomes.apply_kept(record)  # outcomes may have come before their decision
         return record
+
+    async def _first_of(self, request: DecisionRequest, digest: str) -> DecisionRecord | None:
+        """The first answer to this request, if there was one; also if whoever is asked about was erased."""
+        assert request.decision_id is not None
+        try:
+            return await self._first_answer(request.decision_id, digest)
+        except DecisionConflict:
+            if not await self._ledger.erased([request.unit]):
+                raise
+            return await self._first_answer(request.decision_id, _digest_of_nobodys(request))
 
     async def _first_answer(self, decision_id: str, digest: str) -> DecisionRecord | None:
         found = await self._ledger.get(decision_id)
@@ -440,6 +456,22 @@ class Engine:
             f"decision '{reservation.decision_id}' was begun at {claim.claimed_at.isoformat()} and is not recorded yet;"
             " send it again"
         )
+
+
+def _of_nobody(case: Case, facts: Facts, *, now: datetime) -> tuple[Case, Facts, str]:
+    """The same asked for somebody who was erased: what is decided, by what, and the digest of what is asked."""
+    fresh = str(ULID.from_datetime(now))
+    request = nobodys(case.request, decision_id=fresh, about=(ACCOUNT_FEATURE,))
+    decision_id = request.decision_id or fresh
+    draw_id = decision_id if request.mode == "live" else case.draw_id
+    case = case._replace(request=request, unit=request.unit, decision_id=decision_id, draw_id=draw_id)
+    return case, facts_of_nobody(facts, case), _digest_of_nobodys(request)
+
+
+def _digest_of_nobodys(request: DecisionRequest) -> str:
+    """Of a request without whoever it is about: a hash of an id that others can guess is as good as the id."""
+    asked = nobodys(request, decision_id="", about=(ACCOUNT_FEATURE,))
+    return digest_of(asked, part=request.placement or "")
 
 
 def _scores(

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from decisioning.catalog import Release
+from decisioning.erased import units_of, without_erased
 from decisioning.events import EventRecord, happened
 from decisioning.identity import links_of
 from decisioning.moments import awaited
@@ -78,13 +79,18 @@ class Events:
         Raises:
             StoreError: They could not be kept, or do not count yet; send them again.
         """
+        translated = [translated_event(each.event, release.vocabulary, self._pseudonyms) for each in reported]
+        named = {unit for each in translated if each is not None for unit in units_of(each[0])}
+        erased = await self._ledger.erased(named)
         taken: list[Taken] = []
         kept: list[tuple[int, Reported]] = []
-        for place, each in enumerate(reported):
-            translated = translated_event(each.event, release.vocabulary, self._pseudonyms)
-            taken.append(Taken("ignored") if translated is None else Taken("accepted", translated[1]))
-            if translated is not None:
-                kept.append((place, Reported(translated[0], each.digest)))
+        for place, (each, ours) in enumerate(zip(reported, translated, strict=True)):
+            left = without_erased(ours[0], erased) if ours is not None else None
+            if ours is None or left is None:
+                taken.append(Taken("ignored"))
+            else:
+                taken.append(Taken("accepted", ours[1]))
+                kept.append((place, Reported(left, each.digest)))
         begun = awaited((each.event for _, each in kept), release)
         statuses = await self._ledger.append_events([each for _, each in kept], begun=begun)
         known = {place: each.event for place, each in kept}

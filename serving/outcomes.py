@@ -16,6 +16,7 @@ from decisioning.request import DecisionRequest, OutcomeReport, sane
 from decisioning.reward import CLOCK_TOLERANCE
 from serving.feeds import FeedTally
 from serving.ports import HotState, Ledger
+from storage.id_digests import decision_name
 
 # What is said of a message, or of being contacted at all, rather than of one action.
 OF_NO_ACTION = OF_MESSAGE | {"unsubscribe", "complaint"}
@@ -30,9 +31,9 @@ def digest_of(body: DecisionRequest | OutcomeReport, *, part: str = "") -> str:
 
 
 class OutcomeResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What became of one reported outcome."""
+    """What became of one reported outcome; that of an erased person's decision is ignored."""
 
-    status: Literal["accepted", "duplicate", "rejected"]
+    status: Literal["accepted", "duplicate", "ignored", "rejected"]
     outcome_id: str | None = None
     problem: NextmoveError | None = None
 
@@ -66,6 +67,9 @@ class Outcomes:
         for index, report in enumerate(reports):
             found = await self._ledger.get(report.decision_id)
             decided = found[0] if found else None
+            if decided is None and await self._ledger.erased([decision_name(report.decision_id)]):
+                results[index] = OutcomeResult("ignored", report.outcome_id)
+                continue
             try:
                 if decided is not None and market not in (None, decided.market):
                     raise UnknownDecision(

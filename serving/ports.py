@@ -3,7 +3,7 @@
 A port that cannot do its work raises `StoreError`; the engine turns that into a fallback.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
 
@@ -84,6 +84,10 @@ class HotState(Protocol):
         """Let the last preferences count from the next decision on; again changes nothing."""
         ...
 
+    async def bury(self, names: Collection[str], *, erased: bool = True) -> None:
+        """Let these ids be erased from the next call on, or no longer; again changes nothing."""
+        ...
+
     async def pause(self, action: str, *, paused: bool) -> None:
         """Stop an action (`id`, or `market/id`) from the next decision on, or let it go on."""
         ...
@@ -151,6 +155,10 @@ class Ledger(Protocol):
 
     async def append_audit(self, entry: AuditRecord) -> None:
         """Returns once the entry would survive a power cut."""
+        ...
+
+    async def erased(self, names: Collection[str]) -> frozenset[str]:
+        """Which of these ids are erased, so that nothing of them may be kept; of decisions, `decision_name`."""
         ...
 
     async def get(self, decision_id: str) -> tuple[DecisionRecord, str] | None:

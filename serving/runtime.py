@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -23,15 +24,15 @@ from storage.webhook_targets import WebhookTarget, read_webhooks
 
 if TYPE_CHECKING:
     from serving.adapters.webhooks import SignedWebhooks
+    from serving.erasures import Erasures
     from serving.feed_watch import FeedWatch
     from serving.follower import Follower
     from serving.moment_worker import MomentWorker
+    from serving.privacy import Privacy
     from serving.state_keeper import StateKeeper
-    from storage.blobs import BlobStore
     from storage.hot_state.rebuild import StoredHotState
-    from storage.keys import ApiKey, KeyStore
+    from storage.keys import ApiKey
     from storage.ledger.moments import MomentStore, Open
-    from storage.ledger.writer import Ledger
 
 logger = logging.getLogger(__name__)
 _ACCESS: dict[Access, str] = {
@@ -42,18 +43,20 @@ _ACCESS: dict[Access, str] = {
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
+    """What answers, what runs beside it, and how all of it is closed."""
+
     engine: Engine
-    blobs: "BlobStore"
-    ledger: "Ledger"
+    privacy: "Privacy"
+    moments: Moments
+    moment_store: "MomentStore"
+    webhooks: Mapping[str, WebhookTarget]
     hot_state: "StoredHotState"
-    keys: "KeyStore"
     signing_keys: SigningKeys | None
     follower: "Follower"
     keeper: "StateKeeper"
     feeds: "FeedWatch"
-    moment_store: "MomentStore"
-    moments: Moments
-    webhooks: Mapping[str, WebhookTarget]
+    erasures: "Erasures"
+    closing: ExitStack
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +87,25 @@ class Runtime:
         """The engine.
 
         Raises:
-            SetupError: The service is not open.
+            SetupError: The service is not open; likewise of `moments` and `privacy`.
         """
-        if self._opened is None:
-            raise SetupError("the service is not open yet; ask /readyz")
-        return self._opened.engine
+        return self._parts.engine
 
     @property
     def moments(self) -> Moments:
-        """What events asked for.
+        """What events asked for."""
+        return self._parts.moments
 
-        Raises:
-            SetupError: The service is not open.
-        """
+    @property
+    def privacy(self) -> "Privacy":
+        """Takes requests for erasure and for what is held."""
+        return self._parts.privacy
+
+    @property
+    def _parts(self) -> _Opened:
         if self._opened is None:
             raise SetupError("the service is not open yet; ask /readyz")
-        return self._opened.moments
+        return self._opened
 
     def open(self, settings: Settings) -> None:
         """Open every store, load what is live, and begin to follow it.
@@ -110,42 +116,64 @@ class Runtime:
         """
         # BentoML's supervisor imports the service and never opens it; Feast takes seconds to import.
         from serving.bootstrap import open_contacts, open_engine, open_stores
+        from serving.erasures import Erasures
         from serving.feed_watch import FeedWatch
         from serving.follower import Follower
+        from serving.privacy import Privacy
         from serving.state_keeper import StateKeeper
         from storage.keys import KeyStore
+        from storage.ledger.database import open_ledger
         from storage.ledger.feed_counts import FeedCounts
         from storage.ledger.moments import MomentStore
 
         self.hook_secrets = read_hook_secrets(settings)
         webhooks = read_webhooks(settings)
-        keys = KeyStore(settings)
-        self.callers.take(keys.all())
-        signing_keys = self._follow_issuer(settings)
-        blobs, ledger = open_stores(settings)
-        hot_state = open_contacts(settings)
-        engine = open_engine(settings, blobs, ledger, hot_state)
-        follower = Follower(
-            engine,
-            blobs,
-            settings,
-            take_keys=lambda: self._take(keys.all()),
-            on_failure=self._count_failure,
-        )
-        follower.check()
-        follower.start()
-        self.metrics.show(AudienceMetrics(settings, lambda: engine.release))
-        keeper = StateKeeper(engine, settings)
-        keeper.start()
-        feeds = FeedWatch(
-            engine.feeds, FeedCounts(settings), time_zone=lambda: engine.release.blueprint.content.time_zone
-        )
-        feeds.start()
-        store = MomentStore(settings)
-        moments = Moments(engine, hot_state, store, count=self._count_moment)
-        self._opened = _Opened(
-            engine, blobs, ledger, hot_state, keys, signing_keys, follower, keeper, feeds, store, moments, webhooks
-        )
+        with ExitStack() as closing:  # the other way round: first what runs, then what it stands on
+            keys = KeyStore(settings)
+            closing.callback(keys.close)
+            self.callers.take(keys.all())
+            signing_keys = self._follow_issuer(settings, closing)
+            blobs, ledger = open_stores(settings)
+            closing.callback(blobs.close)
+            closing.callback(ledger.close)
+            hot_state = open_contacts(settings)
+            closing.callback(hot_state.close)
+            engine = open_engine(settings, blobs, ledger, hot_state)
+            database = open_ledger(settings)
+            closing.callback(database.dispose)
+            moment_store = MomentStore(settings)
+            closing.callback(moment_store.close)
+            follower = Follower(
+                engine,
+                blobs,
+                settings,
+                take_keys=lambda: self._take(keys.all()),
+                on_failure=self._count_failure,
+            )
+            keeper = StateKeeper(engine, settings)
+            feeds = FeedWatch(
+                engine.feeds, FeedCounts(settings), time_zone=lambda: engine.release.blueprint.content.time_zone
+            )
+            erasures = Erasures(settings, database)
+            follower.check()
+            for beside in (erasures, feeds, keeper, follower):
+                beside.start()
+                closing.callback(beside.stop)
+            self.metrics.show(AudienceMetrics(settings, lambda: engine.release))
+            self._opened = _Opened(
+                engine=engine,
+                privacy=Privacy(settings, database, features=engine.features, hot_state=hot_state, wake=erasures.wake),
+                moments=Moments(engine, hot_state, moment_store, count=self._count_moment),
+                moment_store=moment_store,
+                webhooks=webhooks,
+                hot_state=hot_state,
+                signing_keys=signing_keys,
+                follower=follower,
+                keeper=keeper,
+                feeds=feeds,
+                erasures=erasures,
+                closing=closing.pop_all(),
+            )
         logger.warning("serving %s", _ACCESS[self._access])
 
     def start(self) -> None:
@@ -177,22 +205,10 @@ class Runtime:
             await started.webhooks.close()
 
     def close(self) -> None:
-        """Stop following and close the stores.
-
-        What waits for the ledger is written first, and leases of budgets are given back.
-        """
+        """Stop what runs, give back leases of budgets, write what waits for the ledger, and close the stores."""
         opened, self._opened = self._opened, None
         if opened is not None:
-            opened.follower.stop()
-            opened.keeper.stop()
-            opened.feeds.stop()
-            if opened.signing_keys is not None:
-                opened.signing_keys.stop()
-            opened.keys.close()
-            opened.moment_store.close()
-            opened.ledger.close()
-            opened.hot_state.close()
-            opened.blobs.close()
+            opened.closing.close()
 
     def readiness(self) -> Readiness:
         """What `/readyz` says."""
@@ -218,8 +234,8 @@ class Runtime:
             warnings=[
                 *self._opened.follower.warnings(),
                 *self._opened.keeper.warnings,
-                *(said for said in (lost, untold) if said),
                 *undeliverable(engine.release, self._opened.webhooks),
+                *(said for said in (lost, untold, self._opened.erasures.problem) if said),
             ],
         )
 
@@ -233,7 +249,7 @@ class Runtime:
         if self._access != before:
             logger.warning("from now on serving %s", _ACCESS[self._access])
 
-    def _follow_issuer(self, settings: Settings) -> SigningKeys | None:
+    def _follow_issuer(self, settings: Settings, closing: ExitStack) -> SigningKeys | None:
         """Take the tokens of the issuer that is set, if one is."""
         if settings.jwt_jwks is None:
             return None
@@ -242,6 +258,7 @@ class Runtime:
         signing_keys = SigningKeys(settings.jwt_jwks)
         signing_keys.check()
         signing_keys.start()
+        closing.callback(signing_keys.stop)
         self.callers.take_tokens(
             Tokens(issuer=settings.jwt_issuer, audience=settings.jwt_audience, key_of=signing_keys.find)
         )

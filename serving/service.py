@@ -28,6 +28,7 @@ routes = Routes(
     runtime.metrics,
     hook_secrets=lambda: runtime.hook_secrets,
     moments=lambda: runtime.moments,
+    privacy=lambda: runtime.privacy,
 )
 origins = settings.allowed_origins.split(",") if settings.allowed_origins else ()
 app = create_app(routes, runtime.metrics, runtime.callers, origins=origins)

@@ -24,6 +24,7 @@ _CATALOG = Path(__file__).resolve().parents[1] / "catalog"
 DomainName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$", max_length=64)]
 # BLAKE2b takes keys of up to 64 bytes; a short one could be guessed and draws steered.
 Secret = Annotated[str, msgspec.Meta(min_length=16, max_length=64)]
+Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
 Name = Annotated[str, msgspec.Meta(min_length=1)]
 _ORIGIN = r"https?://[^/,\s*]+"
 Origins = Annotated[str, msgspec.Meta(pattern=f"^{_ORIGIN}(,{_ORIGIN})*$")]
@@ -46,7 +47,8 @@ class Settings:
         ledger_queue: Records that may wait for the ledger before callers are refused.
         pointer_poll_seconds: How often a service looks for a new bundle or catalogue.
         draw_secret: Key of the exploration's draws, 16 to 64 characters. None: the service keeps
-            one of its own in `home`. `unsubscribe_secret` signs the links to unsubscribe by, likewise.
+            one of its own in `home`. `unsubscribe_secret` signs the links to unsubscribe by, and
+            `erasure_secret` hashes the ids of erased persons, likewise.
         pseudonym_secret: With one, ids of customers and visitors are kept as pseudonyms alone, made with it
             (`decisioning.pseudonyms`). Whoever loses or changes it meets only strangers from then on.
         allowed_origins: Sites whose pages may call from a browser (CORS), with commas between:
@@ -56,6 +58,9 @@ class Settings:
         hook_secrets: TOML file with the secret of each hook, `<id of the hook> = "<secret>"`. A hook without
             one refuses every call.
         webhooks: TOML file with where moments are sent: `[<name>]`, `url`, `secret`, `allow_private`.
+        retention_days_decisions: After so many days `nextmove privacy purge` deletes decisions with their
+            outcomes; None keeps them for ever. Likewise events, settled moments, the audit, requests for
+            erasure that are done, and the hashes of erased ids (`tombstones`): see docs/privacy.md.
         workers: Processes of the service, each with the model in memory.
         data: File that a data set is read from, for domains that need one.
         require_services: Tests against PostgreSQL and Redis fail instead of being skipped.
@@ -76,6 +81,13 @@ class Settings:
     unsubscribe_secret: Secret | None = field(default=None, repr=False)
     pseudonym_secret: Secret | None = field(default=None, repr=False)
     allowed_origins: Origins | None = None
+    erasure_secret: Secret | None = field(default=None, repr=False)
+    retention_days_decisions: Days | None = None
+    retention_days_events: Days | None = None
+    retention_days_moments: Days | None = None
+    retention_days_audit: Days | None = None
+    retention_days_requests: Days | None = None
+    retention_days_tombstones: Days | None = None
     jwt_issuer: Name | None = None
     jwt_audience: Name | None = None
     jwt_jwks: Name | None = None

@@ -1,6 +1,6 @@
 """In-memory stand-ins for the engine's ports, each with a switch that makes it fail."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -54,6 +54,7 @@ class FakeHotState:
         self.states: dict[tuple[str, str], bytes] = {}
         self.complete = True
         self.taken_by_others: tuple[Contact, ...] = ()
+        self.buried: frozenset[str] = frozenset()
         self.reads = 0
         self.down = False
 
@@ -69,12 +70,17 @@ class FakeHotState:
         if self.down:
             raise StoreError("hot state is down")
         self.reads += 1
+        if subject.customer_id in self.buried:
+            return HotProfile(budgets=self.profile.budgets, paused=self.profile.paused, erased=True)
         profile = self._profile(subject)
         if states is None:
             return profile
         members = profile.person.members if profile.person else (subject.customer_id,)
         kept = {unit: self.states[states, unit] for unit in members if (states, unit) in self.states}
         return msgspec.structs.replace(profile, states=KeptStates(self.complete, kept))
+
+    async def bury(self, names: Collection[str], *, erased: bool = True) -> None:
+        self.buried = self.buried.union(names) if erased else self.buried.difference(names)
 
     async def reserve(self, request: ReservationRequest) -> Reserved | AlreadyClaimed:
         if request.decision_id in self.claims:
@@ -157,6 +163,7 @@ class FakeLedger:
         self.audits: list[AuditRecord] = []
         self.consents: list[ConsentChange] = []
         self.preferences: list[PreferencesChange] = []
+        self.buried: frozenset[str] = frozenset()
         self.down = False
 
     async def append_decision(self, record: DecisionRecord, *, digest: str) -> str:
@@ -209,6 +216,9 @@ class FakeLedger:
         }
         found = [each for each, _ in self.outcomes.values() if each.decision_id in of and each.type in OF_MAILBOX]
         return sorted(found, key=lambda each: each.occurred_at, reverse=True)
+
+    async def erased(self, names: Collection[str]) -> frozenset[str]:
+        return self.buried.intersection(names)
 
     async def append_audit(self, entry: AuditRecord) -> None:
         if self.down:

@@ -11,6 +11,7 @@ from storage.ledger.reader import LedgerReader
 from storage.settings import Settings
 from training.domains import Domain
 from training.examples import LEDGER_WINDOW, LEFT_OUT, combined, ledger_examples, log_examples
+from training.without_erased import rows_of_others
 
 Progress = Callable[[str], None]
 
@@ -68,7 +69,7 @@ def logged_examples(
     from training.event_table import with_event_features
     from training.features import historical_features  # brings Feast, seconds to import
 
-    log = domain.log()
+    log = rows_of_others(settings, domain.log())
     if log.empty:
         return pd.DataFrame()
     progress(f"joining features to {len(log):,} logged decisions as of their time")

@@ -6,7 +6,6 @@ hash is written last: with the same hash there is nothing to do, without it ever
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +19,9 @@ from feast.types import Array
 
 from decisioning.errors import DataError, StoreError
 from decisioning.profile import ConsentChange
+from storage.feature_lock import alone_with_features
 from storage.feature_store import open_feature_store
+from storage.privacy.scrubbing import replaced
 from storage.settings import Settings
 from training.domains import Domain
 from training.features import (
@@ -31,6 +32,7 @@ from training.features import (
     feature_names,
     offline_path,
 )
+from training.without_erased import consents_of_others, tables_of_others
 
 Progress = Callable[[str], None]
 
@@ -80,6 +82,18 @@ def ingest(
         SetupError: `feature_repo` has no service for the domain.
         StoreError: A store could not be written.
     """
+    with alone_with_features(settings):
+        return _ingest(domain, settings, now=now, progress=progress, write_consents=write_consents)
+
+
+def _ingest(
+    domain: Domain,
+    settings: Settings,
+    *,
+    now: datetime,
+    progress: Progress,
+    write_consents: Callable[[list[ConsentChange]], None],
+) -> IngestReport:
     settings.feast_dir.mkdir(parents=True, exist_ok=True)
     marker = settings.feast_dir / f"{domain.name}.ingested.json"
     done = _read(marker)
@@ -89,10 +103,11 @@ def ingest(
     marker.unlink(missing_ok=True)
 
     progress(f"'{domain.name}': reading the data")
-    tables = domain.tables()
     store = open_feature_store(settings)
     apply_feature_repo(store, settings)
     views = domain_views(store, domain.name)
+    naming = [feature.name for view in views for feature in view.features if feature.tags.get("names") == "customer"]
+    tables = tables_of_others(settings, domain.tables(), naming=naming)
     newest = {view.name: _newest(view, tables, now=now) for view in views}
     for name, table in tables.items():
         progress(f"'{domain.name}': writing {len(table):,} rows of {name} to the offline store")
@@ -107,7 +122,7 @@ def ingest(
                 store.write_to_online_store(view.name, rows.iloc[start : start + CHUNK])
             except Exception as error:  # whatever a store's client raises
                 raise StoreError(f"the online store cannot be written: {error}") from error
-    consents = domain.consents()
+    consents = consents_of_others(settings, domain.consents())
     progress(f"'{domain.name}': writing {len(consents):,} consents")
     write_consents(consents)
     report = IngestReport(
@@ -192,12 +207,3 @@ def _write_parquet(table: pd.DataFrame, path: Path, *, lists: Mapping[str, pa.Da
         schema = schema.set(schema.get_field_index(name), pa.field(name, kind))
     # DuckDB 2 cannot cast nanoseconds when Feast asks it to.
     replaced(path, lambda part: table.to_parquet(part, index=False, coerce_timestamps="us", schema=schema))
-
-
-def replaced(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that it is there completely or not at all, even after a power cut."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    with part.open("rb") as written:
-        os.fsync(written.fileno())
-    part.replace(path)

@@ -23,12 +23,14 @@ from decisioning.content import EventFeature
 from decisioning.errors import SetupError, StoreError
 from decisioning.event_features import EventFeatures
 from storage.catalog_files import declared_event_features
+from storage.feature_lock import alone_with_features
 from storage.feature_store import open_feature_store
 from storage.ledger.reader import LedgerReader
+from storage.privacy.scrubbing import replaced
 from storage.settings import Settings
 from training.event_history import event_frame, replayed
 from training.features import apply_feature_repo, offline_path
-from training.ingest import CUSTOMER_KEY, replaced
+from training.ingest import CUSTOMER_KEY
 
 CUSTOMERS_TOGETHER = 1_000
 _TIME = "event_timestamp"
@@ -63,7 +65,7 @@ def ingest_features(settings: Settings, *, now: datetime, progress: Callable[[st
             " has an example"
         )
     features, view = EventFeatures(declared), f"{settings.domain}_events"
-    with _alone(settings), closing(LedgerReader(settings)) as reader:
+    with _alone(settings), alone_with_features(settings), closing(LedgerReader(settings)) as reader:
         marker = settings.feast_dir / f"{settings.domain}.events.json"
         folder = offline_path(settings, settings.domain, "events").parent / "events"
         reached, store = _read(marker, declared), open_feature_store(settings)

@@ -30,6 +30,7 @@ from serving.http.hook_routes import HookRoutes, Secrets
 from serving.http.metrics import Metrics
 from serving.http.moment_routes import MomentRoutes
 from serving.http.openapi import docs_page, openapi_document
+from serving.http.privacy_routes import PrivacyRoutes
 from serving.http.problems import (
     InternalError,
     MethodNotAllowed,
@@ -43,6 +44,7 @@ from serving.http.problems import (
 from serving.moments import Moments
 from serving.outcomes import OutcomeResult
 from serving.pauses import PauseRequest
+from serving.privacy import Privacy
 from storage.catalog_schema import catalog_schema
 
 logger = logging.getLogger(__name__)
@@ -81,6 +83,10 @@ def table(routes: "Routes") -> list[tuple[str, str, tuple[str, ...], Handler]]:
         ("POST", "/v1/batch", ("ingest",), routes.events.batch),
         ("PUT", "/v1/customers/{customer_id:path}/consent", ("agent", "ingest"), routes.customers.consent),
         ("PUT", "/v1/customers/{customer_id:path}/preferences", ("agent", "ingest"), routes.customers.preferences),
+        ("GET", "/v1/customers/{customer_id:path}/export", ("admin",), routes.privacy.export),
+        ("GET", "/v1/customers/{customer_id:path}", ("admin", "agent"), routes.privacy.view),
+        ("DELETE", "/v1/customers/{customer_id:path}", ("admin",), routes.privacy.erase),
+        ("GET", "/v1/privacy/requests/{request_id}", ("admin",), routes.privacy.request),
         ("GET", "/v1/unsubscribe/{token}", OPEN, routes.customers.unsubscribe_page),
         ("POST", "/v1/unsubscribe/{token}", OPEN, routes.customers.unsubscribe),
         ("POST", "/v1/hooks/{source}", OPEN, routes.hooks.take),  # the provider's signature lets it in
@@ -123,6 +129,10 @@ def create_app(routes: "Routes", metrics: Metrics, callers: Callers, *, origins:
     )
 
 
+def _no_privacy() -> Privacy:
+    raise SetupError("the service is not open yet; ask /readyz")
+
+
 class Routes:
     """One method a route, over an engine that is asked for at each call since it is opened later."""
 
@@ -133,11 +143,13 @@ class Routes:
         *,
         hook_secrets: Secrets = dict,
         moments: Callable[[], Moments] | None = None,
+        privacy: Callable[[], Privacy] = _no_privacy,
     ) -> None:
         self._engine = engine
         self._metrics = metrics
         self.events = EventRoutes(engine, metrics)
         self.customers = CustomerRoutes(engine)
+        self.privacy = PrivacyRoutes(engine, privacy)
         self.hooks = HookRoutes(engine, metrics, hook_secrets)
         self.moments = MomentRoutes(moments or _no_moments)
 

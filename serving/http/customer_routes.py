@@ -48,7 +48,7 @@ class CustomerRoutes:
 
     async def consent(self, request: Request) -> Response:
         """`PUT /v1/customers/{customer_id}/consent`: one statement or a list of them."""
-        customer_id = _customer(request)
+        customer_id = customer_in(request)
         body: Any = await read_json(request, object, limit=DECISION_LIMIT)
         items = body if isinstance(body, list) else [body]
         if not 1 <= len(items) <= MAX_STATEMENTS:
@@ -57,17 +57,17 @@ class CustomerRoutes:
         said = [convert(item, ConsentStatement, where=place) for place, item in zip(places, items, strict=True)]
         return _json(
             await self._engine().customers.consent(
-                customer_id, said, self._engine().release, actor=_caller(request).name, now=datetime.now(UTC)
+                customer_id, said, self._engine().release, actor=caller_in(request).name, now=datetime.now(UTC)
             )
         )
 
     async def preferences(self, request: Request) -> Response:
         """`PUT /v1/customers/{customer_id}/preferences`."""
-        customer_id = _customer(request)
+        customer_id = customer_in(request)
         said = await read_json(request, PreferencesStatement, limit=DECISION_LIMIT)
         return _json(
             await self._engine().customers.prefer(
-                customer_id, said, self._engine().release, actor=_caller(request).name, now=datetime.now(UTC)
+                customer_id, said, self._engine().release, actor=caller_in(request).name, now=datetime.now(UTC)
             )
         )
 
@@ -91,13 +91,14 @@ class CustomerRoutes:
         return _page(f"<h1>Done</h1><p>You get no more messages by {escape(meant.channel)}.</p>")
 
 
-def _customer(request: Request) -> str:
+def customer_in(request: Request) -> str:
     """Whom the path names; a visitor is `anonymous:` and the visitor's id."""
     found: str = convert(request.path_params["customer_id"], CallerId, where="customer_id")
     return found
 
 
-def _caller(request: Request) -> Caller:
+def caller_in(request: Request) -> Caller:
+    """Who was let in."""
     caller: Caller = request.state.caller
     return caller
 

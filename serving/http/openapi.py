@@ -14,11 +14,13 @@ import msgspec
 from decisioning.answer import DecisionAnswer, DecisionAnswers
 from decisioning.replay import Replayed
 from decisioning.request import DecisionRequest, OutcomeReport
+from serving.customer_view import CustomerView
 from serving.customers import ConsentStatement, PreferencesStatement, Standing
 from serving.http.customer_routes import FIELD, ONE_CLICK
 from serving.http.problems import Problem, problem_codes
 from serving.moments import Acknowledgement, DeliveredMoment, MomentState
 from serving.pauses import PauseAnswer, PauseRequest
+from serving.privacy import PrivacyAnswer
 
 REQUEST_EXAMPLE: dict[str, Any] = {
     "customer_id": "c-00123",
@@ -122,6 +124,40 @@ STANDING_EXAMPLE: dict[str, Any] = {
         "topics": {"include": None, "exclude": ["services"]},
         "frequency": {"limit": 2, "within": "P7D"},
     },
+}
+PRIVACY_EXAMPLE: dict[str, Any] = {
+    "request_id": "01KANTX7M0D4Q3V3Z0V6S2D6QJ",
+    "kind": "erasure",
+    "status": "pending",
+    "requested_at": "2026-11-21T18:00:00Z",
+    "completed_at": None,
+    "counts": {"decisions": 12, "events": 40},
+    "problem": None,
+}
+VIEW_EXAMPLE: dict[str, Any] = {
+    "customer_id": "c-00123",
+    "ids": ["c-00123", "anonymous:v-7"],
+    "features": {"age": 41.0},
+    "features_as_of": "2026-11-21T00:00:00Z",
+    "account_id": None,
+    "consents": [
+        {
+            "customer_id": "c-00123",
+            "purpose": "marketing",
+            "channel": "email",
+            "granted": True,
+            "at": "2026-11-01T09:00:00Z",
+            "source": "sign-up",
+            "legal_basis": "consent",
+        }
+    ],
+    "preferences": None,
+    "suppressed": [],
+    "contacts": [],
+    "purchases": [{"product": "sneakers", "at": "2026-11-20T12:00:00Z"}],
+    "stages": [],
+    "events": [],
+    "decisions": [],
 }
 PROBLEM_EXAMPLE: dict[str, Any] = {
     "type": "urn:nextmove:problem:unknown_placement",
@@ -340,6 +376,48 @@ _ROUTES = (
     ),
     _Route(
         "get",
+        "/v1/customers/{customer_id}",
+        "One view of a customer: ids, stored features, consents with their source, wishes, contacts, purchases, stages,"
+        " the newest 20 events and decisions with their outcomes. A key of a market sees what was decided there.",
+        200,
+        _reference("CustomerView"),
+        VIEW_EXAMPLE,
+        problems=(400, 404, 503),
+        scopes=("admin", "agent"),
+    ),
+    _Route(
+        "get",
+        "/v1/customers/{customer_id}/export",
+        "Everything that is held on the person, by all their ids, from every store, with where, what for and how long.",
+        200,
+        _OBJECT,
+        {"exported_at": "2026-11-21T18:00:00Z", "domain": "simulated", "ids": ["c-00123"], "parts": []},
+        problems=(400, 404, 503),
+        scopes=("admin",),
+    ),
+    _Route(
+        "delete",
+        "/v1/customers/{customer_id}",
+        "Erases the person, by all their ids. From the next call on nothing is known or kept of them; what is stored"
+        " is deleted in the background, and the request says when that is done.",
+        202,
+        _reference("PrivacyAnswer"),
+        PRIVACY_EXAMPLE,
+        problems=(400, 503),
+        scopes=("admin",),
+    ),
+    _Route(
+        "get",
+        "/v1/privacy/requests/{request_id}",
+        "How far a request for erasure is, and how much was deleted where. It names nobody.",
+        200,
+        _reference("PrivacyAnswer"),
+        PRIVACY_EXAMPLE,
+        problems=(404, 503),
+        scopes=("admin",),
+    ),
+    _Route(
+        "get",
         "/v1/unsubscribe/{token}",
         "A page with a button, for whoever follows the link of a message. Changes nothing. No key is needed.",
         200,
@@ -481,6 +559,7 @@ def openapi_document() -> dict[str, Any]:
             *(DecisionRequest, DecisionAnswer, DecisionAnswers, OutcomeReport, PauseRequest, PauseAnswer, Problem),
             *(Replayed, ConsentStatement, PreferencesStatement, Standing),
             *(DeliveredMoment, Acknowledgement, MomentState),
+            *(CustomerView, PrivacyAnswer),
         ),
         ref_template="#/components/schemas/{name}",
     )

@@ -63,6 +63,18 @@ class NoSuchAction(RequestError):
     code = "unknown_action"
 
 
+class NoSuchCustomer(RequestError):
+    """A path that names a customer of whom nothing is known."""
+
+    code = "unknown_customer"
+
+
+class NoSuchRequest(RequestError):
+    """A path that names a request for erasure which nobody made."""
+
+    code = "unknown_request"
+
+
 class NoSuchHook(RequestError):
     """A path that names a hook which the catalogue does not have."""
 
@@ -118,6 +130,8 @@ STATUSES: dict[type[NextmoveError], int] = {
     NoSuchAction: 404,
     UnknownLink: 404,
     NoSuchHook: 404,
+    NoSuchCustomer: 404,
+    NoSuchRequest: 404,
     MethodNotAllowed: 405,
     LoopbackOnly: 403,
     Forbidden: 403,

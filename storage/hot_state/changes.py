@@ -147,3 +147,11 @@ def change_pause(connection: sqlite3.Connection, domain: str, action: str, *, pa
         "INSERT OR IGNORE INTO paused VALUES (?, ?)" if paused else "DELETE FROM paused WHERE (domain, action) = (?, ?)"
     )
     connection.execute(statement, (domain, action))
+
+
+def change_erased(connection: sqlite3.Connection, domain: str, digests: Iterable[str], *, erased: bool) -> None:
+    """Let the ids of these hashes be erased, or no longer."""
+    statement = (
+        "INSERT OR IGNORE INTO erased VALUES (?, ?)" if erased else "DELETE FROM erased WHERE (domain, digest) = (?, ?)"
+    )
+    connection.executemany(statement, [(domain, digest) for digest in digests])

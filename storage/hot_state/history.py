@@ -51,12 +51,18 @@ class _Shown(msgspec.Struct):
 
 
 def kept_contacts(reader: LedgerReader, *, now: datetime) -> Iterator[KeptContact]:
-    """The contacts that still count, of every domain; and older ones, for what they were charged."""
+    """The contacts that still count, of every domain; and older and erased ones, for what they were charged."""
     recent = now - CONTACT_MEMORY
     for decision in reader.all_decisions(_Shown, since=now - CHARGE_MEMORY, until=recent, containing=_CHARGED):
         yield from _contacts(decision)
     for decision in reader.all_decisions(_Shown, since=recent):
         yield from _contacts(decision)
+    for charge in reader.erased_charges():
+        name = f"erased:{charge.seq}"
+        contact = Contact(
+            action_id="", group="", channel="", at=charge.at, decision_id=name, budget=charge.budget, cost=charge.cost
+        )
+        yield KeptContact(charge.domain, Subject(name), 1, contact, confirmed=True)
 
 
 def _contacts(decision: _Shown) -> Iterator[KeptContact]:
@@ -124,4 +130,4 @@ def is_worth_a_rebuild(reader: LedgerReader, domain: str | None = None) -> bool:
     """Whether the ledger holds anything that hot state is made of."""
     counts = reader.counts(domain)
     words = counts.consents + counts.preferences + counts.events
-    return counts.decisions + words > 0 or bool(kept_pauses(reader, domain=domain))
+    return counts.decisions + words > 0 or bool(kept_pauses(reader, domain=domain)) or bool(reader.erased(domain))

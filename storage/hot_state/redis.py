@@ -66,6 +66,7 @@ from storage.hot_state.redis_values import (
     united,
 )
 from storage.hot_state.reserving import CLAIM_KEPT, is_abandoned
+from storage.id_digests import id_digests
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings
 
@@ -116,6 +117,7 @@ class RedisHotState:
         self._url = settings.redis_url
         self._address: Address = address_of(settings.redis_url)
         self._keys = Keys(settings.redis_prefix, settings.domain)
+        self._digests = id_digests(settings)
         self._ledger = LedgerReader(settings)
         self._clock = clock
         self._connection: Connection | None = None
@@ -158,7 +160,11 @@ class RedisHotState:
         """
         at = at or now
         keys = self._keys
-        commands: list[Command] = [("HGETALL", keys.customer(subject.customer_id)), self._ask_paused]
+        commands: list[Command] = [
+            ("HGETALL", keys.customer(subject.customer_id)),
+            self._ask_paused,
+            ("SISMEMBER", keys.erased, self._digests.of(subject.customer_id)),
+        ]
         if subject.account_id is not None:
             commands.append(("HGETALL", keys.account(subject.account_id)))
         counted = of_everyone(budgets) if budgets else []
@@ -171,8 +177,11 @@ class RedisHotState:
         if states is not None:
             replies, kept = replies[:-2], states_in((subject.customer_id,), replies[-2:])
         paused = self._paused_of(replies[1])
-        account = replies[2] if subject.account_id is not None else []
-        profile = profile_of(replies[0], account, subject, paused, now=now)
+        account = replies[3] if subject.account_id is not None else []
+        if replies[2]:
+            profile = HotProfile(paused=paused, erased=True)
+        else:
+            profile = profile_of(replies[0], account, subject, paused, now=now)
         if profile.person is not None:
             profile = await self._united(profile, replies[0], account, subject, now=now, states=states, kept=kept)
         elif kept is not None:
@@ -295,6 +304,16 @@ class RedisHotState:
             StoreError: Redis cannot be written.
         """
         await self._call([("SADD" if paused else "SREM", self._keys.paused, action)])
+
+    async def bury(self, names: Collection[str], *, erased: bool = True) -> None:
+        """Let these ids be erased from the next call on, or no longer; again changes nothing.
+
+        Raises:
+            StoreError: Redis cannot be written.
+        """
+        digests = self._digests.by_digest(names)
+        if digests:
+            await self._call([("SADD" if erased else "SREM", self._keys.erased, *digests)])
 
     def set_consents(self, changes: Iterable[ConsentChange]) -> None:
         """Let the last word count, by the time at which it was said.

@@ -93,7 +93,7 @@ def needs_rebuild(settings: Settings) -> bool:
 def rebuild(settings: Settings, reader: LedgerReader, *, now: datetime, progress: Progress, anyway: bool) -> None:
     """Make the domain's hot state anew; one replica at a time, and unless `anyway` only if it still must be."""
     keys, aside = (Keys(settings.redis_prefix, domain) for domain in (settings.domain, f"{settings.domain}:new"))
-    with bulk_client(settings.redis_url, address_of(settings.redis_url)) as client, _alone(client, keys) as alive:
+    with bulk_client(settings.redis_url, address_of(settings.redis_url)) as client, alone(client, keys) as alive:
         if not anyway and _is_complete(client, keys):
             return  # another replica was faster
         for script in ALL:
@@ -126,6 +126,7 @@ def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received
         commands: list[Command] = [
             ("SADD", keys.paused, action) for _, action in kept_pauses(reader, domain=settings.domain)
         ]
+        commands += _erased(keys, reader, settings.domain)
         run_together(client, commands)
 
 
@@ -169,6 +170,10 @@ def _words(keys: Keys, reader: LedgerReader, domain: str, *, after: LastWords = 
     yield from (preferences_command(keys, change) for change in reader.preferences(domain, after=after.preferences))
 
 
+def _erased(keys: Keys, reader: LedgerReader, domain: str) -> Iterator[Command]:
+    return (("SADD", keys.erased, digest) for _, digest in reader.erased(domain))
+
+
 class _Rebuild:
     """One run: what is made aside, and what budgets have spent, which is counted here."""
 
@@ -198,6 +203,7 @@ class _Rebuild:
             self._client.sadd(self._keys.paused, action)
         _apply_live(self._client, self._keys, settings, reader, now, now - UNDER_WAY)
         self._write(_words(self._keys, reader, settings.domain, after=said))
+        self._write(_erased(self._keys, reader, settings.domain))
         _mark(self._client, self._keys, self._run_id, anew=True)
 
     def _put_contacts(self, settings: Settings, reader: LedgerReader, now: datetime, progress: Progress) -> int:
@@ -308,7 +314,7 @@ def _chunks(items: Iterator[Item]) -> Iterator[list[Item]]:
 
 
 @contextmanager
-def _alone(client: Redis, keys: Keys) -> Iterator[Callable[[], None]]:
+def alone(client: Redis, keys: Keys) -> Iterator[Callable[[], None]]:
     """Alone among replicas; yields what must be called now and then to stay so."""
     token, deadline = secrets.token_hex(16), time.monotonic() + OTHERS_MAY_TAKE.total_seconds()
     while not client.set(keys.rebuilding, token, nx=True, ex=ALIVE_FOR):

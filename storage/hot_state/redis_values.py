@@ -10,6 +10,7 @@
 | `{b:BUDGET}`, `:pending`, `:history` | what is spent; charges that run out; what the ledger knew |
 | `{b:BUDGET}:settled` | charges that were settled and may be told again |
 | `paused` | paused actions, and the mark `=SCHEMA:RUN` of the rebuild that made all this complete |
+| `erased` | hashes of ids of which nothing may be kept |
 | `rebuilding` | who is completing it |
 
 The mark is asked for with every read and reservation. Where it is missing, Redis has lost its keys
@@ -80,6 +81,7 @@ class Keys:
         self.root = f"{prefix}:{domain}:"
         self.accounts = f"{self.root}{{a:"
         self.paused = f"{self.root}paused"
+        self.erased = f"{self.root}erased"
         self.rebuilding = f"{self.root}rebuilding"
 
     def customer(self, customer_id: str) -> str:
@@ -143,6 +145,16 @@ def contact_value(contact: Contact, slot: int, account_id: str | None, *, confir
     account = b"" if account_id is None else _tag(account_id).encode()
     head = f"{'c' if confirmed else 'r'}{instant(contact.at)}{slot:03d}"
     return b"%b%b%b%04d%b%b" % (head.encode(), _UNANSWERED, charged.encode(), len(account), account, _encode(contact))
+
+
+def contact_in(value: bytes) -> Contact:
+    """The contact in what is kept."""
+    return _decode(value[_BODY + int(value[_ACCOUNT:_BODY]) :])
+
+
+def account_in(value: bytes) -> str:
+    """The account in what is kept of a contact, as it is in keys; empty where there is none."""
+    return value[_BODY : _BODY + int(value[_ACCOUNT:_BODY])].decode()
 
 
 def consent_field(purpose: str, channel: str) -> str:

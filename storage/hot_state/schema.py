@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 # For work in bulk. What answers wait for has a patience of its own.
 BUSY_TIMEOUT = timedelta(seconds=10)
 
@@ -24,6 +24,7 @@ BUSY_TIMEOUT = timedelta(seconds=10)
 # with others, that `Person`. A profile is another one when the person is.
 # `event_states` has what features over events are computed from, by the digest of what keeps the same of
 # them; `replays`, how far into the ledger's events all are in them (`states`).
+# `erased` has the hashes of ids (`storage.id_digests`) of which nothing may be kept.
 # `spending` has a row for each period that was ever asked for, `versions` one for each customer and
 # account that was ever written; triggers keep both, so that no change can forget to.
 _TABLES = """
@@ -137,6 +138,11 @@ CREATE TABLE versions (
     version INTEGER NOT NULL,
     PRIMARY KEY (domain, whose, id)
 ) WITHOUT ROWID;
+CREATE TABLE erased (
+    domain TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    PRIMARY KEY (domain, digest)
+) WITHOUT ROWID;
 CREATE TABLE claims (
     seq INTEGER PRIMARY KEY,
     decision_id TEXT NOT NULL UNIQUE,
@@ -216,6 +222,7 @@ def connect(path: Path, *, busy_timeout: timedelta = BUSY_TIMEOUT) -> sqlite3.Co
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is gone from the file
         if _version(connection) == 0:
             _create(connection)
         if _version(connection) != SCHEMA_VERSION:

@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -32,6 +32,7 @@ from decisioning.state_change import StateChange
 from storage.hot_state.changes import (
     apply_outcome,
     change_consents,
+    change_erased,
     change_pause,
     change_preferences,
     insert_contacts,
@@ -43,6 +44,7 @@ from storage.hot_state.schema import connect, transaction
 from storage.hot_state.sqlite_identity import change_of, link_ids
 from storage.hot_state.sqlite_profile import read_profile, read_version
 from storage.hot_state.sqlite_states import change_states, purge_states, read_states
+from storage.id_digests import id_digests
 from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
@@ -129,6 +131,7 @@ class SqliteHotState:
         prepare_home(settings)
         self._path = settings.hot_path
         self._domain = settings.domain
+        self._digests = id_digests(settings)
         self._busy_timeout = busy_timeout
         self._clock = clock
         self._ledger = LedgerReader(settings)
@@ -163,7 +166,7 @@ class SqliteHotState:
         """
         at = at or now
         with self._connection() as connection, transaction(connection, writes=False):
-            profile = read_profile(connection, self._domain, subject, now)
+            profile = self._profile(connection, subject, now)
             if states is not None:
                 units = profile.person.members if profile.person else (subject.customer_id,)
                 kept = read_states(connection, self._domain, states, units)
@@ -189,7 +192,7 @@ class SqliteHotState:
             profile = request.seen
             # Consent may have been withdrawn, or a contact made, since the engine read it.
             if self._version(connection, request, profile) != profile.version:
-                profile = read_profile(connection, self._domain, request.subject, request.now)
+                profile = self._profile(connection, request.subject, request.now)
             room = self._room(connection, request)
             profile = msgspec.structs.replace(profile, budgets=with_room(request.seen, room))
             filled = take(request, profile)
@@ -287,6 +290,15 @@ class SqliteHotState:
         with self._transaction() as connection:
             change_pause(connection, self._domain, action, paused=paused)
 
+    async def bury(self, names: Collection[str], *, erased: bool = True) -> None:
+        """Let these ids be erased from the next call on, or no longer; again changes nothing.
+
+        Raises:
+            StoreError: Hot state cannot be written.
+        """
+        with self._transaction() as connection:
+            change_erased(connection, self._domain, self._digests.by_digest(names), erased=erased)
+
     def set_consents(self, changes: Iterable[ConsentChange]) -> None:
         """Let the last word count, by the time at which it was said.
 
@@ -347,6 +359,10 @@ class SqliteHotState:
         connection.execute(_LET_GO, own)
         connection.execute(_REMOVE, own)
         return None
+
+    def _profile(self, connection: sqlite3.Connection, subject: Subject, now: datetime) -> HotProfile:
+        digest = self._digests.of(subject.customer_id)
+        return read_profile(connection, self._domain, subject, now, digest=digest)
 
     def _version(self, connection: sqlite3.Connection, request: ReservationRequest, seen: HotProfile) -> int:
         return read_version(connection, self._domain, request.subject, seen.person)

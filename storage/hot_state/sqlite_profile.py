@@ -50,6 +50,8 @@ SELECT 'event', name, NULL, at FROM events WHERE domain = ?1 AND customer_id = ?
 UNION ALL
 SELECT 'person', person, NULL, 0 FROM identities WHERE domain = ?1 AND customer_id = ?2 AND person IS NOT NULL
 UNION ALL
+SELECT 'erased', NULL, NULL, 0 FROM erased WHERE domain = ?1 AND digest = ?4
+UNION ALL
 SELECT 'paused', action, NULL, 0 FROM paused WHERE domain = ?1
 """
 # The last word counts, whoever of them said it; of two at the same instant, the one that withdraws.
@@ -91,9 +93,13 @@ _decode_preferences = msgspec.json.Decoder(Preferences).decode
 _decode_person = msgspec.msgpack.Decoder(Person).decode
 
 
-def read_profile(connection: sqlite3.Connection, domain: str, subject: Subject, now: datetime) -> HotProfile:
-    """All that is true of this customer, or of the person that the customer is."""
-    found = _found(connection, _REST, domain, subject.customer_id)
+def read_profile(
+    connection: sqlite3.Connection, domain: str, subject: Subject, now: datetime, *, digest: str
+) -> HotProfile:
+    """All that is true of this customer, or of the person that the customer is; `digest` is the id's hash."""
+    found = _found(connection, _REST, domain, subject.customer_id, digest)
+    if "erased" in found:
+        return HotProfile(paused=tuple(action for action, _, _ in found.get("paused", ())), erased=True)
     person = _decode_person(found["person"][0][0]) if "person" in found else None
     whose, own, of_others = subject.customer_id, _OWN, _OF_OTHERS
     called: tuple[str, ...] = ()
@@ -129,9 +135,9 @@ def read_version(connection: sqlite3.Connection, domain: str, subject: Subject, 
     return int(version)
 
 
-def _found(connection: sqlite3.Connection, statement: str, domain: str, whose: str) -> Found:
+def _found(connection: sqlite3.Connection, statement: str, domain: str, whose: str, *digest: str) -> Found:
     found: Found = {}
-    for kind, name, of, at in sorted(connection.execute(statement, (domain, whose, LIFTS))):
+    for kind, name, of, at in sorted(connection.execute(statement, (domain, whose, LIFTS, *digest))):
         found.setdefault(kind, []).append((name, of, at))
     return found
 

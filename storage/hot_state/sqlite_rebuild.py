@@ -11,6 +11,7 @@ from pathlib import Path
 from storage.hot_state.changes import (
     apply_outcome,
     change_consents,
+    change_erased,
     change_pause,
     change_preferences,
     insert_contacts,
@@ -101,6 +102,7 @@ def reapply(settings: Settings, reader: LedgerReader, *, now: datetime, received
             time.sleep(PAUSE_BETWEEN_COMMITS.total_seconds())
         with transaction(connection):
             _apply_pauses(connection, reader, settings.domain)
+            _apply_erased(connection, reader, settings.domain)
 
 
 def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime, said: LastWords) -> bool:
@@ -133,6 +135,8 @@ def _take_over(path: Path, fresh: Path, reader: LedgerReader, now: datetime, sai
                 for domain in reader.domains_of_words():
                     _apply_words(connection, reader, domain, after=said)
                 _apply_pauses(connection, reader, None)
+                connection.execute("DELETE FROM erased")
+                _apply_erased(connection, reader, None)
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
@@ -159,6 +163,7 @@ def _fill(connection: sqlite3.Connection, reader: LedgerReader, now: datetime, p
         while chunk := list(islice(links, LINKS_TOGETHER)):
             link_ids(connection, domain, chunk)
     _apply_pauses(connection, reader, None)
+    _apply_erased(connection, reader, None)
     connection.execute(
         "UPDATE contacts SET charged = FALSE WHERE charged AND state = 'reserved' AND until <= ?",
         (to_microseconds(now),),
@@ -176,6 +181,11 @@ def _apply_words(
 def _apply_pauses(connection: sqlite3.Connection, reader: LedgerReader, domain: str | None) -> None:
     for owner, action in kept_pauses(reader, domain=domain):
         change_pause(connection, owner, action, paused=True)
+
+
+def _apply_erased(connection: sqlite3.Connection, reader: LedgerReader, domain: str | None) -> None:
+    for owner, digest in reader.erased(domain):
+        change_erased(connection, owner, [digest], erased=True)
 
 
 def _remove(path: Path) -> None:

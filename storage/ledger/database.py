@@ -150,6 +150,7 @@ def _engine(settings: Settings, busy_timeout: timedelta) -> Engine:
         cursor.execute(f"PRAGMA busy_timeout = {busy_timeout // timedelta(milliseconds=1)}")
         cursor.execute(f"PRAGMA synchronous = {settings.ledger_synchronous}")
         cursor.execute("PRAGMA foreign_keys = OFF")
+        cursor.execute("PRAGMA secure_delete = ON")  # what is deleted is gone from the file
         cursor.execute("PRAGMA wal_autocheckpoint = 0")
         cursor.close()
 

@@ -20,7 +20,16 @@ from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.arrow import DECISIONS_SCHEMA, decision_columns
 from storage.ledger.database import open_ledger, reading
 from storage.ledger.rows import audit_of, consent_of, decoded, event_of, outcome_of, preferences_of
-from storage.ledger.tables import audit, consents, decisions, events, outcomes, preferences
+from storage.ledger.tables import (
+    audit,
+    consents,
+    decisions,
+    erased,
+    erased_charges,
+    events,
+    outcomes,
+    preferences,
+)
 from storage.settings import Settings
 
 CHUNK = 2_000
@@ -38,6 +47,16 @@ class LedgerCounts(NamedTuple):
     consents: int
     events: int
     preferences: int
+
+
+class ErasedCharge(NamedTuple):
+    """What a budget was charged by a decision that is gone."""
+
+    seq: int
+    domain: str
+    budget: str
+    at: datetime
+    cost: float
 
 
 class LastWords(NamedTuple):
@@ -291,6 +310,19 @@ class LedgerReader:
             mine = and_(events.c.domain == domain, events.c.customer_id == customer, events.c.name.in_(names))
             for row in self._fetch(select(events.c.record).where(mine).order_by(events.c.occurred_at)):
                 yield event_of(row.record)
+
+    def erased(self, domain: str | None = None) -> list[tuple[str, str]]:
+        """Domains and hashes of what is erased (`storage.id_digests`), in one domain or in all."""
+        query = select(erased.c.domain, erased.c.digest)
+        with reading(self._engine) as connection:
+            found = connection.execute(query if domain is None else query.where(erased.c.domain == domain))
+            return [(row.domain, row.digest) for row in found]
+
+    def erased_charges(self) -> Iterator[ErasedCharge]:
+        """What decisions that are gone were charged, of every domain."""
+        for rows in self._by_sequence(erased_charges):
+            for row in rows:
+                yield ErasedCharge(row.seq, row.domain, row.budget, from_microseconds(row.at), row.cost)
 
     def domains_of_events(self) -> list[str]:
         """Domains in which anything happened."""

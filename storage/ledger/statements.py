@@ -28,6 +28,8 @@ SELECT_OUTCOMES = str(
     .order_by(outcomes.c.seq)
     .compile(dialect=_DIALECT)
 )
+# Parameters: domain, hashes as JSON.
+SELECT_ERASED = "SELECT digest FROM erased WHERE domain = ? AND digest IN (SELECT value FROM json_each(?))"
 # Parameters: domain, customer, channel. The newest are enough to see whether something came through.
 SELECT_OF_MAILBOX = f"""{
     select(*outcomes.columns[1:-1])

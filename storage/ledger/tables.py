@@ -165,7 +165,7 @@ moments = Table(
     Index("moments_by_visitor", "domain", "anonymous_id"),
 )
 
-# What people asked of us under data protection law. `subject` is there until it is done.
+# What people asked of us under data protection law; these rows change. `subject` is there until it is done.
 privacy_requests = Table(
     "privacy_requests",
     metadata,
@@ -179,13 +179,25 @@ privacy_requests = Table(
     Column("record", LargeBinary, nullable=False),  # what was done where, in numbers
 )
 
-# Ids that must not come back: keyed hashes, from which nobody can tell the id.
+# Ids that must not come back: keyed hashes (`storage.id_digests`), from which nobody can tell the id.
 erased = Table(
     "erased",
     metadata,
     Column("domain", Text, primary_key=True),
     Column("digest", Text, primary_key=True),
     Column("at", BigInteger, nullable=False),
+)
+
+# What budgets were charged in decisions that are erased or purged: it stays spent.
+erased_charges = Table(
+    "erased_charges",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("domain", Text, nullable=False),
+    Column("budget", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),  # the begin of the quarter of an hour in which it was
+    Column("cost", Float, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 # How many events and outcomes, and of what was wrong with them, came from a source in an hour. Counts grow.

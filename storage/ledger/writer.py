@@ -9,10 +9,11 @@ import asyncio
 import queue
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import timedelta
 from typing import Literal, NamedTuple
 
+from msgspec import json
 from sqlalchemy import Table
 from sqlalchemy.pool import PoolProxiedConnection
 
@@ -22,6 +23,7 @@ from decisioning.moments import AwaitedMoment
 from decisioning.preferences import PreferencesChange
 from decisioning.profile import ConsentChange
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord
+from storage.id_digests import id_digests
 from storage.ledger.checkpoint import Checkpointer
 from storage.ledger.database import BUSY_TIMEOUT, first_line, open_ledger
 from storage.ledger.rows import (
@@ -39,6 +41,7 @@ from storage.ledger.rows import (
 )
 from storage.ledger.statements import (
     SELECT_DECISION,
+    SELECT_ERASED,
     SELECT_EVENT,
     SELECT_OF_MAILBOX,
     SELECT_OUTCOMES,
@@ -83,6 +86,7 @@ class Ledger:
         """
         self._engine = open_ledger(settings, busy_timeout=busy_timeout)
         self._domain = settings.domain
+        self._digests = id_digests(settings)
         self._limit = settings.ledger_queue
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._entry = threading.Lock()  # nothing may enter the queue behind its end
@@ -196,6 +200,16 @@ class Ledger:
             StoreError: The ledger cannot be read.
         """
         return [event_of(row[0]) for event_id in event_ids for row in self._fetch(SELECT_EVENT, event_id)]
+
+    async def erased(self, names: Collection[str]) -> frozenset[str]:
+        """Which of these ids are erased, so that nothing of them may be kept; of decisions, `decision_name`.
+
+        Raises:
+            StoreError: The ledger cannot be read.
+        """
+        wanted = self._digests.by_digest(names)
+        rows = self._fetch(SELECT_ERASED, self._domain, json.encode(list(wanted)).decode())
+        return frozenset(wanted[digest] for (digest,) in rows)
 
     def close(self) -> None:
         """Write what waits, then let go of the file. A second time does nothing."""

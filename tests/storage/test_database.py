@@ -125,7 +125,7 @@ def test_a_transaction_that_fails_leaves_nothing(settings: Settings) -> None:
 def test_the_schema_is_written_for_postgresql_too() -> None:
     script = postgresql_script()
 
-    assert script.count("BIGSERIAL") == 7
+    assert script.count("BIGSERIAL") == 8
     assert "BYTEA" in script
 
 

@@ -325,7 +325,7 @@ def test_a_lease_waits_for_the_connection_to_be_given_back(chosen: Settings) -> 
 @pytest.mark.services
 def test_whoever_lost_the_right_to_rebuild_stops(chosen: Settings) -> None:
     keys = Keys(chosen.redis_prefix, "simulated")
-    with redis.Redis.from_url(REDIS_URL) as client, redis_rebuild._alone(client, keys) as alive:
+    with redis.Redis.from_url(REDIS_URL) as client, redis_rebuild.alone(client, keys) as alive:
         alive()
         client.set(keys.rebuilding, "another")
 

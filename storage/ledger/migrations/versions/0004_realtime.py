@@ -6,6 +6,8 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
+_SEQUENCE = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
 
 def upgrade() -> None:
     """Create the tables. Written out, not taken from `tables.py`: a revision must never change."""
@@ -53,6 +55,15 @@ def upgrade() -> None:
         sa.Column("domain", sa.Text, primary_key=True),
         sa.Column("digest", sa.Text, primary_key=True),
         sa.Column("at", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "erased_charges",
+        sa.Column("seq", _SEQUENCE, primary_key=True, autoincrement=True),
+        sa.Column("domain", sa.Text, nullable=False),
+        sa.Column("budget", sa.Text, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("cost", sa.Float, nullable=False),
+        sqlite_autoincrement=True,
     )
     op.create_table(
         "feed_counts",

@@ -1,0 +1,1 @@
+"""What is held on a person: found, shown, erased, kept no longer than it must be."""
