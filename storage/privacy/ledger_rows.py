@@ -59,7 +59,7 @@ HOLDS_NONE = {
     "consents": {"domain", "purpose", "channel"},
     "events": {"domain", "source", "type", "name"},
     "preferences": {"domain"},
-    "moments": {"domain", "moment", "market", "channel", "state", "reason"},
+    "moments": {"domain", "moment", "market", "channel", "target", "state", "reason"},
     "audit": {"domain", "actor", "what", "reason"},
     "keys": {"key_id", "name", "sha256", "scopes", "market"},
     "privacy_requests": {"request_id", "domain", "kind", "state", "record"},

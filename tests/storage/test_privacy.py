@@ -230,7 +230,7 @@ def test_what_is_older_than_it_may_be_goes_and_what_must_stay_stays(
     at = to_microseconds(NOW)
     row = {
         "domain": "simulated", "moment": "cart", "event_id": "shop/old", "channel": "email", "occurred_at": at,
-        "next_at": at, "attempts": 0, "record": b"{}",
+        "due_at": at, "next_at": at, "attempts": 0, "decision_id": "d-moment", "record": b"{}",
     }  # fmt: skip
     with writing(engine) as connection:
         connection.execute(insert(moments), [{**row, "moment_id": "m-1", "state": "delivered", "settled_at": at}])
@@ -253,6 +253,23 @@ def test_what_is_older_than_it_may_be_goes_and_what_must_stay_stays(
     assert len(list(reader.consents("simulated"))) == len(list(reader.preferences("simulated"))) == 1
     assert kept_pauses(reader) == [("simulated", "s")], "a pause that holds is not forgotten"
     reader.close()
+
+
+def test_moments_that_wait_for_a_person_are_erased_with_them(
+    settings: Settings, ledger: Ledger, engine: Engine
+) -> None:
+    at = to_microseconds(NOW)
+    row = {
+        "domain": "simulated", "moment": "cart", "event_id": "shop/1", "channel": "email", "occurred_at": at,
+        "due_at": at, "next_at": at, "attempts": 0, "decision_id": "d-1", "record": b"{}", "state": "waiting",
+    }  # fmt: skip
+    theirs = ({"customer_id": "c-1"}, {"anonymous_id": "v-1"}, {"customer_id": "c-2"}, {"anonymous_id": "c-1"})
+    with writing(engine) as connection:
+        for number, whose in enumerate(theirs):
+            connection.execute(insert(moments), [{**row, **whose, "moment_id": f"m-{number}"}])
+    erase(settings, engine, "c-1", "anonymous:v-1")
+    with engine.connect() as connection:
+        assert list(connection.execute(select(moments.c.moment_id)).scalars()) == ["m-2", "m-3"]
 
 
 def test_deleted_rows_leave_no_bytes_behind(settings: Settings, ledger: Ledger, engine: Engine) -> None:
