@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 from decisioning.errors import RequestError
 from decisioning.request import sane
 from decisioning.reward import CLOCK_TOLERANCE
-from storage.event_files import FileRow
-from storage.event_mapping import When, Who, is_empty
+from storage.mapping_parts import When, Who, is_empty
+from storage.row_files import FileRow
 
 ID_LENGTH = 256
 LONGEST_TEXT = 10_000
