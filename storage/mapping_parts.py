@@ -1,6 +1,7 @@
 """What mappings are made of: a file's format, columns, times, and the reading of them from YAML."""
 
 import codecs
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -124,5 +125,12 @@ def _known(said: str, step: str, parts: Parts) -> str:
     """What may stand where something unknown does."""
     if "unknown field" not in said:
         return ""
-    kind = parts.get("instead" if "instead" in step else step.partition(".")[0].partition("[")[0], parts[""])
-    return f"; known are {', '.join(kind.__struct_fields__)}"
+    # `properties[...]` is any name there, `skip[0]` any place.
+    path = [name for name in re.sub(r"\[[^\]]*\]", "", step).split(".") if name not in ("", "...")]
+    if "instead" in path:
+        path = ["instead"]
+    while path and ".".join(path) not in parts:
+        path.pop()
+    kind = parts[".".join(path)]
+    fields = msgspec.structs.fields(kind)
+    return f"; known are {', '.join(field.encode_name for field in fields)}"

@@ -22,7 +22,7 @@ from decisioning.errors import DataError, StoreError
 from decisioning.profile import ConsentChange
 from storage.feature_store import open_feature_store
 from storage.settings import Settings
-from training.domains import Domain
+from training.domains import TabledDomain
 from training.features import (
     FEATURE_REPO,
     apply_feature_repo,
@@ -63,7 +63,7 @@ class _Marker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ingest(
-    domain: Domain,
+    domain: TabledDomain,
     settings: Settings,
     *,
     now: datetime,
@@ -123,7 +123,7 @@ def ingest(
     return report
 
 
-def _marker(report: IngestReport, witness: str, domain: Domain, settings: Settings) -> _Marker:
+def _marker(report: IngestReport, witness: str, domain: TabledDomain, settings: Settings) -> _Marker:
     definitions = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(FEATURE_REPO.glob("*.py"))))
     online = settings.redis_url if settings.online_store == "redis" else "sqlite"
     return _Marker(
