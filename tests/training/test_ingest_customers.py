@@ -180,8 +180,12 @@ def test_a_run_that_dies_is_simply_run_again(shop: Shop, stage: Stage, monkeypat
 
 
 def test_a_death_between_the_table_and_its_parts_repeats_no_row(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def die(_self: Path, missing_ok: bool = False) -> None:
-        raise KeyboardInterrupt
+    unlink = Path.unlink
+
+    def die(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".part":
+            raise KeyboardInterrupt
+        unlink(path, missing_ok)
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", die)
@@ -191,6 +195,20 @@ def test_a_death_between_the_table_and_its_parts_repeats_no_row(shop: Shop, monk
     shop.ingest(now=NOW + DAY)
     assert len(offline(shop)) == 2
     assert not list(offline_path(shop.settings, "shop", "customers").parent.glob("*.part"))
+
+
+def test_what_a_run_wrote_and_did_not_come_to_note_is_as_if_it_had_not_been(shop: Shop) -> None:
+    def die(reached: Stage) -> None:
+        if reached == "offline":
+            raise KeyboardInterrupt
+
+    shop.ingest()
+    shop.customers("c-1,99,Bern,yes", BOB)
+    with pytest.raises(KeyboardInterrupt):
+        shop.ingest(reached=die)
+    shop.customers(ANN, BOB)
+    assert shop.ingest().unchanged == 2
+    assert offline(shop)["age"].tolist() == [31.0, 45.0]
 
 
 def test_two_runs_at_once_are_refused(shop: Shop) -> None:
