@@ -16,12 +16,13 @@ from decisioning.errors import NextmoveError
 from nextmove.audience_commands import audience_app
 from nextmove.catalog_commands import catalog_app
 from nextmove.console import err, next_command, print_json, print_table, step
+from nextmove.customer_commands import customers, init
 from nextmove.decision_commands import explain, replay
 from nextmove.doctor_command import doctor
 from nextmove.event_commands import ingest_app
 from nextmove.key_commands import keys_app
 from nextmove.moment_commands import moments_app
-from nextmove.options import AsJson, Data, Dataset, now_utc, settings_of
+from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of
 from nextmove.privacy_commands import privacy_app
 
 app = typer.Typer(
@@ -42,6 +43,8 @@ app.add_typer(moments_app, name="moments")
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(state_app, name="state")
 app.add_typer(bench_app, name="bench")
+catalog_app.command("init")(init)
+ingest_app.command("customers")(customers)
 app.command("doctor")(doctor)
 app.command("explain")(explain)
 app.command("replay")(replay)
@@ -54,6 +57,7 @@ Host = Annotated[str, typer.Option(help="Address to serve on; another than loopb
 def quickstart(
     dataset: Dataset = None,
     data: Data = None,
+    mapping: Mapping = None,
     host: Host = "127.0.0.1",
     port: Port = 3000,
     check: Annotated[bool, typer.Option("--check", help="End after the self-check instead of serving.")] = False,
@@ -64,13 +68,14 @@ def quickstart(
     """
     from nextmove.quickstart import run
 
-    run(settings_of(dataset, data), host=host, port=port, check=check)
+    run(settings_of(dataset, data, mapping), host=host, port=port, check=check)
 
 
 @app.command()
 def train(
     dataset: Dataset = None,
     data: Data = None,
+    mapping: Mapping = None,
     seed: Annotated[int, typer.Option(help="Of everything random in training.")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -81,7 +86,7 @@ def train(
     from nextmove import steps
     from training.training_run import train as train_model
 
-    settings = settings_of(dataset, data)
+    settings = settings_of(dataset, data, mapping)
     steps.open_home(settings)
     catalog, domain = steps.released(settings).everywhere, steps.domain_of(settings)
     with step("train") as progress:
@@ -91,13 +96,14 @@ def train(
         print_json({"run_id": trained.run_id, "version": trained.version, "metrics": trained.metrics})
     else:
         print_table("Test slice", ("metric", "value"), list(trained.metrics.items()))
-    next_command(f"nextmove evaluate --dataset {settings.domain}")
+    next_command(f"nextmove evaluate {dataset_options(settings)}")
 
 
 @app.command()
 def evaluate(
     dataset: Dataset = None,
     data: Data = None,
+    mapping: Mapping = None,
     run: Annotated[str | None, typer.Option(help="MLflow run to evaluate; the challenger when absent.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -109,7 +115,7 @@ def evaluate(
     from nextmove.reports import print_evaluation
     from training.evaluation_run import evaluate_run
 
-    settings = settings_of(dataset, data)
+    settings = settings_of(dataset, data, mapping)
     steps.open_home(settings)
     catalog, domain = steps.released(settings).everywhere, steps.domain_of(settings)
     with step("evaluate") as progress:
@@ -118,13 +124,14 @@ def evaluate(
         print_json(msgspec.to_builtins(report))
     else:
         print_evaluation(report)
-    next_command(f"nextmove promote --dataset {settings.domain}")
+    next_command(f"nextmove promote {dataset_options(settings)}")
 
 
 @app.command()
 def promote(
     dataset: Dataset = None,
     data: Data = None,
+    mapping: Mapping = None,
     run: Annotated[str | None, typer.Option(help="MLflow run to promote; the challenger when absent.")] = None,
     non_inferior: Annotated[
         float | None, typer.Option(help="Accept a model that earns at most this much less a decision (do no harm).")
@@ -139,7 +146,7 @@ def promote(
     from nextmove.reports import print_verdict
     from training.promotion import promote as promote_model
 
-    settings = settings_of(dataset, data)
+    settings = settings_of(dataset, data, mapping)
     steps.open_home(settings)
     catalog, domain = steps.released(settings).everywhere, steps.domain_of(settings)
     with step("promote") as progress:
@@ -155,7 +162,7 @@ def promote(
         )
         progress.result = f"version {promotion.version} is champion{'' if promotion.changed else ' already'}"
     print_verdict(promotion)
-    next_command(f"nextmove serve --dataset {settings.domain}")
+    next_command(f"nextmove serve {dataset_options(settings)}")
 
 
 @app.command()
@@ -178,6 +185,7 @@ def rollback(
 @app.command()
 def serve(
     dataset: Dataset = None,
+    mapping: Mapping = None,
     host: Host = "127.0.0.1",
     port: Port = 3000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes; each holds the model.")] = 1,
@@ -187,12 +195,12 @@ def serve(
     Example: nextmove serve --port 3000
     """
     from nextmove.serve import callers_must_say, check_address, service_command, service_environment
-    from nextmove.steps import open_home, unreleased_changes
+    from nextmove.steps import catalog_folder, open_home, unreleased_changes
 
-    settings = settings_of(dataset)
+    settings = settings_of(dataset, mapping=mapping)
     check_address(settings, host, port)
     open_home(settings)
-    if unreleased_changes(settings):
+    if catalog_folder(settings).is_dir() and unreleased_changes(settings):
         err.print("the catalogue's files differ from what is released; to serve them: nextmove catalog release")
     err.print(f"serving '{settings.domain}' on http://{host}:{port}; the API is described at /v1/docs")
     told = callers_must_say(settings)

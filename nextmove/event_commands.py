@@ -18,7 +18,7 @@ ingest_app = typer.Typer(invoke_without_command=True)
 
 @ingest_app.callback()
 def ingest(context: typer.Context, dataset: Dataset = None, data: Data = None) -> None:
-    """Bring a domain's features into Feast and its consents into the ledger; or a file of events, see events --help.
+    """Bring a domain's features into Feast and its consents into the ledger; or your own customers or events.
 
     Example: nextmove ingest --dataset simulated
     """
@@ -28,11 +28,15 @@ def ingest(context: typer.Context, dataset: Dataset = None, data: Data = None) -
             raise RequestError(f"--dataset and --data must stand behind '{name}': nextmove ingest {name} --dataset ...")
         return
     from nextmove import steps
+    from training.domains.files import Files
 
     settings = settings_of(dataset, data)
     steps.open_home(settings)
+    domain = steps.domain_of(settings)
+    if isinstance(domain, Files):
+        raise RequestError("these are your own customers: nextmove ingest customers --mapping my.yaml", where="dataset")
     with step("ingest") as progress:
-        report = steps.ingest_domain(settings, steps.domain_of(settings), now=now_utc(), progress=progress)
+        report = steps.ingest_domain(settings, domain, now=now_utc(), progress=progress)
         progress.result = f"{report.customers:,} customers, {report.features} features"
     next_command("nextmove train")
 

@@ -19,9 +19,7 @@ from decisioning.vocabulary import Vocabulary
 from serving.events import translated_event
 from serving.feeds import FeedTally
 from storage.event_batches import Batch, Rejected, batches, resumed
-from storage.event_files import EventFile
 from storage.event_mapping import EventMapping
-from storage.event_values import Mistake
 from storage.hot_state.rebuild import StoredHotState, not_during_rebuild, open_hot_state
 from storage.hot_state.state_replay import open_states
 from storage.ingested import Ingested, RejectFile
@@ -30,6 +28,8 @@ from storage.ledger.feed_counts import FeedCounts
 from storage.mapped_events import EventMapper, MappedEvent
 from storage.privacy.tombstones import Tombstones
 from storage.released_features import released_features
+from storage.row_files import RowFile
+from storage.row_values import Mistake
 from storage.settings import Settings
 
 SHOWN = 20
@@ -106,7 +106,7 @@ def ingest_events(
         SetupError: The state directory cannot be used.
         StoreError: A store cannot be written now. What was taken in stays; run it again.
     """
-    file = EventFile(path, mapping.file, needed=mapping.columns)
+    file = RowFile(path, mapping.file, needed=mapping.columns)
     mapper = EventMapper(mapping, source=source, now=now)
     ingested = Ingested(settings, mapping, source=source)
     report = IngestedEvents(file=file.name, source=source)

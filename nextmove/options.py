@@ -13,21 +13,58 @@ import typer
 from decisioning.errors import RequestError
 from storage.settings import Settings, load_settings
 
-Dataset = Annotated[str | None, typer.Option(help="Data domain: simulated, hillstrom, or one of your own.")]
-Data = Annotated[Path | None, typer.Option(help="The domain's input file, where it reads one.")]
+Dataset = Annotated[str | None, typer.Option(help="Data domain: simulated, hillstrom, or files for your own data.")]
+Data = Annotated[Path | None, typer.Option(help="The domain's input file, or of --dataset files the folder of yours.")]
+Mapping = Annotated[
+    Path | None, typer.Option(help="What your own data mean: YAML, see docs/bring_your_own_data.md; NEXTMOVE_MAPPING.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+OWN_DATA = "files"
 Market = Annotated[str | None, typer.Option(help="Market; the blueprint when absent.")]
 
 
-def settings_of(dataset: str | None, data: Path | None = None) -> Settings:
-    """The settings of the environment and the working directory, with what the command line says instead."""
+def settings_of(dataset: str | None, data: Path | None = None, mapping: Path | None = None) -> Settings:
+    """The settings of the environment and the working directory, with what the command line says instead.
+
+    With a mapping the domain is the one that it names, and its catalogue is in a folder beside it.
+
+    Raises:
+        RequestError: `--dataset files` without a mapping, or a mapping for another data set.
+        DataError: The mapping cannot be read.
+    """
     settings = load_settings(os.environ, directory=Path.cwd())
     changes: dict[str, Any] = {}
-    if dataset is not None:
-        changes["domain"] = dataset
     if data is not None:
         changes["data"] = data.expanduser().resolve()
+    chosen = mapping.expanduser().resolve() if mapping is not None else settings.mapping
+    if chosen is None:
+        if dataset == OWN_DATA:
+            raise RequestError(f"--dataset {OWN_DATA} needs --mapping my.yaml, or NEXTMOVE_MAPPING", where="mapping")
+    else:
+        from storage.data_mapping import read_data_mapping
+
+        name = read_data_mapping(chosen).name
+        if dataset in (None, OWN_DATA, name):
+            dataset = name
+            changes["mapping"] = chosen
+            if settings.catalog_dir == Settings().catalog_dir:
+                changes["catalog_dir"] = chosen.parent / "catalog"
+        elif mapping is not None:
+            raise RequestError(
+                f"--mapping is of '{name}', --dataset is '{dataset}', must be {OWN_DATA}", where="dataset"
+            )
+        else:
+            changes["mapping"] = None
+    if dataset is not None:
+        changes["domain"] = dataset
     return replace(settings, **changes)
+
+
+def dataset_options(settings: Settings) -> str:
+    """The options under which the next command finds the same data set."""
+    if settings.mapping is None:
+        return f"--dataset {settings.domain}"
+    return f"--dataset {OWN_DATA} --mapping {settings.mapping}" + (f" --data {settings.data}" if settings.data else "")
 
 
 def now_utc() -> datetime:

@@ -18,12 +18,17 @@ from decisioning.catalog import Catalog
 from decisioning.errors import SetupError
 from nextmove import steps
 from nextmove.console import err, out, step
+from nextmove.customer_commands import ingest_with_bar
+from nextmove.own_data import make_starter
 from nextmove.reports import print_evaluation, print_verdict
 from nextmove.serve import Service, callers_must_say, check_address
 from storage.keys import KeyStore
 from storage.settings import Settings, prepare_home
+from training.domains.files import Files
+from training.evaluation_report import NOTHING_DRAWN
 from training.evaluation_run import evaluate_run
 from training.example_sources import examples_of
+from training.first_model import promote_first_model
 from training.promotion import promote
 from training.training_run import train
 
@@ -59,26 +64,40 @@ def run(settings: Settings, *, host: str, port: int, check: bool) -> None:
 
 def _set_up(settings: Settings) -> Catalog:
     now = datetime.now(UTC)
-    with step("catalogue") as progress:
-        steps.open_home(settings)
-        release, _ = steps.release_catalog(settings, now=now, reason="nextmove quickstart")
-        catalog = release.everywhere
-        progress.result = f"{len(catalog.actions)} actions"
-    with step("ingest") as progress:
-        domain = steps.domain_of(settings)
-        ingested = steps.ingest_domain(settings, domain, now=now, progress=progress)
-        progress.result = f"{ingested.customers:,} customers, {ingested.features} features"
+    steps.open_home(settings)
+    domain = steps.domain_of(settings)
+    if isinstance(domain, Files):  # only its data tell which features the catalogue's rules may name
+        reused = _take_own_data(settings, domain, now)
+        catalog = _release(settings, now)
+    else:
+        catalog = _release(settings, now)
+        with step("ingest") as progress:
+            ingested = steps.ingest_domain(settings, domain, now=now, progress=progress)
+            progress.result = f"{ingested.customers:,} customers, {ingested.features} features"
+        reused = ingested.reused
     champion = steps.champion_version(settings)
-    if ingested.reused and champion is not None:
+    if champion is not None and (reused or domain.log().empty):
         err.print(f"ok model version {champion} is champion already")
+        return catalog
+    if domain.log().empty:
+        with step("first model") as progress:
+            version = promote_first_model(settings, settings.domain, now=now)
+            progress.result = f"version {version} knows nothing: there is no log of decisions to learn from"
+        err.print("the catalogue's values rank until enough was decided; then: nextmove train")
         return catalog
     with step("train") as progress:
         examples = examples_of(domain, settings, catalog, now=now, progress=progress)
         trained = train(examples, settings, catalog=catalog, now=now, seed=1, progress=progress)
         progress.result = f"version {trained.version}, AUC {trained.metrics['auc']:.3f} on later decisions"
-    with step("evaluate") as progress:
-        report = evaluate_run(examples, settings, catalog=catalog, now=now, run_id=trained.run_id, progress=progress)
-    print_evaluation(report)
+    report = None
+    if examples["drawn"].any():
+        with step("evaluate") as progress:
+            report = evaluate_run(
+                examples, settings, catalog=catalog, now=now, run_id=trained.run_id, progress=progress
+            )
+        print_evaluation(report)
+    else:
+        err.print(f"not evaluated: {NOTHING_DRAWN}", style="yellow")
     with step("promote") as progress:
         promotion = promote(
             examples, settings, catalog=catalog, now=now, run_id=trained.run_id, report=report, progress=progress
@@ -86,6 +105,22 @@ def _set_up(settings: Settings) -> Catalog:
         progress.result = f"version {promotion.version} is champion"
     print_verdict(promotion)
     return catalog
+
+
+def _release(settings: Settings, now: datetime) -> Catalog:
+    with step("catalogue") as progress:
+        release, _ = steps.release_catalog(settings, now=now, reason="nextmove quickstart")
+        progress.result = f"{len(release.everywhere.actions)} actions"
+    return release.everywhere
+
+
+def _take_own_data(settings: Settings, domain: Files, now: datetime) -> bool:
+    """Customers, and a first catalogue where there is none; whether all of it was there before."""
+    report = ingest_with_bar(settings, domain, now=now)
+    starter = make_starter(steps.catalog_folder(settings), domain)
+    if starter is not None:
+        err.print(f"a first catalogue is in {starter}; it is yours to change", style="yellow")
+    return starter is None and report.new + report.changed == 0
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The steps between a data set and a served model; `quickstart` runs them in order, commands one each."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +10,7 @@ from decisioning.catalog import Catalog, Release
 from decisioning.content import FeatureTypes, Placement
 from decisioning.errors import CatalogError, SetupError
 from decisioning.profile import ConsentChange
+from nextmove.console import err
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer, load_bundle
 from storage.catalog_files import catalog_pointer, decode_release, read_release
@@ -18,7 +19,8 @@ from storage.hot_state.rebuild import open_hot_state
 from storage.ledger.database import migrate
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings, prepare_home
-from training.domains import Domain, open_domain
+from training.domains import TabledDomain, open_domain
+from training.domains.files import Files
 from training.domains.pseudonymised import Pseudonymised
 from training.features import declared_features, offline_path
 from training.ingest import IngestReport, ingest
@@ -32,8 +34,10 @@ def open_home(settings: Settings) -> None:
     migrate(settings)
 
 
-def domain_of(settings: Settings) -> Domain:
+def domain_of(settings: Settings) -> TabledDomain | Files:
     """The data behind the settings' domain, under pseudonyms where people are kept as such."""
+    if settings.mapping is not None:
+        return Files(settings, now=datetime.now(UTC), tell=err.print)
     domain = open_domain(settings.domain, data=settings.data)
     return Pseudonymised(domain, settings.pseudonyms) if settings.pseudonyms.are_used else domain
 
@@ -45,7 +49,7 @@ def catalog_folder(settings: Settings) -> Path:
 
 def features_of(settings: Settings) -> FeatureTypes:
     """The features that the domain's rules may name."""
-    return declared_features(settings.domain)
+    return declared_features(settings.domain, settings)
 
 
 def read_files(settings: Settings) -> tuple[bytes, Release]:
@@ -111,7 +115,7 @@ def consents_kept(settings: Settings) -> bool:
         reader.close()
 
 
-def ingest_domain(settings: Settings, domain: Domain, *, now: datetime, progress: Progress) -> IngestReport:
+def ingest_domain(settings: Settings, domain: TabledDomain, *, now: datetime, progress: Progress) -> IngestReport:
     """Features to Feast, consents to the ledger and hot state."""
     hot_state = open_hot_state(settings, now=now, progress=progress)
 

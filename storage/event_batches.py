@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from storage.event_files import EventFile, FileRow
-from storage.event_values import Mistake, Wrong
 from storage.mapped_events import EventMapper, MappedEvent
+from storage.row_files import FileRow, RowFile
+from storage.row_values import Mistake, Wrong
 
 NEAR = 1_000  # so many other rows may stand between two of the same event
 LONGEST = 10_000  # rows of one event
@@ -88,7 +88,7 @@ class _Gathered:
     done: bool = False
 
 
-def resumed(file: EventFile, known: Collection[Checkpoint]) -> tuple[Iterator[FileRow], Reading]:
+def resumed(file: RowFile, known: Collection[Checkpoint]) -> tuple[Iterator[FileRow], Reading]:
     """The rows behind the last known checkpoint that this file agrees with; all where it agrees with none."""
     wanted = {(each.rows, each.digest) for each in known}
     furthest = max((each.rows for each in known), default=0)

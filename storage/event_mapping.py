@@ -1,61 +1,26 @@
 """A mapping: what the columns of a file of events mean, as a marketer writes it in YAML."""
 
-import codecs
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated, Literal
 
 import msgspec
 
 from decisioning.content import Id
-from decisioning.errors import DataError
-from storage.yaml_file import YamlMistake, line_of, plain, read_yaml
+from storage.mapping_parts import (
+    Column,
+    Condition,
+    FileFormat,
+    Part,
+    Parts,
+    Text,
+    When,
+    Who,
+    check_encoding,
+    read_as,
+)
 
-Column = Annotated[str, msgspec.Meta(min_length=1)]
-Text = Annotated[str, msgspec.Meta(min_length=1)]
 SourceName = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+(?![\s\S])")]
-
-
-class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A part of a mapping; what is not known in it is refused."""
-
-
-class FileFormat(_Part, frozen=True, kw_only=True):
-    """How the file is written; what is absent is found out.
-
-    Attributes:
-        separator: Of a CSV file: between two values.
-        decimal: What stands before a number's fraction. Nothing may stand between thousands.
-    """
-
-    format: Literal["csv", "jsonl", "parquet"] | None = None
-    separator: Annotated[str, msgspec.Meta(min_length=1, max_length=1)] | None = None
-    encoding: str = "utf-8"
-    decimal: Literal[".", ","] = "."
-
-
-class Condition(_Part, frozen=True, kw_only=True):
-    """What a row's column must be: exactly one of these."""
-
-    column: Column
-    empty: bool | None = None
-    equals: str | int | tuple[str | int, ...] | None = None
-    begins: Text | None = None
-
-    def __post_init__(self) -> None:
-        if sum(each is not None for each in (self.empty, self.equals, self.begins)) != 1:
-            raise ValueError("must say one of empty, equals and begins")
-
-    def holds(self, said: Any) -> bool:
-        """Whether it is true of what a row's column says."""
-        if self.empty is not None:
-            return is_empty(said) is self.empty
-        text = "" if is_empty(said) else str(said)
-        if self.begins is not None:
-            return text.startswith(self.begins)
-        wanted = self.equals if isinstance(self.equals, tuple) else (self.equals,)
-        return text in map(str, wanted)
 
 
 class Exceptional(Condition, frozen=True, kw_only=True):
@@ -64,7 +29,7 @@ class Exceptional(Condition, frozen=True, kw_only=True):
     name: Text
 
 
-class Name(_Part, frozen=True, kw_only=True):
+class Name(Part, frozen=True, kw_only=True):
     """What the event is called: the same for all rows, or what a column says, but for exceptions (the first counts)."""
 
     name: Text | None = None
@@ -76,33 +41,7 @@ class Name(_Part, frozen=True, kw_only=True):
             raise ValueError("must say name or column, not both")
 
 
-class Who(_Part, frozen=True, kw_only=True):
-    """Whose id a column is; `whole` makes 17850 of 17850.0, as spreadsheets and Pandas write it."""
-
-    column: Column
-    type: Literal["text", "whole"] = "text"
-
-
-class When(_Part, frozen=True, kw_only=True):
-    """When it happened.
-
-    Attributes:
-        format: `iso`, seconds or milliseconds since 1970, or a pattern like `%d/%m/%Y %H:%M`.
-        zone: Where the clock hung, for times that do not say it themselves.
-    """
-
-    column: Column
-    format: Text = "iso"
-    zone: Text = "UTC"
-
-    def __post_init__(self) -> None:
-        try:
-            ZoneInfo(self.zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(f"zone is '{self.zone}', must be one like Europe/London") from error
-
-
-class Property(_Part, frozen=True, kw_only=True):
+class Property(Part, frozen=True, kw_only=True):
     """What an event says under one of our names.
 
     Attributes:
@@ -120,7 +59,7 @@ class Property(_Part, frozen=True, kw_only=True):
             raise ValueError("sum and times need `type: number`")
 
 
-class EventMapping(_Part, frozen=True, kw_only=True):
+class EventMapping(Part, frozen=True, kw_only=True):
     """What a file's columns mean.
 
     Attributes:
@@ -140,8 +79,8 @@ class EventMapping(_Part, frozen=True, kw_only=True):
     anonymous: Column | Who | None = None
     message_id: tuple[Column, ...] = ()
     one_event_per: tuple[Column, ...] = ()
-    properties: dict[Id, Column | Property] = {}
-    lines: dict[Id, Column | Property] = {}
+    properties: dict[Id, Column | Property] = msgspec.field(default_factory=dict)
+    lines: dict[Id, Column | Property] = msgspec.field(default_factory=dict)
     skip: tuple[Condition, ...] = ()
 
     def __post_init__(self) -> None:
@@ -170,9 +109,10 @@ class EventMapping(_Part, frozen=True, kw_only=True):
         return hashlib.blake2b(msgspec.json.encode(self, order="deterministic"), digest_size=16).hexdigest()
 
 
-def is_empty(said: Any) -> bool:
-    """Whether a column of a row says nothing."""
-    return said is None or (isinstance(said, str) and not said.strip())
+_PARTS: Parts = {
+    "": EventMapping, "file": FileFormat, "event": Name, "instead": Exceptional, "time": When, "customer": Who,
+    "anonymous": Who, "properties": Property, "lines": Property, "skip": Condition,
+}  # fmt: skip
 
 
 def read_mapping(path: Path) -> EventMapping:
@@ -181,31 +121,6 @@ def read_mapping(path: Path) -> EventMapping:
     Raises:
         DataError: It cannot be read, or says what no mapping can; with file and line.
     """
-    try:
-        root = read_yaml(path, name=path.name)
-        mapping = msgspec.convert(plain(root), EventMapping)
-        codecs.lookup(mapping.file.encoding)
-    except YamlMistake as error:
-        raise DataError("\n".join(error.mistakes), where=str(path)) from error
-    except LookupError as error:
-        raise DataError(f"{line_of(root, 'file.encoding')}: file.encoding: {error}", where=str(path)) from error
-    except msgspec.ValidationError as error:
-        said, _, place = str(error).partition(" - at ")
-        step = place.strip("`").removeprefix("$").removeprefix(".")
-        shown = f"{step}: " if step else ""
-        raise DataError(f"{line_of(root, step)}: {shown}{said}{_known(said, step)}", where=str(path)) from error
+    mapping = read_as(path, EventMapping, parts=_PARTS)
+    check_encoding(path, mapping.file.encoding, place="file.encoding")
     return mapping
-
-
-_PARTS: dict[str, type[msgspec.Struct]] = {
-    "": EventMapping, "file": FileFormat, "event": Name, "instead": Exceptional, "time": When, "customer": Who,
-    "anonymous": Who, "properties": Property, "lines": Property, "skip": Condition,
-}  # fmt: skip
-
-
-def _known(said: str, step: str) -> str:
-    """What may stand where something unknown does."""
-    if "unknown field" not in said:
-        return ""
-    kind = _PARTS.get("instead" if "instead" in step else step.partition(".")[0].partition("[")[0], EventMapping)
-    return f"; known are {', '.join(kind.__struct_fields__)}"

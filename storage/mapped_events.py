@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from decisioning.events import EventRecord, event_id_of
-from storage.event_files import FileRow
-from storage.event_mapping import Column, EventMapping, Name, Property, When, Who
-from storage.event_values import ID_LENGTH, Clock, Mistake, Wrong, fit_id, id_of, number_of, shown, text_of, whole_of
+from storage.event_mapping import EventMapping, Name, Property
+from storage.mapping_parts import Column, When, Who
+from storage.row_files import FileRow
+from storage.row_values import ID_LENGTH, Clock, Mistake, Wrong, fit_id, id_of, number_of, shown, text_of, whole_of
 
 _PLACES = 6  # a sum of prices has no more; 2.55 * 6 is 15.299999999999999 in binary
 _encode = msgspec.json.Encoder(order="deterministic").encode

@@ -63,6 +63,7 @@ class Settings:
             erasure that are done, and the hashes of erased ids (`tombstones`): see docs/privacy.md.
         workers: Processes of the service, each with the model in memory.
         data: File that a data set is read from, for domains that need one.
+        mapping: What one's own data mean, for the domain `files`; `data` is then the folder that they are in.
         require_services: Tests against PostgreSQL and Redis fail instead of being skipped.
     """
 
@@ -95,6 +96,7 @@ class Settings:
     webhooks: Path | None = None
     workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     data: Path | None = None
+    mapping: Path | None = None
     require_services: bool = False
 
     @property
@@ -163,7 +165,7 @@ def load_settings(environ: Mapping[str, str], *, directory: Path) -> Settings:
     for name in allowed:
         _check_type(name, values, where="the environment" if name in from_environment else f"{directory / FILE_NAME}")
     values.setdefault("home", ".nextmove")
-    for name in ("home", "catalog_dir", "data", "hook_secrets", "webhooks"):
+    for name in ("home", "catalog_dir", "data", "mapping", "hook_secrets", "webhooks"):
         if name in values:
             values[name] = (directory / Path(values[name]).expanduser()).resolve()
     _check_jwt(values, directory)

@@ -40,6 +40,10 @@ ESTIMATORS = ("ips", "snips", "dr")
 MODEL, CHAMPION_POLICY, BEST_CONSTANT, UNIFORM = "greedy", "champion", "best_constant", "uniform"
 MOST_CONSTANTS = 10  # with more actions, only the best constant is reported
 FEWEST_DECISIONS = 200
+NOTHING_DRAWN = (
+    "no decision says with which probability its action was chosen, so what another choice would have earned cannot"
+    " be told: write `probability` into the mapping, or let the service decide, which logs it"
+)
 
 
 class PolicyValue(msgspec.Struct, frozen=True):
@@ -186,6 +190,8 @@ def _targets(
     catalog: Catalog,
     since: datetime,
 ) -> _Comparison:
+    if not examples["drawn"].any():
+        raise DataError(NOTHING_DRAWN)
     decisions = drawn_decisions(examples[later], catalog)
     if len(decisions.examples) < FEWEST_DECISIONS:
         raise DataError(

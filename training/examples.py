@@ -136,7 +136,7 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
             "met": True,
             "reward": known["reward"].astype(float),
             "success": known["success"].astype(int),
-            "drawn": True,
+            "drawn": known["probability"].notna(),
             "context": known["context"],
         }
     )

@@ -35,16 +35,17 @@ def apply_feature_repo(store: FeatureStore, settings: Settings) -> None:
     store.apply(_definitions(settings))
 
 
-def declared_features(domain: str) -> FeatureTypes:
+def declared_features(domain: str, settings: Settings | None = None) -> FeatureTypes:
     """The features that rules of this domain may name, with their types, as `feature_repo` defines them.
 
-    Needs no state directory. What an account's views define are features of accounts.
+    Needs no state directory, but for a domain of one's own data: `ingest` leaves there what it found.
+    What an account's views define are features of accounts.
 
     Raises:
         SetupError: `feature_repo` defines nothing for the domain, or a type that rules cannot use.
     """
     kinds: dict[str, dict[str, FeatureKind]] = {entity: {} for entity in ENTITIES}
-    for view in declared_views(Settings(domain=domain), domain):
+    for view in declared_views(settings or Settings(domain=domain), domain):
         kinds[view.entity] |= view.kinds
     return FeatureTypes(**kinds)
 

@@ -59,6 +59,14 @@ def judge(
     return Verdict(against=tuple(against), findings=(*findings, *report.left_out))
 
 
+def judge_unseen(*, rolled_back: str | None) -> Verdict:
+    """Of a first model whose decisions say no probability: nothing can be compared, and nothing explores without it."""
+    finding = "nothing could be compared: no decision says with which probability its action was chosen"
+    if rolled_back is not None:
+        return Verdict(against=(f"it was rolled back: {rolled_back}",), findings=(finding,))
+    return Verdict(against=(), findings=(finding + "; it is the first model, and what it decides will say so",))
+
+
 def _called(other: str, report: EvaluationReport) -> str:
     if other == CHAMPION_POLICY:
         return f"the champion (version {report.champion_version})"

@@ -23,7 +23,7 @@ from storage.feature_lock import alone_with_features
 from storage.feature_store import open_feature_store
 from storage.privacy.scrubbing import replaced
 from storage.settings import Settings
-from training.domains import Domain
+from training.domains import TabledDomain
 from training.features import (
     FEATURE_REPO,
     apply_feature_repo,
@@ -65,7 +65,7 @@ class _Marker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ingest(
-    domain: Domain,
+    domain: TabledDomain,
     settings: Settings,
     *,
     now: datetime,
@@ -87,7 +87,7 @@ def ingest(
 
 
 def _ingest(
-    domain: Domain,
+    domain: TabledDomain,
     settings: Settings,
     *,
     now: datetime,
@@ -138,7 +138,7 @@ def _ingest(
     return report
 
 
-def _marker(report: IngestReport, witness: str, domain: Domain, settings: Settings) -> _Marker:
+def _marker(report: IngestReport, witness: str, domain: TabledDomain, settings: Settings) -> _Marker:
     definitions = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(FEATURE_REPO.glob("*.py"))))
     online = settings.redis_url if settings.online_store == "redis" else "sqlite"
     return _Marker(

@@ -22,7 +22,7 @@ from training.domains import Domain
 from training.evaluation_report import EvaluationReport, evaluate
 from training.evaluation_run import bundle_of, log_report, registered, served_bundle
 from training.example_sources import Progress, examples_of, silent
-from training.gate import Verdict, judge
+from training.gate import Verdict, judge, judge_unseen
 from training.graph_scorer import verified_scorer
 from training.tracking import CHAMPION, ROLLED_BACK_TAG, RegisteredModel, Tracking
 
@@ -103,18 +103,23 @@ def promote(
                 tracking.point_alias(domain, CHAMPION, model.version)
                 return _promotion(domain, model, bundle, served, changed=False)
             champion = served_bundle(blobs, domain)
+            examples = None
             if not _compares(report, bundle, champion):
                 examples = examples_of(source, settings, catalog, now=now, progress=progress)
-                progress("comparing it with champion, best constant and uniform")
-                report = evaluate(bundle, examples, catalog, champion=champion, seed=seed)
-                log_report(tracking, report)
-            assert report is not None
-            verdict = judge(
-                report,
-                rolled_back=model.rolled_back,
-                champion_damaged=served is not None and champion is None,
-                non_inferior=non_inferior,
-            )
+            if examples is not None and served is None and not examples["drawn"].any():
+                verdict, report = judge_unseen(rolled_back=model.rolled_back), None
+            else:
+                if examples is not None:
+                    progress("comparing it with champion, best constant and uniform")
+                    report = evaluate(bundle, examples, catalog, champion=champion, seed=seed)
+                    log_report(tracking, report)
+                assert report is not None
+                verdict = judge(
+                    report,
+                    rolled_back=model.rolled_back,
+                    champion_damaged=served is not None and champion is None,
+                    non_inferior=non_inferior,
+                )
             _log_verdict(tracking, domain, model, verdict, force, now=now)
             if not verdict.passes and force is None:
                 raise GateRefused(

@@ -20,6 +20,7 @@ from storage.hot_state.erasing import erase_hot
 from storage.hot_state.rebuild import not_during_rebuild
 from storage.id_digests import id_digests
 from storage.instants import to_microseconds
+from storage.known_customers import forget_customers
 from storage.privacy.feature_rows import FeatureRows
 from storage.privacy.files import NamingFiles
 from storage.privacy.ledger_rows import LedgerRows
@@ -79,6 +80,7 @@ def sweep(settings: Settings, engine: Engine, request: PrivacyRequest, *, reache
     with alone_with_features(settings):
         features = FeatureRows(settings, units)
         done += features.erase()
+    forget_customers(settings, units)
     reached("features")
     # Nobody makes hot state anew from rows that are about to go.
     with not_during_rebuild(settings):

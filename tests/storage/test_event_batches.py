@@ -6,9 +6,10 @@ import msgspec
 import numpy as np
 
 from storage.event_batches import LONGEST, NEAR, Batch, Checkpoint, batches, resumed
-from storage.event_files import EventFile
-from storage.event_mapping import EventMapping, FileFormat
+from storage.event_mapping import EventMapping
 from storage.mapped_events import EventMapper
+from storage.mapping_parts import FileFormat
+from storage.row_files import RowFile
 from tests.storage.kept import NOW
 
 GROUPED: dict[str, Any] = {
@@ -20,13 +21,13 @@ SINGLE: dict[str, Any] = {"event": "purchase", "time": "at", "customer": "who", 
 Row = tuple[object, object]
 
 
-def written(path: Path, rows: Sequence[Row]) -> EventFile:
+def written(path: Path, rows: Sequence[Row]) -> RowFile:
     lines = [f"{id_},{value},c-1,2026-01-05\n" if id_ is not None else "odd\n" for id_, value in rows]
     path.write_text("id,v,who,at\n" + "".join(lines), encoding="utf-8")
-    return EventFile(path, FileFormat(), needed=["id", "v", "who", "at"])
+    return RowFile(path, FileFormat(), needed=["id", "v", "who", "at"])
 
 
-def read(file: EventFile, said: dict[str, Any] = GROUPED, known: Sequence[Checkpoint] = ()) -> list[Batch]:
+def read(file: RowFile, said: dict[str, Any] = GROUPED, known: Sequence[Checkpoint] = ()) -> list[Batch]:
     mapper = EventMapper(msgspec.convert(said, EventMapping), source="till", now=NOW)
     rows, reading = resumed(file, known)
     return list(batches(rows, mapper, reading))

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from decisioning.errors import DataError
-from storage.event_mapping import Condition, EventMapping, read_mapping
+from storage.event_mapping import EventMapping, read_mapping
+from storage.mapping_parts import Condition
 
 LEAST = "event: purchase\ntime: at\ncustomer: who\n"
 

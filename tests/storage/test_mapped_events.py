@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from decisioning.events import happened
-from storage.event_files import FileRow
 from storage.event_mapping import EventMapping
-from storage.event_values import Wrong
 from storage.mapped_events import EventMapper, MappedEvent
+from storage.row_files import FileRow
+from storage.row_values import Wrong
 from tests.storage.kept import NOW
 
 LEAST: dict[str, Any] = {"event": "purchase", "time": "at", "customer": "who", "message_id": ["id"]}

@@ -1,7 +1,8 @@
 """Data domains: each is one file here, one file in `feature_repo/` and one folder in `catalog/`.
 
 A domain gives what a company would bring: tables of customer features with their history, consents,
-and a log of past decisions. Everything after `ingest` treats all domains alike.
+and a log of past decisions. Everything after `ingest` treats all domains alike. `files` makes one of
+anybody's own data.
 """
 
 from pathlib import Path
@@ -26,6 +27,20 @@ class Domain(Protocol):
         """Name of the catalogue folder, the feature service and the models."""
         ...
 
+    def log(self) -> pd.DataFrame:
+        """Past decisions in order of time, one a row, columns as `LOG_COLUMNS`; an own copy.
+
+        `row_id` is unique; `probability` is the chance with which `action_id` was chosen among
+        `candidates`, NaN where nobody knows it; `contacts` are the customer's `Contact`s of the seven
+        days before; `success` is 1 where the placement's reward was above 0. A domain may add columns
+        of its own.
+        """
+        ...
+
+
+class TabledDomain(Domain, Protocol):
+    """One that gives its customers as whole tables."""
+
     @property
     def data_sha256(self) -> str:
         """Hash of the input: the same hash, the same tables, consents and log."""
@@ -43,17 +58,8 @@ class Domain(Protocol):
         """What customers have said before the log begins."""
         ...
 
-    def log(self) -> pd.DataFrame:
-        """Past decisions in order of time, one a row, columns as `LOG_COLUMNS`; an own copy.
 
-        `row_id` is unique; `probability` is the chance with which `action_id` was chosen among
-        `candidates`; `contacts` are the customer's `Contact`s of the seven days before; `success`
-        is 1 where the placement's reward was above 0. A domain may add columns of its own.
-        """
-        ...
-
-
-def open_domain(name: str, *, data: Path | None = None, seed: int = 1) -> Domain:
+def open_domain(name: str, *, data: Path | None = None, seed: int = 1) -> TabledDomain:
     """The domain of this name, over `data` where it reads a file.
 
     Raises:
@@ -69,7 +75,10 @@ def open_domain(name: str, *, data: Path | None = None, seed: int = 1) -> Domain
         from training.domains.hillstrom import Hillstrom
 
         return Hillstrom(data)
-    raise SetupError(f"there is no domain '{name}', must be one of {', '.join(DOMAINS)}", where="domain")
+    raise SetupError(
+        f"there is no domain '{name}', must be one of {', '.join(DOMAINS)}; of your own data: --mapping my.yaml",
+        where="domain",
+    )
 
 
 DOMAINS = ("hillstrom", "simulated")

@@ -7,13 +7,13 @@ import pandas as pd
 
 from decisioning.profile import ConsentChange
 from decisioning.pseudonyms import Pseudonyms
-from training.domains import Domain
+from training.domains import TabledDomain
 
 
 class Pseudonymised:
     """Another domain's data; no id in it leaves here."""
 
-    def __init__(self, domain: Domain, pseudonyms: Pseudonyms) -> None:
+    def __init__(self, domain: TabledDomain, pseudonyms: Pseudonyms) -> None:
         self._domain = domain
         self._pseudonyms = pseudonyms
 

@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 from decisioning.errors import RequestError
 from decisioning.request import sane
 from decisioning.reward import CLOCK_TOLERANCE
-from storage.event_files import FileRow
-from storage.event_mapping import When, Who, is_empty
+from storage.mapping_parts import When, Who, is_empty
+from storage.row_files import FileRow
 
 ID_LENGTH = 256
 LONGEST_TEXT = 10_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _TIMES = {
     "iso": "like 2026-11-21T18:00:00",
     "seconds": "in seconds since 1970",
@@ -74,7 +74,7 @@ def number_of(row: FileRow, column: str, *, decimal: str) -> float | None:
     if isinstance(said, str):
         text = said.strip()
         plain = text if decimal == "." else text.replace(".", "?").replace(",", ".")
-        if _NUMBER.fullmatch(plain):
+        if NUMBER.fullmatch(plain):
             number = float(plain)
     elif said is not None and not isinstance(said, bool):
         try:

@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from decisioning.errors import DataError
-from storage.event_files import EventFile, FileRow
-from storage.event_mapping import FileFormat
+from storage.mapping_parts import FileFormat
+from storage.row_files import FileRow, RowFile
 
 ROWS = [{"who": "c-1", "at": "2026-01-01"}, {"who": "c-2", "at": "2026-01-02"}]
 CSV = "who,at\nc-1,2026-01-01\nc-2,2026-01-02\n"
 
 
 def rows(path: Path, *, needed: Sequence[str] = ("who", "at"), **given: Any) -> list[FileRow]:
-    return list(EventFile(path, FileFormat(**given), needed=needed).rows())
+    return list(RowFile(path, FileFormat(**given), needed=needed).rows())
 
 
 def written(path: Path, content: str | bytes) -> Path:
@@ -122,7 +122,7 @@ def test_a_line_that_is_no_json_object_is_named(tmp_path: Path) -> None:
 
 
 def test_columns_that_no_line_has_are_told_at_the_end(tmp_path: Path) -> None:
-    file = EventFile(written(tmp_path / "a.jsonl", '{"who": 1}\n{"at": 2}\n'), FileFormat(), needed=["who", "at", "x"])
+    file = RowFile(written(tmp_path / "a.jsonl", '{"who": 1}\n{"at": 2}\n'), FileFormat(), needed=["who", "at", "x"])
     list(file.rows())
     assert file.unseen == {"x"}
 
@@ -154,7 +154,7 @@ def test_a_file_that_is_not_what_its_name_says_is_named(tmp_path: Path, name: st
 def test_of_a_file_that_is_cut_off_the_rows_before_are_read(tmp_path: Path) -> None:
     lines = "".join(f"c-{number},{number * 7919 % 10007}\n" for number in range(20_000))
     whole = gzip.compress(("who,at\n" + lines).encode())
-    file = EventFile(written(tmp_path / "a.csv.gz", whole[: len(whole) // 2]), FileFormat(), needed=["who"])
+    file = RowFile(written(tmp_path / "a.csv.gz", whole[: len(whole) // 2]), FileFormat(), needed=["who"])
     seen = []
     with pytest.raises(DataError, match=r"a\.csv\.gz cannot be read any further"):
         seen.extend(row.number for row in file.rows())
@@ -170,7 +170,7 @@ def test_an_archive_of_several_files_is_refused(tmp_path: Path) -> None:
 
 
 def test_how_much_is_read_grows_to_all_of_it(tmp_path: Path) -> None:
-    file = EventFile(written(tmp_path / "a.csv", CSV * 10_000), FileFormat(), needed=["who"])
+    file = RowFile(written(tmp_path / "a.csv", CSV * 10_000), FileFormat(), needed=["who"])
     shares = [file.share for _ in file.rows()]
     assert shares == sorted(shares)
     assert 0 < shares[0] < 0.5

@@ -1,4 +1,4 @@
-"""A file of events, row by row, without ever holding more of it than a part: CSV, JSON lines or Parquet.
+"""A file, row by row, without ever holding more of it than a part: CSV, JSON lines or Parquet.
 
 A row is counted as a spreadsheet or an editor counts it: a CSV file's header is row 1.
 """
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from decisioning.errors import DataError
-from storage.event_mapping import FileFormat
+from storage.mapping_parts import FileFormat
 
 Format = Literal["csv", "jsonl", "parquet"]
 PARQUET_ROWS = 2_000
@@ -49,7 +49,7 @@ class FileRow(NamedTuple):
             return repr(self.values).encode("ascii", "backslashreplace")
 
 
-class EventFile:
+class RowFile:
     """A file whose rows can be read, again and again.
 
     Attributes:
