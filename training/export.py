@@ -6,8 +6,9 @@ from datetime import datetime
 import numpy as np
 import onnxmltools
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnxmltools.convert.common.data_types import FloatTensorType
+from scipy.special import logit
 
 from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, PROBE_TOLERANCE, Manifest
 from decisioning.errors import BundleError
@@ -21,7 +22,11 @@ _CONVERTER_OPSET = {"": OPSET, "ai.onnx.ml": 1}
 
 
 def export_graph(model: PropensityModel) -> bytes:
-    """The ONNX graph: trees, the chance of success, clip, logit, slope and intercept, sigmoid.
+    """The ONNX graph: the trees' margin, clip, slope and intercept, sigmoid.
+
+    The margin is the logit itself, since one taken back from a chance in float32 is less exact. And it is
+    counted from where the calibrated one is 0: a steep slope would else leave little of float32's digits
+    between two large numbers.
 
     Input `features`, float32 `(n, n_features)`; output `propensity`, float32 `(n,)`.
     """
@@ -33,24 +38,25 @@ def export_graph(model: PropensityModel) -> bytes:
         target_opset=OPSET,
     )
     trees = next(node for node in converted.graph.node if node.op_type == "TreeEnsembleClassifier")
-    trees.output[:] = ["label", "chances"]
+    trees.output[:] = ["label", "margins"]
+    next(attribute for attribute in trees.attribute if attribute.name == "post_transform").s = b"NONE"
+    slope, intercept = model.calibration.slope, model.calibration.intercept
+    furthest = float(logit(1.0 - FLOOR))
+    zero = float(np.clip(-intercept / slope, -furthest, furthest)) if slope > 0.0 else 0.0
+    _shift(trees, -zero)
     constants = {
         "second": np.array([1], dtype=np.int64),
-        "floor": np.array(FLOOR, dtype=np.float32),
-        "ceiling": np.array(1.0 - FLOOR, dtype=np.float32),
-        "one": np.array(1.0, dtype=np.float32),
-        "slope": np.array(model.calibration.slope, dtype=np.float32),
-        "intercept": np.array(model.calibration.intercept, dtype=np.float32),
+        "lowest": np.array(-furthest - zero, dtype=np.float32),
+        "highest": np.array(furthest - zero, dtype=np.float32),
+        "slope": np.array(slope, dtype=np.float32),
+        "intercept": np.array(intercept + slope * zero, dtype=np.float32),
         "flat": np.array([-1], dtype=np.int64),
     }
     nodes = [
         trees,
-        helper.make_node("Gather", ["chances", "second"], ["chance"], axis=1),
-        helper.make_node("Clip", ["chance", "floor", "ceiling"], ["clipped"]),
-        helper.make_node("Sub", ["one", "clipped"], ["rest"]),
-        helper.make_node("Div", ["clipped", "rest"], ["odds"]),
-        helper.make_node("Log", ["odds"], ["logit"]),
-        helper.make_node("Mul", ["logit", "slope"], ["sloped"]),
+        helper.make_node("Gather", ["margins", "second"], ["margin"], axis=1),
+        helper.make_node("Clip", ["margin", "lowest", "highest"], ["clipped"]),
+        helper.make_node("Mul", ["clipped", "slope"], ["sloped"]),
         helper.make_node("Add", ["sloped", "intercept"], ["calibrated"]),
         helper.make_node("Sigmoid", ["calibrated"], ["column"]),
         helper.make_node("Reshape", ["column", "flat"], [OUTPUT_NAME]),
@@ -66,6 +72,13 @@ def export_graph(model: PropensityModel) -> bytes:
     return helper.make_model(
         graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="nextmove"
     ).SerializeToString()
+
+
+def _shift(trees: NodeProto, by: float) -> None:
+    """Add to every margin, in the leaves of the first tree."""
+    attributes = {attribute.name: attribute for attribute in trees.attribute}
+    weights, trees_of = attributes["class_weights"].floats, attributes["class_treeids"].ints
+    weights[:] = [weight + by * (tree == 0) for weight, tree in zip(weights, trees_of, strict=True)]
 
 
 def check_parity(graph: bytes, model: PropensityModel, rows: NDArray[np.float32]) -> NDArray[np.float64]:

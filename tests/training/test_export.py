@@ -1,5 +1,6 @@
 """The graph agrees with the model it came from, or is refused."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -8,10 +9,12 @@ import onnx
 import pandas as pd
 import pytest
 from onnx import numpy_helper
+from scipy.special import logit
 
 from decisioning.bundle import Manifest, ModelFeature, pack
 from decisioning.errors import BundleError
 from tests.training.tiny_shop import NOW, tiny_catalog, tiny_examples
+from training.calibration import Calibration
 from training.export import build_manifest, check_parity, export_graph
 from training.graph_scorer import GraphScorer, verified_scorer
 from training.probe import PROBE_ROWS, synthetic_rows, thresholds
@@ -65,6 +68,14 @@ def with_thresholds_moved(graph: bytes, by: float) -> bytes:
 def test_the_graph_agrees_on_every_edge_of_the_trees(model: PropensityModel, graph: bytes) -> None:
     rows = rows_of(model)
     assert np.abs(GraphScorer(graph).score(rows) - model.propensities(rows)).max() < 1e-6
+
+
+def test_a_steep_calibration_costs_the_graph_no_digits(model: PropensityModel) -> None:
+    rows = rows_of(model)
+    slope = 100.0
+    middle = float(np.median(logit(np.asarray(model.booster.predict(rows)))))
+    steep = replace(model, calibration=Calibration(slope, -slope * middle))
+    assert np.abs(GraphScorer(export_graph(steep)).score(rows) - steep.propensities(rows)).max() < 5e-6
 
 
 def test_the_probe_meets_every_edge(model: PropensityModel) -> None:

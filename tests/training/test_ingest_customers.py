@@ -417,7 +417,6 @@ def test_a_query_that_lacks_a_column_says_which(shop: Shop) -> None:
 
 @pytest.mark.services
 def test_postgresql_is_asked_and_later_only_for_what_changed(shop: Shop) -> None:
-    pytest.importorskip("psycopg", reason="psycopg, PostgreSQL's driver, is not installed")
     name = f"nextmove_customers_{os.getpid()}"
     assert psql("postgres", f"CREATE DATABASE {name}").stderr == ""
     try:
