@@ -10,7 +10,7 @@ moves to another customer because an earlier link became known late.
   a device stay two.
 - A person is called by the known id that a link named first (ties: the smaller id).
 - What cannot be true of a person joins nobody: an id with more than `MOST_SAME` aliases (some client's
-  "null"). Of a customer's visitors the `MOSTVISITORS` last identified count.
+  "null"). Of a customer's visitors the `MOST_VISITORS` last identified count.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
@@ -23,7 +23,7 @@ from decisioning.event_state import microseconds
 from decisioning.events import EventRecord
 
 MOST_SAME = 20
-MOSTVISITORS = 50
+MOST_VISITORS = 50
 LINKING = ("identify", "alias")
 VISITOR = "anonymous:"
 _DAY = timedelta(days=1) // timedelta(microseconds=1)
@@ -77,7 +77,7 @@ class Ties(msgspec.Struct, frozen=True, array_like=True):
             since=min((at for at in (self.since, more.since) if at is not None), default=None),
             owner=min((owner for owner in (self.owner, more.owner) if owner is not None), default=None),
             same=tuple(sorted({*self.same, *more.same})[: MOST_SAME + 1]),
-            visitors=tuple(sorted(((day, visitor) for visitor, day in days.items()), reverse=True)[:MOSTVISITORS]),
+            visitors=tuple(sorted(((day, visitor) for visitor, day in days.items()), reverse=True)[:MOST_VISITORS]),
         )
 
     def without(self, units: Collection[str]) -> "Ties":

@@ -154,8 +154,9 @@ def live(shop: Shop, person: Person) -> list[str]:
     at = int(now.timestamp() * 1e6)
     row = {
         "moment_id": "m-1", "domain": "simulated", "moment": "cart", "event_id": "shop/view-0",
-        "customer_id": person.alias, "channel": "email", "state": "decided", "occurred_at": at, "next_at": at,
-        "attempts": 0, "decision_id": records[1].decision_id, "record": json.dumps({"to": person.alias}).encode(),
+        "customer_id": person.alias, "channel": "email", "state": "decided", "occurred_at": at, "due_at": at,
+        "next_at": at, "attempts": 0, "decision_id": records[1].decision_id,
+        "record": json.dumps({"to": person.alias}).encode(),
     }  # fmt: skip
     engine = open_ledger(settings)
     with writing(engine) as connection:

@@ -271,7 +271,7 @@ def test_a_running_service_takes_new_keys_drops_revoked_ones_and_keeps_the_last_
     settings = Settings(home=tmp_path / "home", domain="shop", pointer_poll_seconds=3600.0)
     runtime = opened(settings, monkeypatch)
     opened_parts: Any = runtime._opened
-    poll, keys = opened_parts.follower.check, opened_parts.keys
+    poll = opened_parts.follower.check
     assert runtime.readiness().access == "loopback"
     with closing(KeyStore(settings)) as store:
         key, token = store.create("shop", scopes=("decide",), now=NOW, actor="ann")
@@ -281,7 +281,7 @@ def test_a_running_service_takes_new_keys_drops_revoked_ones_and_keeps_the_last_
         assert runtime.callers.by_key(token).name == "shop"
 
         with monkeypatch.context() as broken:
-            broken.setattr(type(keys), "all", lambda _: (_ for _ in ()).throw(StoreError("the ledger cannot be read")))
+            broken.setattr(KeyStore, "all", lambda _: (_ for _ in ()).throw(StoreError("the ledger cannot be read")))
             poll()
         assert runtime.callers.by_key(token).name == "shop"
         assert "keys: the ledger cannot be read; those last known stay" in runtime.readiness().warnings
