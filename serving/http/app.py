@@ -78,7 +78,7 @@ def table(routes: "Routes") -> list[tuple[str, str, tuple[str, ...], Handler]]:
         ("POST", "/v1/decisions/batch", ("decide",), routes.decide_batch),
         ("GET", "/v1/decisions/{decision_id:path}", ("admin", "marketing"), routes.find_decision),
         ("POST", "/v1/decisions/{decision_id:path}/replay", ("admin",), routes.replay),
-        ("POST", "/v1/outcomes", ("decide", "ingest"), routes.outcomes),
+        ("POST", "/v1/outcomes", ("decide", "ingest", "agent"), routes.outcomes),
         *(("POST", f"/v1/{kind}", ("ingest",), routes.events.single(kind)) for kind in get_args(EventType)),
         ("POST", "/v1/batch", ("ingest",), routes.events.batch),
         ("PUT", "/v1/customers/{customer_id:path}/consent", ("agent", "ingest"), routes.customers.consent),
@@ -211,7 +211,7 @@ class Routes:
         body: Any = await read_json(request, object, limit=BATCH_LIMIT)
         now, caller = datetime.now(UTC), _caller(request)
         if not isinstance(body, list):
-            report = convert(body, OutcomeReport, where="")
+            report = caller.report_of(convert(body, OutcomeReport, where=""))
             [result] = await self._record([report], caller, now)
             self._count_outcome(result)
             if result.problem is not None:
@@ -223,7 +223,8 @@ class Routes:
         valid: list[tuple[int, OutcomeReport]] = []
         for index, item in enumerate(body):
             try:
-                valid.append((index, convert(item, OutcomeReport, where=f"[{index}]")))
+                where = f"[{index}]"
+                valid.append((index, caller.report_of(convert(item, OutcomeReport, where=where), where=where)))
             except RequestError as error:
                 answers[index] = OutcomeAnswer("rejected", None, problem_of(error))
         results = await self._record([report for _, report in valid], caller, now)

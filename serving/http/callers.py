@@ -10,7 +10,7 @@ import msgspec
 
 from decisioning.errors import DecisionConflict, NextmoveError
 from decisioning.record import DecisionRecord
-from decisioning.request import DecisionRequest
+from decisioning.request import DecisionRequest, OutcomeReport
 from serving.http.problems import Forbidden, Unauthorized
 from serving.http.tokens import Tokens
 from storage.keys import PREFIX, ApiKey, hash_of, parts_of
@@ -88,6 +88,20 @@ class Caller:
             raise Forbidden(f"{prefix}{name} {why}; leave it out, or use another key", where=f"{prefix}{name}")
         market = self.market_of(request.market, where=f"{prefix}market")
         return request if market == request.market else msgspec.structs.replace(request, market=market)
+
+    def report_of(self, report: OutcomeReport, *, where: str = "") -> OutcomeReport:
+        """What this caller reports; `where` is the report's place in a larger body.
+
+        Raises:
+            Forbidden: A service agent knows what a customer said to an offer, and nothing else.
+        """
+        if report.type not in ("accept", "reject") and not self.may("decide", "ingest"):
+            prefix = f"{where}." if where else ""
+            raise Forbidden(
+                f"{prefix}type is '{report.type}', must be accept or reject under the scope agent; use another key",
+                where=f"{prefix}type",
+            )
+        return report
 
     def may_see(self, record: DecisionRecord) -> bool:
         """Whether a decision that somebody else may have asked for is theirs to see."""

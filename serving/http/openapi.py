@@ -311,14 +311,14 @@ _ROUTES = (
     _Route(
         "post",
         "/v1/outcomes",
-        "What the customer did: one outcome, or a list of up to 1,000.",
+        "What the customer did: one outcome, or a list of up to 1,000. Under the scope agent, accept and reject alone.",
         202,
         {"oneOf": [_OUTCOME_ANSWER, {"type": "object", "properties": {"results": _array(_OUTCOME_ANSWER)}}]},
         {"status": "accepted", "outcome_id": "o-1"},
         {"oneOf": [_reference("OutcomeReport"), _array(_reference("OutcomeReport"))]},
         OUTCOME_EXAMPLE,
         (400, 409, 413, 415, 422, 503),
-        scopes=("decide", "ingest"),
+        scopes=("decide", "ingest", "agent"),
     ),
     *(
         _Route(

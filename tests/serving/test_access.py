@@ -343,6 +343,17 @@ def test_a_page_decides_and_reports_outcomes_and_nothing_else(site: Site) -> Non
             assert problem(site.call(method, filled(path), "page"))[:2] == (403, "forbidden")
 
 
+def test_an_agent_reports_what_a_customer_said_to_an_offer_and_nothing_else() -> None:
+    site = Site(*KEYS, key("desk", name="desk", scopes=("agent",)))
+    decided = site.decide("decide", limit=1).json()["decision_id"]
+    said = [{"decision_id": decided, "type": kind} for kind in ("accept", "reject", "purchase")]
+    told = site.call("POST", "/v1/outcomes", "desk", json=said).json()["results"]
+    assert [each["status"] for each in told] == ["accepted", "accepted", "rejected"]
+    assert (told[2]["problem"]["code"], told[2]["problem"]["where"]) == ("forbidden", "[2].type")
+    assert site.call("POST", "/v1/outcomes", "desk", json=said[0]).status_code == 202
+    assert problem(site.call("POST", "/v1/outcomes", "desk", json=said[2])) == (403, "forbidden", "type")
+
+
 def test_a_key_of_a_market_reports_outcomes_of_its_decisions_alone(site: Site) -> None:
     ours = site.decide("german", market="de", limit=1).json()["decision_id"]
     theirs = site.decide("decide", limit=1).json()["decision_id"]
