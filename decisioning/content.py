@@ -315,6 +315,9 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             market's own when absent. Events' money is kept in the catalogue's.
         events: What it calls an event, and what that is called here. Those of the Segment specification are known.
         properties: The same for properties, those of an order's lines included.
+        products: What it calls a product (`product_id`), and what that is called here.
+        id_prefix: What its customers' and visitors' ids begin with here, where they are numbers of its own
+            that others use for other people. An `alias` says who of them is whom.
         ignored: Events that are not kept.
         outcomes: Types of outcomes that are not known without it. Where no source says so of a type, those
             that bring a tenth of it or more are needed.
@@ -326,6 +329,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     currency: Currency | None = None
     events: dict[str, Id] = {}
     properties: dict[str, Id] = {}
+    products: dict[str, Name] = {}
+    id_prefix: Annotated[str, msgspec.Meta(max_length=32, pattern=r"^[A-Za-z0-9_.-]*$")] = ""
     ignored: tuple[str, ...] = ()
     outcomes: tuple[OutcomeType, ...] = ()
 

@@ -69,6 +69,15 @@ class Vocabulary:
         """The catalogue's entry for who sends under this name, if it has one."""
         return self._sources.get(name)
 
+    def person_id(self, source: str, said: str | None) -> str | None:
+        """Whom a source means by an id of theirs.
+
+        >>> Vocabulary([Source(id="till", id_prefix="till-")]).person_id("till", "17")
+        'till-17'
+        """
+        known = self._sources.get(source)
+        return said if said is None or known is None else known.id_prefix + said
+
     def translate(
         self, source: str, event: str, properties: Mapping[str, Any], *, market: str | None = None
     ) -> Translated | None:
@@ -81,10 +90,13 @@ class Vocabulary:
             return None
         meant = (known.events.get(event) if known else None) or STANDARD_EVENTS.get(event)
         given = dict(STANDARD_PROPERTIES) if known is None else {**STANDARD_PROPERTIES, **known.properties}
-        renamed = _renamed(properties, given)
+        products = known.products if known is not None else {}
+        renamed = _of_products(_renamed(properties, given), products)
         lines = renamed.get("products")
         if isinstance(lines, list):
-            renamed["products"] = [_renamed(line, given) if isinstance(line, Mapping) else line for line in lines]
+            renamed["products"] = [
+                _of_products(_renamed(line, given), products) if isinstance(line, Mapping) else line for line in lines
+            ]
         meant_in = known.currency if known is not None else None
         if meant_in is None and self._currencies is not None and market is not None:
             meant_in = self._currencies.of_markets.get(market)
@@ -95,6 +107,14 @@ class Vocabulary:
         name = meant or _NOT_OF_A_NAME.sub("_", event).strip("_").lower()
         named = meant is not None or (known is not None and event in self.names)
         return Translated(name, renamed, named and not is_unconverted(renamed))
+
+
+def _of_products(properties: dict[str, Any], products: Mapping[str, str]) -> dict[str, Any]:
+    """With the product under our name."""
+    if products and "product_id" in properties:
+        said = properties["product_id"]
+        properties["product_id"] = products.get(str(said), said)
+    return properties
 
 
 def _renamed(properties: Mapping[str, Any], meaning: Mapping[str, str]) -> dict[str, Any]:

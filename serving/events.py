@@ -129,14 +129,18 @@ def translated_event(
     event: EventRecord, vocabulary: Vocabulary, pseudonyms: Pseudonyms
 ) -> tuple[EventRecord, bool] | None:
     """The event in our words, and whether they are all known; None where its source does not want it kept."""
-    if pseudonyms.are_used:
+    source = vocabulary.source(event.source)
+    if pseudonyms.are_used or (source is not None and source.id_prefix):
+
+        def ours(said: str | None) -> str | None:
+            return pseudonyms.of_any(vocabulary.person_id(event.source, said))
+
         event = msgspec.structs.replace(
             event,
-            customer_id=pseudonyms.of_any(event.customer_id),
-            anonymous_id=pseudonyms.of_any(event.anonymous_id),
-            previous_id=pseudonyms.of_any(event.previous_id),
+            customer_id=ours(event.customer_id),
+            anonymous_id=ours(event.anonymous_id),
+            previous_id=ours(event.previous_id),
         )
-    source = vocabulary.source(event.source)
     market = event.market or (source.market if source else None)
     if event.type != "track":
         return (event if market == event.market else msgspec.structs.replace(event, market=market)), True

@@ -71,3 +71,17 @@ def test_a_journey_moves_by_what_sources_tell_and_by_nothing_else() -> None:
     assert found("cart_added") == found("till_closed") == []
     assert found("cart_added:card")[0].startswith("journeys[j].transitions[0].on: 'cart_added' is not defined")
     assert found("sale")[0].startswith("journeys[j].transitions[0].on: 'sale' is not defined")
+
+
+def test_products_and_people_go_by_our_ids() -> None:
+    till = Source(
+        id="till", owner="omar", properties={"article": "product_id"}, products={"4711": "sofa"}, id_prefix="till-"
+    )
+    vocabulary = Vocabulary([till])
+    translated = vocabulary.translate(
+        "till", "sale", {"article": 4711, "products": [{"article": "4711"}, {"article": "12"}]}
+    )
+    assert translated is not None
+    assert translated.properties == {"product_id": "sofa", "products": [{"product_id": "sofa"}, {"product_id": "12"}]}
+    assert [vocabulary.person_id(source, "17") for source in ("till", "web")] == ["till-17", "17"]
+    assert vocabulary.person_id("till", None) is None

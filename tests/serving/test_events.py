@@ -306,3 +306,25 @@ def test_money_of_a_source_s_market_is_in_that_market_s_currency() -> None:
         translated = translated_event(msgspec.structs.replace(sold, source=source), vocabulary, Pseudonyms(None))
         assert translated is not None
         assert translated[0].properties["value"] == value
+
+
+def test_a_source_with_numbers_of_its_own_means_its_own_customers_until_an_alias_says_whom(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(values, "ValueClass", values.MutexValue)
+    shop = Shop(catalog(sources=(Source(id="till", id_prefix="till-", products={"4711": "sofa"}),)))
+    metrics = Metrics(lambda: shop.engine, hot_state_lost=lambda: False)
+    keys = [key("t", name="till", scopes=("ingest",)), key("w", name="web", scopes=("ingest",))]
+    client = TestClient(create_app(Routes(lambda: shop.engine, metrics), metrics, callers_with(*keys)))
+    sale = {"userId": "17", "event": "Order Completed", "properties": {"product_id": "4711"}}
+    for sender, path, body in (
+        ("t", "/v1/track", sale),
+        ("w", "/v1/track", sale),
+        ("w", "/v1/alias", {"userId": "c-1", "previousId": "till-17"}),
+    ):
+        assert sent(client, path, body, **{"x-api-key": f"nm_{sender}_{SECRET}"}) == [("accepted", None)]
+    bought = {(each.unit, each.products) for each in shop.hot_state.happened}
+    assert bought == {("till-17", ("sofa",)), ("17", ("4711",))}
+    assert [(event.customer_id, event.previous_id) for event in kept(shop) if event.type == "alias"] == [
+        ("c-1", "till-17")
+    ]
