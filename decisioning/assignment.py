@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import mmh3
 
-from decisioning.content import BUCKETS, Experiment, Holdout, variant_ends
+from decisioning.content import Experiment, Holdout, variant_ends
+from decisioning.content_types import BUCKETS
 from decisioning.record import Assignment
 
 

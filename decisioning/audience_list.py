@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from decisioning.catalog import Catalog
-from decisioning.content import MARKETING, Purpose
+from decisioning.content_types import MARKETING, Purpose
 from decisioning.events import PURCHASE
 from decisioning.personalisation import agrees_to_personalisation
 from decisioning.profile import Consent, Facts, HotProfile

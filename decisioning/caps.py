@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import msgspec
 
-from decisioning.content import ContactPolicy, CountedPer
+from decisioning.content import ContactPolicy
+from decisioning.content_types import CountedPer
 
 
 class Caps(tuple[ContactPolicy, ...]):

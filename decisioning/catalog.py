@@ -13,22 +13,12 @@ import msgspec
 
 from decisioning.caps import Caps
 from decisioning.catalog_checks import mistakes
-from decisioning.content import (
-    BLUEPRINT,
-    Action,
-    Audience,
-    Content,
-    CountedPer,
-    FeatureTypes,
-    Journey,
-    Moment,
-    Placement,
-    Stage,
-    Treatment,
-)
+from decisioning.content import Action, Audience, Content, FeatureTypes, Journey, Placement, Stage, Treatment
+from decisioning.content_types import BLUEPRINT, CountedPer
 from decisioning.currencies import Currencies
 from decisioning.direct_rules import Scope, Screened, screen
 from decisioning.errors import CatalogError, RequestError
+from decisioning.event_content import Moment
 from decisioning.event_features import EventFeatures
 from decisioning.reasons import Drop
 from decisioning.rule_types import RuleTypes

@@ -12,11 +12,6 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from decisioning.content import (
-    BUCKETS,
-    CONTACT_MEMORY,
-    EVENT_MEMORY,
-    LONGEST_DELAY,
-    NO_ACTION,
     Action,
     Approver,
     Audience,
@@ -25,19 +20,15 @@ from decisioning.content import (
     ContactPolicy,
     Content,
     CoolDown,
-    CountedPer,
-    EventFeature,
     Experiment,
-    Hook,
     Journey,
-    Moment,
     Naming,
     Placement,
     QuietHours,
-    Source,
-    name_of,
     variant_ends,
 )
+from decisioning.content_types import BUCKETS, CONTACT_MEMORY, EVENT_MEMORY, LONGEST_DELAY, NO_ACTION, CountedPer
+from decisioning.event_content import EventFeature, Hook, Moment, Source, name_of
 from decisioning.events import EventType
 from decisioning.outcome_types import EVENT_TYPES, OUTCOME_TYPES
 from decisioning.vocabulary import Vocabulary

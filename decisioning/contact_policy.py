@@ -7,7 +7,8 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from decisioning.caps import Caps
-from decisioning.content import NO_ACTION, ContactPolicy, CoolDown, CountedPer
+from decisioning.content import ContactPolicy, CoolDown
+from decisioning.content_types import NO_ACTION, CountedPer
 from decisioning.profile import Contact
 
 _GET = {"channel": attrgetter("channel"), "group": attrgetter("group"), "goal": attrgetter("goal"),

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from decisioning.catalog import Catalog, Eligible, Proposal, not_engaged
-from decisioning.content import MARKETING, Asks, Placement
+from decisioning.content import Asks, Placement
+from decisioning.content_types import MARKETING
 from decisioning.continuity import Continuity
 from decisioning.journey import stage_weight
 from decisioning.profile import Consent, Facts, HotProfile

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decisioning.bundle import ModelFeature
-from decisioning.content import Action, Scalar, Value
+from decisioning.content import Action
+from decisioning.content_types import Scalar, Value
 from decisioning.profile import HISTORY_FEATURES, ContactHistory
 
 Encode = Callable[[Any], float]

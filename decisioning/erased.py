@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from decisioning.case import Case
-from decisioning.content import Value
+from decisioning.content_types import Value
 from decisioning.events import EventRecord
 from decisioning.identity import is_visitor, visitor
 from decisioning.profile import Facts, HotProfile

@@ -1,6 +1,6 @@
 """Features over what a customer did: counts, sums, recency and last values, exact at any time.
 
-Declared in the catalogue (`content.EventFeature`), kept up one event at a time, in whatever order
+Declared in the catalogue (`event_content.EventFeature`), kept up one event at a time, in whatever order
 events arrive, and read at any time. `training/event_history.py` computes the same over a history.
 
 An event counts in a window from when it occurred until it is exactly one window old. Added again, an
@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from functools import reduce
 from typing import Any, Literal, NamedTuple
 
-from decisioning.content import EventFeature, FeatureKind, Scalar
+from decisioning.content_types import FeatureKind, Scalar
+from decisioning.event_content import EventFeature
 from decisioning.event_state import (
     EPOCH,
     MAX_EVENTS,

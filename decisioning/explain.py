@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from decisioning.reasons import Drop
 from decisioning.record import Candidate, DecisionRecord, ShownSlot
 

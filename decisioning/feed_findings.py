@@ -7,7 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from decisioning.content import Content, Source
+from decisioning.content import Content
+from decisioning.event_content import Source
 from decisioning.feeds import HOUR, OUTCOME, FeedCount, Watched, watched
 
 Level = Literal["ok", "note", "warning", "error"]

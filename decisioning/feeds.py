@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 import numpy as np
 
-from decisioning.content import Placement, Source
+from decisioning.content import Placement
+from decisioning.event_content import Source
 from decisioning.record import DecisionRecord
 from decisioning.reward import closes_at
 from decisioning.rhythm import HOURS_OF_WEEK, MEMORY, Rhythm, rhythm_of

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from decisioning.catalog import Catalog, Release
-from decisioning.content import NO_ACTION, Moment
+from decisioning.content_types import NO_ACTION
+from decisioning.event_content import Moment
 from decisioning.events import EventRecord
 from decisioning.profile import Event
 from decisioning.record import DecisionRecord

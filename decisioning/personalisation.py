@@ -9,7 +9,8 @@ and that a reload is the same contact as before.
 import msgspec
 
 from decisioning.case import Case
-from decisioning.content import PERSONALISATION, Content
+from decisioning.content import Content
+from decisioning.content_types import PERSONALISATION
 from decisioning.profile import Consent, Facts, HotProfile
 
 

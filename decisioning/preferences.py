@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from decisioning.content import CONTACT_MEMORY
+from decisioning.content_types import CONTACT_MEMORY
 from decisioning.errors import RequestError
 
 Group = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]

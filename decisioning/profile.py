@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from decisioning.content import NO_ACTION, Action, Purpose, Value
+from decisioning.content import Action
+from decisioning.content_types import NO_ACTION, Purpose, Value
 from decisioning.event_state import KeptStates
 from decisioning.identity import Person
 from decisioning.preferences import Preferences

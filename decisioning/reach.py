@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from decisioning.case import case_of
 from decisioning.catalog import Catalog
-from decisioning.content import MARKETING, Placement
+from decisioning.content import Placement
+from decisioning.content_types import MARKETING
 from decisioning.decision import narrow
 from decisioning.eligibility import candidates
 from decisioning.personalisation import considered

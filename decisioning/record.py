@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from decisioning.content import NO_ACTION, Value
+from decisioning.content_types import NO_ACTION, Value
 from decisioning.preferences import Preferences
 from decisioning.profile import BudgetLeft, Consent, Contact, Event, HotProfile, Purchase, Subject
 from decisioning.reasons import Drop

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from decisioning import decision as funnel
 from decisioning.case import UNSCORED, Case, case_of, reason_of
 from decisioning.catalog import Catalog
-from decisioning.content import Action, Value
+from decisioning.content import Action
+from decisioning.content_types import Value
 from decisioning.decision import Choice, Narrowed, Plan
 from decisioning.encoding import RowEncoder
 from decisioning.errors import RequestError, SetupError

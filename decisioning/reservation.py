@@ -14,7 +14,8 @@ import msgspec
 from decisioning.budget import BudgetRoom
 from decisioning.catalog import Eligible, Proposal
 from decisioning.contact_policy import ContactCounts
-from decisioning.content import NO_ACTION, Budget, ContactPolicy, Placement
+from decisioning.content import Budget, ContactPolicy, Placement
+from decisioning.content_types import NO_ACTION
 from decisioning.profile import BudgetLeft, Contact, HotProfile, Subject
 from decisioning.slots import FilledSlot, fill_slots
 

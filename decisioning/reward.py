@@ -6,7 +6,8 @@ from typing import Protocol
 
 import msgspec
 
-from decisioning.content import NO_ACTION, Placement
+from decisioning.content import Placement
+from decisioning.content_types import NO_ACTION
 from decisioning.outcome_types import OF_MESSAGE
 from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
 

@@ -13,7 +13,8 @@ from math import sqrt
 from statistics import median
 from typing import Literal, NamedTuple
 
-from decisioning.content import BLUEPRINT, Content
+from decisioning.content import Content
+from decisioning.content_types import BLUEPRINT
 
 PAST = timedelta(days=56)
 LEAST_DAYS = 7

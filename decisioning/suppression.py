@@ -12,7 +12,8 @@ from decisioning.budget import BudgetRoom
 from decisioning.case import Case
 from decisioning.catalog import Eligible
 from decisioning.contact_policy import ContactCounts, Suppression, cooling_down
-from decisioning.content import ContactPolicy, CountedPer
+from decisioning.content import ContactPolicy
+from decisioning.content_types import CountedPer
 from decisioning.profile import Facts, HotProfile
 from decisioning.quiet_hours import TIME_ZONE_FEATURE, applies_to, quiet_at, zone_of
 from decisioning.reasons import Drop

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from decisioning.content import Source
 from decisioning.currencies import Currencies, is_unconverted
+from decisioning.event_content import Source
 
 # https://segment.com/docs/connections/spec/ecommerce/v2/
 STANDARD_EVENTS: Mapping[str, str] = {

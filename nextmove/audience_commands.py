@@ -13,7 +13,7 @@ import typer
 
 from decisioning.audience_list import ContactKind, Lists, Wanted, hashed, lists_of
 from decisioning.catalog import Catalog, Release
-from decisioning.content import MARKETING, PURPOSES, Purpose
+from decisioning.content_types import MARKETING, PURPOSES, Purpose
 from decisioning.errors import RequestError
 from decisioning.record import AuditRecord
 from decisioning.running_dry import PAST, Size, by_day, warnings

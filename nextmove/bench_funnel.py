@@ -19,19 +19,8 @@ from numpy.typing import NDArray
 from decisioning import decision as funnel
 from decisioning.case import Case, case_of
 from decisioning.catalog import Catalog
-from decisioning.content import (
-    NO_ACTION,
-    Action,
-    Channel,
-    ContactPolicy,
-    Content,
-    ContextWeight,
-    CountedPer,
-    Holdout,
-    Placement,
-    Treatment,
-    Value,
-)
+from decisioning.content import Action, Channel, ContactPolicy, Content, ContextWeight, Holdout, Placement, Treatment
+from decisioning.content_types import NO_ACTION, CountedPer, Value
 from decisioning.exploration import SquareCB
 from decisioning.profile import Contact, Facts, HotProfile
 from decisioning.request import DecisionRequest

@@ -12,7 +12,8 @@ import yaml
 
 from decisioning.catalog import Catalog, Release
 from decisioning.catalog_warnings import warnings
-from decisioning.content import BLUEPRINT, Content
+from decisioning.content import Content
+from decisioning.content_types import BLUEPRINT
 from decisioning.errors import CatalogError
 from nextmove.console import err, next_command, out, print_json
 from nextmove.journey_chart import journey_chart

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from decisioning.profile import Contact
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import ModelFeature
 from decisioning.catalog import Catalog, Release
-from decisioning.content import BLUEPRINT, Content
+from decisioning.content import Content
+from decisioning.content_types import BLUEPRINT
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DataError, SetupError, StoreError, UnknownDecision
 from decisioning.feeds import Untold

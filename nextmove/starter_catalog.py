@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from decisioning.content import BLUEPRINT, MARKETING, NO_ACTION, PERSONALISATION
+from decisioning.content_types import BLUEPRINT, MARKETING, NO_ACTION, PERSONALISATION
 from storage.data_mapping import DataMapping, RewardColumn
 
 FILE = "catalog.yaml"

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from decisioning.catalog import Release
-from decisioning.content import Value
+from decisioning.content_types import Value
 from decisioning.events import EventRecord
 from decisioning.journey import stages_of
 from decisioning.preferences import Preferences

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from decisioning.catalog import Release
-from decisioning.content import MARKETING, PURPOSES, Purpose
+from decisioning.content_types import MARKETING, PURPOSES, Purpose
 from decisioning.errors import RequestError, StoreError
 from decisioning.preferences import Preferences, PreferencesChange
 from decisioning.profile import Consent, ConsentChange, Contact, Subject

@@ -20,7 +20,8 @@ from ulid import ULID
 from decisioning import decision as funnel
 from decisioning.case import UNSCORED, Case, case_of, reason_of
 from decisioning.catalog import Catalog, Release
-from decisioning.content import NO_ACTION, Action, FeatureKind, FeatureTypes, Scalar, Value
+from decisioning.content import Action, FeatureTypes
+from decisioning.content_types import NO_ACTION, FeatureKind, Scalar, Value
 from decisioning.decision import Choice
 from decisioning.encoding import RowEncoder
 from decisioning.erased import facts_of_nobody, nobodys

@@ -15,8 +15,9 @@ import msgspec
 
 from decisioning.answer import DecisionAnswer, answer
 from decisioning.catalog import Release
-from decisioning.content import PERSONALISATION, Moment, ToWebhook
+from decisioning.content_types import PERSONALISATION
 from decisioning.errors import DecisionConflict, NextmoveError, RequestError, StoreError, UnknownMoment
+from decisioning.event_content import Moment, ToWebhook
 from decisioning.identity import is_visitor
 from decisioning.moments import Trigger, belongs_to, catalog_of, context_of, ended_by, is_late, why_nothing
 from decisioning.personalisation import agrees_to_personalisation

@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT, Content, EventFeature, FeatureTypes, Id
+from decisioning.content import Content, FeatureTypes
+from decisioning.content_types import BLUEPRINT, Id
 from decisioning.errors import CatalogError
+from decisioning.event_content import EventFeature
 from storage.catalog_markets import Overlay, budget_mistakes, lock_mistakes, market_values, overlaid
 from storage.catalog_values import FIELDS, catalog_values, is_list
 from storage.yaml_file import Node, YamlMistake, line_of, plain, read_yaml

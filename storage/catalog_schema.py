@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from decisioning import content, exploration
+from decisioning import content, event_content, exploration
 from storage.catalog_values import FIELDS, is_list
 
 _SCHEMA = "https://json-schema.org/draft/2020-12/schema"
@@ -42,7 +42,8 @@ def catalog_schema() -> dict[str, Any]:
 
 
 def _kind_of(name: str) -> type | None:
-    return getattr(content, name, None) or getattr(exploration, name, None)
+    modules = (content, event_content, exploration)
+    return next((kind for module in modules if (kind := getattr(module, name, None)) is not None), None)
 
 
 def _tidy(definition: dict[str, Any], kind: type | None) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from decisioning.content import Content, Currency, EndOfDay, HeaderName, Id, ItemPath, Locale, TimeOfDay
+from decisioning.content import Content
+from decisioning.content_types import Currency, EndOfDay, HeaderName, Id, ItemPath, Locale, TimeOfDay
 from storage.yaml_file import Node, plain, type_name
 
 # What the loader says, not the files.

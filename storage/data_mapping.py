@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from decisioning.content import FeatureKind, Id, Purpose
+from decisioning.content_types import FeatureKind, Id, Purpose
 from decisioning.errors import DataError
 from storage.mapping_parts import Column, Condition, FileFormat, Part, Parts, Text, When, check_encoding, read_as
 from storage.settings import DomainName

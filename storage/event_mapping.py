@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from decisioning.content import Id
+from decisioning.content_types import Id
 from storage.mapping_parts import (
     Column,
     Condition,

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from decisioning.content import FeatureKind
+from decisioning.content_types import FeatureKind
 from decisioning.errors import DataError
 from storage.data_mapping import KEYS, CustomerColumns, FeatureColumn, feature_column
 from storage.mapping_parts import Column, is_empty

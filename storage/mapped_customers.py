@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from decisioning.content import Purpose, Value
+from decisioning.content_types import Purpose, Value
 from storage.data_mapping import ConsentColumn, CustomerColumns, FeatureColumn, IdOf, id_of, when
 from storage.feature_kinds import Features, is_missing
 from storage.mapping_parts import Who, is_empty

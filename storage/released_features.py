@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from decisioning.content import BLUEPRINT, EventFeature
+from decisioning.content_types import BLUEPRINT
 from decisioning.errors import StoreError
+from decisioning.event_content import EventFeature
 from decisioning.event_features import EventFeatures
 from storage.blobs import BlobStore
 from storage.catalog_files import catalog_pointer

@@ -8,19 +8,18 @@ import msgspec
 from decisioning.case import Case, case_of
 from decisioning.catalog import Catalog, Eligible, Proposal, Release
 from decisioning.content import (
-    BLUEPRINT,
-    NO_ACTION,
     Action,
     Channel,
     ContactPolicy,
     Content,
     Experiment,
     Holdout,
-    Moment,
     Placement,
     Treatment,
     Variant,
 )
+from decisioning.content_types import BLUEPRINT, NO_ACTION
+from decisioning.event_content import Moment
 from decisioning.exploration import SquareCB
 from decisioning.profile import Consent, Contact, HotProfile
 from decisioning.record import Candidate, DecisionRecord, PolicyVersion, ShownSlot

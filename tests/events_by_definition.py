@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from decisioning.content import EventFeature, Scalar
+from decisioning.content_types import Scalar
+from decisioning.event_content import EventFeature
 from decisioning.event_features import as_text
 from decisioning.events import EventRecord
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decisioning.bundle import Manifest, ModelFeature
-from decisioning.content import NO_ACTION, Budget, Value
+from decisioning.content import Budget
+from decisioning.content_types import NO_ACTION, Value
 from decisioning.errors import StoreError
 from decisioning.event_state import KeptStates
 from decisioning.events import EventRecord, Happened

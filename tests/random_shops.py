@@ -10,8 +10,6 @@ import numpy as np
 
 from decisioning.catalog import Release
 from decisioning.content import (
-    BLUEPRINT,
-    NO_ACTION,
     Action,
     Audience,
     Budget,
@@ -23,6 +21,7 @@ from decisioning.content import (
     Stage,
     Transition,
 )
+from decisioning.content_types import BLUEPRINT, NO_ACTION
 from decisioning.exploration import EpsilonGreedy, Greedy, SquareCB
 from decisioning.profile import BudgetLeft, Consent, Event, HotProfile, Purchase
 from decisioning.record import DecisionRecord

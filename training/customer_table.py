@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from decisioning.content import FeatureKind
+from decisioning.content_types import FeatureKind
 from decisioning.errors import StoreError
 
 _TIME = pa.timestamp("us", tz="UTC")

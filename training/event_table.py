@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pandas as pd
 
-from decisioning.content import EventFeature
+from decisioning.event_content import EventFeature
 from decisioning.event_features import EventFeatures
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings

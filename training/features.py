@@ -12,7 +12,8 @@ import pandas as pd
 from feast import FeatureService, FeatureStore, FeatureView, Field
 from feast.errors import FeastObjectNotFoundException
 
-from decisioning.content import FeatureKind, FeatureTypes
+from decisioning.content import FeatureTypes
+from decisioning.content_types import FeatureKind
 from decisioning.errors import DataError, SetupError
 from storage.feature_store import accounts_service, list_features, open_feature_store
 from storage.settings import Settings

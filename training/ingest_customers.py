@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import pandas as pd
 
-from decisioning.content import FeatureKind
+from decisioning.content_types import FeatureKind
 from decisioning.errors import StoreError
 from decisioning.profile import ConsentChange
 from storage.customer_schema import CustomerSchema, read_schemas, write_schema

@@ -19,8 +19,8 @@ import pyarrow as pa
 from feast import FeatureStore
 from feast.errors import FeastObjectNotFoundException
 
-from decisioning.content import EventFeature
 from decisioning.errors import SetupError, StoreError
+from decisioning.event_content import EventFeature
 from decisioning.event_features import EventFeatures
 from storage.catalog_files import declared_event_features
 from storage.feature_lock import alone_with_features

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from decisioning.content import FeatureKind, Scalar
+from decisioning.content_types import FeatureKind, Scalar
 from decisioning.errors import SetupError
 from decisioning.event_features import EventFeatures
 from decisioning.profile import Facts, HotProfile, Subject

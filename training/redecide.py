@@ -17,7 +17,8 @@ from decisioning.budget import released
 from decisioning.bundle import ModelFeature
 from decisioning.case import UNSCORED, Case, reason_of
 from decisioning.catalog import Catalog, Release
-from decisioning.content import BLUEPRINT, NO_ACTION, Action
+from decisioning.content import Action
+from decisioning.content_types import BLUEPRINT, NO_ACTION
 from decisioning.decision import Narrowed, Plan
 from decisioning.encoding import RowEncoder
 from decisioning.errors import BundleError, CatalogError, RequestError, StoreError

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import ModelFeature
 from decisioning.catalog import Catalog
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from decisioning.evaluation import Log
 from training.graph_scorer import GraphScorer
 from training.model_input import encode_pairs

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decisioning.content import NO_ACTION, Scalar
+from decisioning.content_types import NO_ACTION, Scalar
 from decisioning.profile import HISTORY_WINDOW, Contact
 from training.world_accounts import Accounts, draw_accounts
 from training.world_actions import (

@@ -8,7 +8,7 @@ The rest (appeal, age, traits, drift) is the hidden truth.
 from datetime import timedelta
 from typing import NamedTuple
 
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 
 GROUPS = ("fashion", "home", "electronics", "services")
 BUSINESS = "business"  # offers to those who buy for a company

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from decisioning.outcome_types import OutcomeType
 from training.world_actions import LATEST, WorldAction
 

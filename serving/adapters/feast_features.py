@@ -8,7 +8,7 @@ from feast import FeatureStore
 from feast.errors import FeastObjectNotFoundException
 from feast.type_map import feast_value_type_to_python_type
 
-from decisioning.content import Value
+from decisioning.content_types import Value
 from decisioning.errors import SetupError, StoreError
 from decisioning.profile import StoredFeatures
 from storage.feature_store import accounts_service, list_features

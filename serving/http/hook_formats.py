@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from decisioning.content import Hook, HookEvent, HookFormat
+from decisioning.content_types import HookFormat
 from decisioning.errors import RequestError
+from decisioning.event_content import Hook, HookEvent
 from decisioning.outcome_types import OutcomeDetail, OutcomeType
 from decisioning.request import OutcomeReport
 from decisioning.reward import CLOCK_TOLERANCE

@@ -8,8 +8,8 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from decisioning.content import Hook
 from decisioning.errors import RequestError, SetupError
+from decisioning.event_content import Hook
 from decisioning.request import OutcomeReport
 from serving.engine import Engine
 from serving.http.body import check_media_type, content_of, parse

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, Ellip
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from decisioning.content import Hook
 from decisioning.errors import SetupError
+from decisioning.event_content import Hook
 from serving.http.problems import Unauthorized
 
 SENDGRID_SIGNATURE = "x-twilio-email-event-webhook-signature"

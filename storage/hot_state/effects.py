@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from decisioning.content import MARKETING
+from decisioning.content_types import MARKETING
 from decisioning.outcome_types import EVENT_TYPES, REPEATED
 from decisioning.profile import Subject
 from decisioning.record import Told

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from decisioning.content import CONTACT_MEMORY
+from decisioning.content_types import CONTACT_MEMORY
 from decisioning.events import Happened, happened
 from decisioning.identity import LINKING, Link, links_of
 from decisioning.profile import Contact, Subject

@@ -26,7 +26,8 @@ from typing import Any, TypeVar
 import hiredis
 import msgspec
 
-from decisioning.content import CONTACT_MEMORY, Budget
+from decisioning.content import Budget
+from decisioning.content_types import CONTACT_MEMORY
 from decisioning.errors import StoreError
 from decisioning.event_state import KeptStates
 from decisioning.events import Happened, latest

@@ -39,7 +39,7 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from decisioning.content import CONTACT_MEMORY, Purpose
+from decisioning.content_types import CONTACT_MEMORY, Purpose
 from decisioning.identity import Person
 from decisioning.preferences import Preferences, PreferencesChange
 from decisioning.profile import Consent, Contact, Event, HotProfile, Purchase, Subject

@@ -20,7 +20,8 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from decisioning.content import CONTACT_MEMORY, Budget
+from decisioning.content import Budget
+from decisioning.content_types import CONTACT_MEMORY
 from decisioning.errors import StoreError
 from decisioning.events import Happened, latest
 from decisioning.identity import Link

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import msgspec
 
-from decisioning.content import CONTACT_MEMORY, Purpose
+from decisioning.content_types import CONTACT_MEMORY, Purpose
 from decisioning.identity import Person
 from decisioning.preferences import Preferences
 from decisioning.profile import Consent, Contact, Event, HotProfile, Purchase, Subject

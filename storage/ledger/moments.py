@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select, update
 
-from decisioning.content import AtMost
+from decisioning.event_content import AtMost
 from decisioning.identity import VISITOR, is_visitor
 from decisioning.moments import decision_id_of
 from storage.instants import from_microseconds, to_microseconds

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from decisioning.catalog import Catalog
 from decisioning.content import (
-    NO_ACTION,
     Action,
     Budget,
     Channel,
@@ -22,6 +21,7 @@ from decisioning.content import (
     Transition,
     Treatment,
 )
+from decisioning.content_types import NO_ACTION
 from decisioning.exploration import EpsilonGreedy, ExplorationPolicy, Greedy, SquareCB
 from decisioning.profile import BudgetLeft, Consent, Contact, Event, Facts, HotProfile, Purchase
 from decisioning.request import DecisionRequest

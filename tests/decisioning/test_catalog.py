@@ -4,7 +4,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from decisioning.content import NO_ACTION, Action, Channel, Content, Placement, Treatment
+from decisioning.content import Action, Channel, Content, Placement, Treatment
+from decisioning.content_types import NO_ACTION
 from decisioning.errors import CatalogError
 from tests.builders import NOW, action, catalog, experiment, placement, weekly_cap
 

@@ -8,29 +8,24 @@ import pytest
 from decisioning.catalog import Catalog
 from decisioning.catalog_checks import mistakes
 from decisioning.content import (
-    NO_ACTION,
     Action,
     Approver,
-    AtMost,
     Audience,
     Budget,
     CoolDown,
-    EventFeature,
     FeatureTypes,
     Holdout,
-    Hook,
-    HookEvent,
-    HookSignature,
     Journey,
     Naming,
     QuietHours,
-    Source,
     Stage,
     Transition,
     Treatment,
     Variant,
 )
+from decisioning.content_types import NO_ACTION
 from decisioning.errors import CatalogError
+from decisioning.event_content import AtMost, EventFeature, Hook, HookEvent, HookSignature, Source
 from tests.builders import NOW, action, catalog, content, experiment, moment, placement, weekly_cap
 
 DAY = timedelta(days=1)

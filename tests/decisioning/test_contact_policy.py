@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decisioning.contact_policy import ContactCounts, cooling_down
-from decisioning.content import NO_ACTION, ContactPolicy, CoolDown
+from decisioning.content import ContactPolicy, CoolDown
+from decisioning.content_types import NO_ACTION
 from decisioning.profile import Contact
 from tests.builders import NOW, contact, weekly_cap
 from tests.decisioning import strategies as some

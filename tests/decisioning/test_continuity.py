@@ -6,7 +6,8 @@ import pytest
 
 from decisioning import decision as funnel
 from decisioning.case import RANKED
-from decisioning.content import NO_ACTION, Action
+from decisioning.content import Action
+from decisioning.content_types import NO_ACTION
 from decisioning.continuity import NOTHING_OPEN, Continuity, going_on
 from decisioning.profile import Contact, Facts, HotProfile
 from decisioning.reservation import take

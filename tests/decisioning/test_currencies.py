@@ -4,8 +4,9 @@ import pytest
 
 from decisioning.catalog import Release
 from decisioning.catalog_checks import mistakes
-from decisioning.content import BLUEPRINT, Source
+from decisioning.content_types import BLUEPRINT
 from decisioning.currencies import Currencies, is_unconverted
+from decisioning.event_content import Source
 from decisioning.vocabulary import Vocabulary
 from tests.builders import content
 

@@ -7,7 +7,8 @@ import pytest
 from decisioning import decision as funnel
 from decisioning.case import placement_of
 from decisioning.catalog import Catalog
-from decisioning.content import NO_ACTION, ContextWeight, FeatureTypes
+from decisioning.content import ContextWeight, FeatureTypes
+from decisioning.content_types import NO_ACTION
 from decisioning.decision import Narrowed
 from decisioning.errors import RequestError, UnknownAction, UnknownPlacement
 from decisioning.profile import Facts, HotProfile

@@ -5,7 +5,8 @@ import pytest
 
 from decisioning import decision as funnel
 from decisioning.catalog import Catalog
-from decisioning.content import NO_ACTION, ContactPolicy, ContextWeight, CoolDown, QuietHours
+from decisioning.content import ContactPolicy, ContextWeight, CoolDown, QuietHours
+from decisioning.content_types import NO_ACTION
 from decisioning.decision import Narrowed
 from decisioning.profile import Consent, Facts, HotProfile, Purchase
 from tests.builders import CONSENTED, NOW, action, case, catalog, contact, placement

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisioning.content import EventFeature, Scalar
+from decisioning.content_types import Scalar
+from decisioning.event_content import EventFeature
 from decisioning.event_features import EventFeatures, as_number, as_text
 from decisioning.event_state import MARGIN, EventState
 from decisioning.events import EventRecord

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from decisioning.answer import answer
-from decisioning.content import NO_ACTION, Budget, ContextWeight, Holdout
+from decisioning.content import Budget, ContextWeight, Holdout
+from decisioning.content_types import NO_ACTION
 from decisioning.explain import Explanation, Loser, explain, formula
 from decisioning.exploration import EpsilonGreedy, Greedy, SquareCB
 from decisioning.profile import HotProfile

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from decisioning.content import Hook, Source
+from decisioning.event_content import Hook, Source
 from decisioning.feed_findings import Finding, feed_findings
 from decisioning.feeds import HOUR, FeedCount
 from tests.builders import NOW, content

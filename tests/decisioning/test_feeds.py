@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from decisioning.content import Source
+from decisioning.event_content import Source
 from decisioning.feeds import HOUR, FeedCount, Gap, Untold, feeds_needed, left_out_lines, untold, watched
 from tests.builders import placement, record
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from decisioning import decision as funnel
 from decisioning.case import Case
 from decisioning.catalog import Catalog
-from decisioning.content import NO_ACTION, Budget, ContactPolicy
+from decisioning.content import Budget, ContactPolicy
+from decisioning.content_types import NO_ACTION
 from decisioning.exploration import SquareCB
 from decisioning.profile import Contact, Facts, Subject
 from decisioning.record import OutcomeRecord, Told

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT, NO_ACTION, Moment
+from decisioning.content_types import BLUEPRINT, NO_ACTION
+from decisioning.event_content import Moment
 from decisioning.events import EventRecord
 from decisioning.moments import SETTLING, awaited, context_of, ended_by, is_late, why_nothing
 from decisioning.profile import Event

@@ -5,7 +5,8 @@ import msgspec
 import pytest
 
 from decisioning.catalog import Catalog
-from decisioning.content import NO_ACTION, Asks, Channel
+from decisioning.content import Asks, Channel
+from decisioning.content_types import NO_ACTION
 from decisioning.errors import CatalogError, RequestError
 from decisioning.preferences import Frequency, Preferences, Topics
 from decisioning.profile import Consent, HotProfile

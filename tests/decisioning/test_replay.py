@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from decisioning.catalog import Catalog, Release
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from decisioning.errors import SetupError
 from decisioning.record import DecisionRecord
 from decisioning.replay import Replayed, replay

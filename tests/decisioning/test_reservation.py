@@ -4,7 +4,8 @@ from typing import Any
 import msgspec
 
 from decisioning.catalog import Eligible
-from decisioning.content import NO_ACTION, Budget, ContactPolicy
+from decisioning.content import Budget, ContactPolicy
+from decisioning.content_types import NO_ACTION
 from decisioning.identity import Person
 from decisioning.profile import BudgetLeft, Contact, HotProfile, Subject
 from decisioning.reservation import ReservationRequest, take

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from decisioning.record import OutcomeRecord
 from decisioning.reward import CLOCK_TOLERANCE, PROVES_SHOWN, counted, credited, of_slot, reward, was_shown
 from tests.builders import NOW, placement, record, slot

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from decisioning.catalog_checks import mistakes
-from decisioning.content import Journey, Source, Stage, Transition
+from decisioning.content import Journey, Stage, Transition
+from decisioning.event_content import Source
 from decisioning.vocabulary import Vocabulary
 from tests.builders import content
 

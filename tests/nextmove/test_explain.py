@@ -11,7 +11,8 @@ import msgspec
 import pytest
 import yaml
 
-from decisioning.content import BLUEPRINT, Audience
+from decisioning.content import Audience
+from decisioning.content_types import BLUEPRINT
 from decisioning.exploration import EpsilonGreedy
 from decisioning.reasons import Drop
 from decisioning.record import DecisionRecord

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from decisioning.content import EventFeature, Source
 from decisioning.currencies import Currencies
 from decisioning.errors import DataError
+from decisioning.event_content import EventFeature, Source
 from decisioning.event_features import EventFeatures
 from decisioning.events import EventRecord, Happened
 from decisioning.profile import HotProfile, Subject

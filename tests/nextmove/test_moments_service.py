@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from sqlalchemy import update
 
-from decisioning.content import Moment, ToWebhook
+from decisioning.event_content import Moment, ToWebhook
 from nextmove.serve import Service
 from storage.blobs import BlobStore
 from storage.catalog_files import catalog_pointer

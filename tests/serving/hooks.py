@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, deriv
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from decisioning.content import Hook, HookEvent, HookSignature
+from decisioning.event_content import Hook, HookEvent, HookSignature
 
 _KEY = derive_private_key(20260302, SECP256R1())
 _PUBLIC = _KEY.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)

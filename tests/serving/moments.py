@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from decisioning.catalog import Release
-from decisioning.content import Moment
+from decisioning.event_content import Moment
 from decisioning.events import EventRecord
 from decisioning.identity import Link
 from decisioning.profile import ConsentChange

@@ -11,7 +11,7 @@ import pytest
 import redis
 from prometheus_client import values
 
-from decisioning.content import BLUEPRINT
+from decisioning.content_types import BLUEPRINT
 from decisioning.errors import BundleError, CatalogError, SetupError, StoreError
 from decisioning.record import AuditRecord
 from serving import bootstrap

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT, Asks
+from decisioning.content import Asks
+from decisioning.content_types import BLUEPRINT
 from decisioning.profile import Consent, HotProfile
 from serving.customers import ConsentStatement, PreferencesStatement
 from serving.engine import DrawKey, Engine

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from decisioning.content import Source, ToWebhook
+from decisioning.event_content import Source, ToWebhook
 from serving.adapters.webhooks import SignedWebhooks
 from serving.deliveries import PLACES
 from serving.events import Reported

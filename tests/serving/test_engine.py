@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from decisioning.catalog import Catalog, Release
-from decisioning.content import BLUEPRINT, NO_ACTION
+from decisioning.content_types import BLUEPRINT, NO_ACTION
 from decisioning.errors import DecisionConflict, RequestError, StoreError
 from decisioning.profile import HotProfile
 from decisioning.record import DecisionRecord

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from decisioning.content import EventFeature, FeatureTypes
+from decisioning.content import FeatureTypes
+from decisioning.event_content import EventFeature
 from decisioning.event_state import MARGIN
 from decisioning.events import EventRecord
 from decisioning.profile import Consent, HotProfile

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from decisioning.content import (
-    NO_ACTION,
     Budget,
     ContactPolicy,
     FeatureTypes,
@@ -18,6 +17,7 @@ from decisioning.content import (
     Transition,
     Treatment,
 )
+from decisioning.content_types import NO_ACTION
 from decisioning.errors import RequestError, StoreError
 from decisioning.profile import BudgetLeft, Event, HotProfile, Purchase
 from decisioning.record import DecisionRecord

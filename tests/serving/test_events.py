@@ -14,8 +14,9 @@ from prometheus_client import values
 from starlette.testclient import TestClient
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT, Source
+from decisioning.content_types import BLUEPRINT
 from decisioning.errors import RequestError
+from decisioning.event_content import Source
 from decisioning.events import EventRecord
 from decisioning.pseudonyms import Pseudonyms
 from serving.events import translated_event

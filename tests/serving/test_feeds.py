@@ -11,9 +11,9 @@ import pytest
 from prometheus_client import values
 from starlette.testclient import TestClient
 
-from decisioning.content import Source
 from decisioning.currencies import Currencies
 from decisioning.errors import StoreError
+from decisioning.event_content import Source
 from decisioning.events import EventRecord
 from decisioning.feeds import HOUR, FeedCount
 from serving import feeds

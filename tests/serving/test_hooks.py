@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import values
 
-from decisioning.content import NO_ACTION, Hook, HookEvent
+from decisioning.content_types import NO_ACTION
 from decisioning.errors import StoreError
+from decisioning.event_content import Hook, HookEvent
 from decisioning.record import DecisionRecord, OutcomeRecord
 from serving.http.app import Routes, create_app
 from serving.http.guard import Guard

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import values
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT
+from decisioning.content_types import BLUEPRINT
 from serving.http.app import Routes, create_app
 from serving.http.metrics import Metrics
 from serving.http.openapi import openapi_document

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT, AtMost, EventFeature, ToWebhook
+from decisioning.content_types import BLUEPRINT
 from decisioning.errors import OutcomeConflict, StoreError, UnknownMoment
+from decisioning.event_content import AtMost, EventFeature, ToWebhook
 from decisioning.moments import decision_id_of
 from decisioning.profile import Subject
 from serving.moments import HANDED_OUT, undeliverable

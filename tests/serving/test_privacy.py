@@ -12,7 +12,7 @@ from prometheus_client import values
 from starlette.testclient import TestClient
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT
+from decisioning.content_types import BLUEPRINT
 from decisioning.errors import StoreError
 from serving.engine import DrawKey, Engine
 from serving.erasures import Erasures

@@ -8,7 +8,7 @@ from prometheus_client import values
 from starlette.testclient import TestClient
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT
+from decisioning.content_types import BLUEPRINT
 from decisioning.pseudonyms import Pseudonyms
 from serving.engine import DrawKey, Engine
 from serving.http.app import Routes, create_app

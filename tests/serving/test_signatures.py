@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from decisioning.content import Hook, HookSignature
 from decisioning.errors import SetupError
+from decisioning.event_content import Hook, HookSignature
 from serving.http.problems import Unauthorized
 from serving.http.signatures import check_signature
 from tests.builders import NOW

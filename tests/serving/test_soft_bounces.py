@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from tests.builders import NOW
 from tests.serving.test_engine import Shop
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from decisioning.content import EventFeature
+from decisioning.event_content import EventFeature
 from decisioning.event_features import EventFeatures
 from decisioning.events import EventRecord
 from serving.engine import Engine

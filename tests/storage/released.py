@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from decisioning.content import BLUEPRINT, EventFeature
+from decisioning.content_types import BLUEPRINT
+from decisioning.event_content import EventFeature
 from storage.blobs import BlobStore
 from storage.catalog_files import catalog_pointer
 from storage.settings import Settings

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT, Audience
+from decisioning.content import Audience
+from decisioning.content_types import BLUEPRINT
 from decisioning.running_dry import Size
 from storage.audience_warnings import audience_warnings
 from storage.ledger.audience_sizes import keep_sizes, kept_sizes, last_sizes

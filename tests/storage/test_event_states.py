@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import redis
 
-from decisioning.content import EventFeature, Scalar
+from decisioning.content_types import Scalar
+from decisioning.event_content import EventFeature
 from decisioning.event_features import EventFeatures
 from decisioning.event_state import MARGIN, KeptStates
 from decisioning.events import EventRecord

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from decisioning.content import EventFeature
+from decisioning.event_content import EventFeature
 from decisioning.event_features import EventFeatures
 from decisioning.events import EventRecord
 from decisioning.profile import Subject

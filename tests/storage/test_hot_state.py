@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from decisioning.content import NO_ACTION, ContactPolicy
+from decisioning.content import ContactPolicy
+from decisioning.content_types import NO_ACTION
 from decisioning.errors import StoreError
 from decisioning.events import Happened
 from decisioning.profile import BudgetLeft, Consent, Event, HotProfile, Purchase, Subject

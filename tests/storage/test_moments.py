@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import event as listener
 
 from decisioning.catalog import Release
-from decisioning.content import AtMost
 from decisioning.errors import StoreError
+from decisioning.event_content import AtMost
 from decisioning.events import EventRecord
 from decisioning.moments import AwaitedMoment, awaited
 from storage.ledger.bulk_events import BulkEvents

@@ -10,7 +10,7 @@ import pytest
 
 from decisioning.assignment import is_held_out
 from decisioning.catalog import Catalog, Eligible
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from decisioning.continuity import NOTHING_OPEN
 from decisioning.eligibility import engaged
 from decisioning.errors import SetupError

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decisioning.content import EventFeature
 from decisioning.errors import DataError
+from decisioning.event_content import EventFeature
 from decisioning.event_features import EventFeatures
 from decisioning.event_state import EventState
 from decisioning.events import EventRecord

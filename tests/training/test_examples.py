@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from decisioning.catalog import Catalog
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from decisioning.errors import DataError
 from decisioning.record import DecisionRecord, OutcomeRecord
 from tests import builders

@@ -5,7 +5,7 @@ import pytest
 
 from decisioning.bundle import Bundle
 from decisioning.catalog import Catalog
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from storage.settings import Settings
 from tests.training.tiny_shop import ACTIONS, NOW, tiny_catalog, tiny_examples
 from training.graph_scorer import GraphScorer

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT, NO_ACTION, Source
+from decisioning.content_types import BLUEPRINT, NO_ACTION
+from decisioning.event_content import Source
 from decisioning.record import DecisionRecord
 from decisioning.request import OutcomeReport
 from serving.feed_watch import FeedWatch

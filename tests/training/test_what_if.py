@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from decisioning.catalog import Release
-from decisioning.content import BLUEPRINT, NO_ACTION, Action, Audience, Budget
+from decisioning.content import Action, Audience, Budget
+from decisioning.content_types import BLUEPRINT, NO_ACTION
 from decisioning.errors import BundleError, DataError, StoreError
 from decisioning.evaluation import Estimate
 from decisioning.exploration import EpsilonGreedy, Greedy

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from decisioning.profile import Contact
 from training.world import Memory, Report, Visit, World
 from training.world_actions import ACTIONS, ALL_ACTIONS, BUSINESS, LATEST, contract_value

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decisioning.catalog import Catalog
-from decisioning.content import NO_ACTION, Action
+from decisioning.content import Action
+from decisioning.content_types import NO_ACTION
 from decisioning.profile import Contact
 from tests.builders import action, catalog, placement
 from training.examples import combined, log_examples

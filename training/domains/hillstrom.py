@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from decisioning.content import NO_ACTION
+from decisioning.content_types import NO_ACTION
 from decisioning.errors import DataError
 from decisioning.profile import ConsentChange
 from training.domains import LOG_COLUMNS
