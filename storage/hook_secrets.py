@@ -1,9 +1,9 @@
 """The secrets of providers' hooks, from a file that is no part of the catalogue."""
 
-import tomllib
 from collections.abc import Mapping
 
 from decisioning.errors import SetupError
+from storage.secret_tables import secret_table
 from storage.settings import Settings
 
 SHORTEST = 16  # a shorter one could be guessed
@@ -18,18 +18,7 @@ def read_hook_secrets(settings: Settings) -> Mapping[str, str]:
     path = settings.hook_secrets
     if path is None:
         return {}
-    try:
-        secrets = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(
-            f"the file {path} of the setting hook_secrets cannot be read: {error}", where="hook_secrets"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        # Its message shows a piece of the file.
-        raise SetupError(
-            f'the file {path} of the setting hook_secrets is not TOML, must have lines like sendgrid = "..."',
-            where="hook_secrets",
-        ) from error
+    secrets = secret_table(path, setting="hook_secrets", example='sendgrid = "..."')
     for hook_id, secret in secrets.items():
         if not isinstance(secret, str) or len(secret) < SHORTEST or not secret.isprintable():
             raise SetupError(

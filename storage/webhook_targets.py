@@ -5,13 +5,13 @@ They differ between machines, and a secret is nobody's business who writes a cat
 
 import base64
 import binascii
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from decisioning.errors import SetupError
+from storage.secret_tables import secret_table
 from storage.settings import Settings
 
 # As the Standard Webhooks specification says.
@@ -43,18 +43,7 @@ def read_webhooks(settings: Settings) -> Mapping[str, WebhookTarget]:
     path = settings.webhooks
     if path is None:
         return {}
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(
-            f"the file {path} of the setting webhooks cannot be read: {error}", where="webhooks"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        # Its message shows a piece of the file.
-        raise SetupError(
-            f'the file {path} of the setting webhooks is not TOML, must be like [crm] url = "..." secret = "..."',
-            where="webhooks",
-        ) from error
+    entries = secret_table(path, setting="webhooks", example='[crm] url = "..." secret = "..."')
     targets = {}
     for name, entry in entries.items():
         try:
