@@ -62,20 +62,26 @@ class Log:
             raise DataError("a logged action is not among those that could have been chosen")
 
 
+class Ratio(NamedTuple):
+    """`sum(numerator) / sum(denominator)`, `(n,)` both."""
+
+    numerator: Floats
+    denominator: Floats
+
+
 class Terms(NamedTuple):
-    """What rows contribute: the estimate is `sum(numerator) / sum(denominator)`; all `(n,)`.
+    """What rows contribute: the estimate is the sum of these ratios, of which most have one.
 
     `weights` say how much each row counts for the target, for the effective sample size.
     """
 
-    numerator: Floats
-    denominator: Floats
+    ratios: tuple[Ratio, ...]
     weights: Floats
 
     @property
     def value(self) -> float:
         """The estimate."""
-        return float(self.numerator.sum() / self.denominator.sum())
+        return float(sum(ratio.numerator.sum() / ratio.denominator.sum() for ratio in self.ratios))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,7 @@ def direct_method(log: Log, target: Floats, q_hat: Floats) -> Terms:
     """
     importance_weights(log, target)  # the same refusals as the others
     ones = np.ones(len(log.reward))
-    return Terms(_expected(log, target, q_hat), ones, ones)
+    return mean_of(expected_reward(log, target, q_hat), ones)
 
 
 def inverse_propensity(log: Log, target: Floats) -> Terms:
@@ -125,7 +131,7 @@ def inverse_propensity(log: Log, target: Floats) -> Terms:
     weights. Horvitz & Thompson, JASA 1952; Strehl et al., NeurIPS 2010.
     """
     weights = importance_weights(log, target)
-    return Terms(weights * log.reward, np.ones(len(weights)), weights)
+    return mean_of(weights * log.reward, weights)
 
 
 def self_normalised(log: Log, target: Floats) -> Terms:
@@ -136,7 +142,7 @@ def self_normalised(log: Log, target: Floats) -> Terms:
     weights = importance_weights(log, target)
     if not weights.any():
         raise DataError("the target policy never agrees with the log, so SNIPS is not defined; log more exploration")
-    return Terms(weights * log.reward, weights, weights)
+    return Terms((Ratio(weights * log.reward, weights),), weights)
 
 
 def doubly_robust(log: Log, target: Floats, q_hat: Floats) -> Terms:
@@ -147,7 +153,12 @@ def doubly_robust(log: Log, target: Floats, q_hat: Floats) -> Terms:
     """
     weights = importance_weights(log, target)
     logged = q_hat[np.arange(len(log.action)), log.action]
-    return Terms(_expected(log, target, q_hat) + weights * (log.reward - logged), np.ones(len(weights)), weights)
+    return mean_of(expected_reward(log, target, q_hat) + weights * (log.reward - logged), weights)
+
+
+def mean_of(rows: Floats, weights: Floats) -> Terms:
+    """The terms of an estimate that is the mean of its rows."""
+    return Terms((Ratio(rows, np.ones(len(rows))),), weights)
 
 
 def effective_sample_size(weights: Floats) -> float:
@@ -180,7 +191,7 @@ class Bootstrap:
         self.terms = dict(terms)
         _, cluster = np.unique(customer, return_inverse=True)
         n_clusters = int(cluster.max()) + 1
-        parts = [part for each in self.terms.values() for part in (each.numerator, each.denominator)]
+        parts = [part for each in self.terms.values() for ratio in each.ratios for part in ratio]
         sums = np.stack([np.bincount(cluster, weights=part, minlength=n_clusters) for part in parts], axis=1)
         replicated = np.empty((replications, sums.shape[1]))
         block = max(1, 4_000_000 // n_clusters)  # about 32 MB of counts at a time
@@ -188,8 +199,10 @@ class Bootstrap:
             stop = min(start + block, replications)
             replicated[start:stop] = rng.poisson(1.0, size=(stop - start, n_clusters)) @ sums
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = replicated[:, 0::2] / replicated[:, 1::2]
-        self.values = {name: values[:, place] for place, name in enumerate(self.terms)}  # (replications,) each
+            ratios = replicated[:, 0::2] / replicated[:, 1::2]
+        ends = np.cumsum([len(each.ratios) for each in self.terms.values()])
+        summed = [part.sum(axis=1) for part in np.split(ratios, ends[:-1], axis=1)]
+        self.values = dict(zip(self.terms, summed, strict=True))  # (replications,) each
 
     def estimate(self, name: str, *, level: float = 0.95) -> Estimate:
         """One value and its percentile interval.
@@ -229,7 +242,12 @@ def overlap_warnings(log: Log, target: Floats) -> list[str]:
     return found
 
 
-def _expected(log: Log, target: Floats, q_hat: Floats) -> Floats:
+def expected_reward(log: Log, target: Floats, q_hat: Floats) -> Floats:
+    """What the reward model expects of the target in each row, `(n,)`.
+
+    Raises:
+        DataError: `q_hat` has another shape than the target.
+    """
     if q_hat.shape != target.shape:
         raise DataError(f"q_hat has shape {q_hat.shape}, must be {target.shape}")
     # What is not available has no mass, and its q_hat may be NaN.

@@ -18,6 +18,7 @@ from decisioning.evaluation import (
     SMALL_SAMPLE,
     Bootstrap,
     Estimate,
+    Ratio,
     Terms,
     effective_sample_size,
 )
@@ -74,15 +75,15 @@ def earned_by(
     warnings = _cautions(weights, mass, customer)
     if not weights.any():
         return None, [*warnings, "no reward can be estimated: nothing that was shown would be shown again"]
-    earlier = Terms(mass * reward, mass, mass)
+    earlier = Terms((Ratio(mass * reward, mass),), mass)
     expected = _expected(shifts, reward, supported, actions, comparison, seed)
     if expected is not None:
         # Doubly robust in the difference from what was logged: the same catalogue changes nothing at all.
         gained = ((target - mass[:, None] * logged) * expected).sum(axis=1)
         gained += (weights - mass) * (reward - expected[each, shown])
-        estimator, later = "dr", Terms(mass * reward + gained, mass, weights)
+        estimator, later = "dr", Terms((Ratio(mass * reward + gained, mass),), weights)
     else:
-        estimator, later = "snips", Terms(weights * reward, weights, weights)
+        estimator, later = "snips", Terms((Ratio(weights * reward, weights),), weights)
     bootstrap = Bootstrap({"logged": earlier, "new": later}, customer, rng=np.random.default_rng(seed))
     return Earned(
         estimator=estimator,

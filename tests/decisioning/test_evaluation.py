@@ -14,12 +14,12 @@ from decisioning.evaluation import (
     Bootstrap,
     Estimate,
     Log,
-    Terms,
     direct_method,
     doubly_robust,
     effective_sample_size,
     importance_weights,
     inverse_propensity,
+    mean_of,
     overlap_warnings,
     self_normalised,
 )
@@ -119,7 +119,7 @@ def test_estimators_find_the_truth_and_their_intervals_cover_it() -> None:
 def test_clusters_widen_the_interval_when_a_customers_rows_move_together() -> None:
     rng = np.random.default_rng(1)
     reward = np.repeat(rng.normal(size=200), 10)
-    terms = {"mean": Terms(reward, np.ones(2000), np.ones(2000))}
+    terms = {"mean": mean_of(reward, np.ones(2000))}
     clustered = Bootstrap(terms, np.repeat(np.arange(200), 10), rng=rng).estimate("mean")
     as_if_independent = Bootstrap(terms, np.arange(2000), rng=rng).estimate("mean")
     ratio = (clustered.high - clustered.low) / (as_if_independent.high - as_if_independent.low)
