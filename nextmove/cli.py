@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -273,6 +274,24 @@ def bench_funnel(
     from nextmove.bench_funnel import run_funnel
 
     run_funnel(settings_of(None), rounds=rounds, decisions=decisions, as_json=as_json)
+
+
+@bench_app.command("ope")
+def bench_ope(
+    data: Annotated[Path, typer.Option(help="Folder with the reference's vectors.")] = Path(
+        "../shared/data/ope_golden"
+    ),
+    replications: Annotated[int, typer.Option(min=50, help="Simulated logs for the intervals.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of the simulated logs.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Off-policy estimates beside a reference implementation's, and how often their intervals hold the truth.
+
+    Example: nextmove bench ope --replications 500
+    """
+    from nextmove.bench_ope import run_ope
+
+    run_ope(data, replications=replications, seed=seed, as_json=as_json)
 
 
 @bench_app.command("events")

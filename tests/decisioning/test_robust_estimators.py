@@ -6,7 +6,7 @@ import pytest
 from decisioning.errors import DataError
 from decisioning.evaluation import Bootstrap, Floats, Log, direct_method, doubly_robust, mean_of
 from decisioning.robust_estimators import (
-    least_biased,
+    least_error,
     self_normalised_doubly_robust,
     shrunk_doubly_robust,
     switch_doubly_robust,
@@ -60,14 +60,14 @@ def test_the_bootstrap_draws_an_estimate_of_two_ratios_as_a_whole() -> None:
     assert apart.high - apart.low < 0.5 * (estimate.high - estimate.low)
 
 
-def test_the_steadiest_that_agrees_with_all_less_biased_is_taken() -> None:
+def test_a_steadier_candidate_is_taken_unless_it_may_be_biased_by_more_than_it_is_steadier() -> None:
     rng = np.random.default_rng(4)
-    wide, narrow = rng.normal(1.0, 5.0, 400), rng.normal(1.0, 0.5, 400)
-    ones = np.ones(400)
-    assert least_biased([mean_of(wide, ones), mean_of(narrow, ones)]) == 1
-    assert least_biased([mean_of(narrow, ones), mean_of(narrow + 1.0, ones)]) == 0
+    ones, correction = np.ones(4000), rng.normal(0.0, 1.0, 4000)
+    plain = mean_of(1.0 + correction, ones)
+    assert least_error([plain, mean_of(1.0 + 0.75 * correction, ones)], plain) == 1
+    assert least_error([plain, mean_of(np.full(4000, 1.2), ones)], plain) == 0
     with pytest.raises(ValueError, match="no candidates"):
-        least_biased([])
+        least_error([], plain)
 
 
 def test_bounds_that_the_data_say_cost_less_than_plain_weights_where_the_log_is_poor() -> None:
@@ -79,8 +79,9 @@ def test_bounds_that_the_data_say_cost_less_than_plain_weights_where_the_log_is_
         for name, (_, terms) in tuned(log, target, q_hat).items():
             errors[name].append(terms.value - true)
     squared = {name: float(np.square(each).mean()) for name, each in errors.items()}
-    assert squared["switch_dr"] < squared["plain"]
     assert squared["dros"] < squared["plain"]
+    # Dropping whole weights costs a bias that so few rows cannot rule out: it is not risked.
+    assert squared["switch_dr"] <= squared["plain"]
 
 
 def test_slates_that_cannot_be_are_refused_by_name() -> None:
