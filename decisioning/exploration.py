@@ -51,6 +51,24 @@ class EpsilonGreedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
         return (1.0 - self.epsilon) * best / best.sum() + self.epsilon / len(values)
 
 
+class Softmax(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="policy", tag="softmax"):
+    """The better, the likelier: `p(a)` is proportional to `exp(value(a) / temperature)`.
+
+    A `temperature` near 0 is greedy, a large one uniform. Sutton & Barto, as above, section 2.8.
+
+    >>> Softmax(temperature=0.5).probabilities(np.array([0.0, 0.5])).round(3).tolist()
+    [0.269, 0.731]
+    """
+
+    temperature: Annotated[float, msgspec.Meta(gt=0)]
+
+    def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """See `Policy`."""
+        with np.errstate(over="ignore"):  # a tiny temperature takes all that is behind to 0
+            powers = np.exp((values - values.max()) / self.temperature)
+        return powers / powers.sum()
+
+
 class SquareCB(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="policy", tag="squarecb"):
     """Inverse gap weighting: the further behind the best, the rarer.
 
@@ -71,4 +89,4 @@ class SquareCB(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
         return weights + best * ((1.0 - np.add.reduce(weights)) / np.count_nonzero(best))
 
 
-ExplorationPolicy = Greedy | EpsilonGreedy | SquareCB
+ExplorationPolicy = Greedy | EpsilonGreedy | Softmax | SquareCB

@@ -22,7 +22,7 @@ from decisioning.content import (
     Treatment,
 )
 from decisioning.content_types import NO_ACTION
-from decisioning.exploration import EpsilonGreedy, ExplorationPolicy, Greedy, SquareCB
+from decisioning.exploration import EpsilonGreedy, ExplorationPolicy, Greedy, Softmax, SquareCB
 from decisioning.profile import BudgetLeft, Consent, Contact, Event, Facts, HotProfile, Purchase
 from decisioning.request import DecisionRequest
 from tests.builders import NOW, content, placement, request
@@ -37,6 +37,7 @@ POLICIES: tuple[ExplorationPolicy, ...] = (
     EpsilonGreedy(epsilon=0.0),
     EpsilonGreedy(epsilon=0.2),
     EpsilonGreedy(epsilon=1.0),
+    Softmax(temperature=0.2),
     SquareCB(gamma=0.0),
     SquareCB(gamma=25.0),
 )

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from decisioning import decision as funnel
-from decisioning.exploration import EpsilonGreedy, Greedy, Policy, SquareCB
+from decisioning.exploration import EpsilonGreedy, Greedy, Policy, Softmax, SquareCB
 from decisioning.profile import Facts, HotProfile
 from decisioning.reservation import take
 from decisioning.slots import (
@@ -30,7 +30,8 @@ SLOTS = 3
 VALUES = np.array([0.8, 0.2, 0.8, 0.4, 0.6])
 REWARDS = np.array([0.2, 0.9, 0.5, 0.1, 0.7])
 TARGET = np.array([0.1, 0.3, 0.2, 0.3, 0.1])
-EXPLORING = [EpsilonGreedy(epsilon=0.2), EpsilonGreedy(epsilon=1.0), SquareCB(gamma=6.0), SquareCB(gamma=0.0)]
+EXPLORING = [EpsilonGreedy(epsilon=0.2), EpsilonGreedy(epsilon=1.0), SquareCB(gamma=6.0), SquareCB(gamma=0.0),
+    Softmax(temperature=0.3)]  # fmt: skip
 POLICIES: list[Policy] = [Greedy(), EpsilonGreedy(epsilon=0.0), *EXPLORING]
 
 

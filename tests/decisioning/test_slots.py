@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decisioning.exploration import EpsilonGreedy, Greedy, Policy, SquareCB
+from decisioning.exploration import EpsilonGreedy, Greedy, Policy, Softmax, SquareCB
 from decisioning.slots import (
     Distribution,
     FilledSlot,
@@ -16,7 +16,8 @@ from decisioning.slots import (
     uniforms,
 )
 
-POLICIES = [Greedy(), EpsilonGreedy(epsilon=0.2), EpsilonGreedy(epsilon=0.0), SquareCB(gamma=25.0), SquareCB(gamma=0.0)]
+POLICIES = [Greedy(), EpsilonGreedy(epsilon=0.2), EpsilonGreedy(epsilon=0.0), SquareCB(gamma=25.0), SquareCB(gamma=0.0),
+    Softmax(temperature=0.2), Softmax(temperature=1e-300)]  # fmt: skip
 values_in_unit = st.lists(st.floats(0, 1), min_size=1, max_size=30).map(np.array)
 
 
