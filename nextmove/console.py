@@ -9,6 +9,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 # A file or a pipe has no width; tables should not be folded there.
@@ -56,6 +57,19 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str 
     for row in rows:
         table.add_row(*(value if isinstance(value, str) else f"{value:,.4g}" for value in row))
     out.print(table)
+
+
+def rows_bar(*before: str) -> Progress:
+    """How far reading rows is, on standard error; a task has fields `rows`, `rate`, and what `before` names."""
+    return Progress(
+        *(TextColumn(each) for each in before),
+        TextColumn("{task.fields[rows]:,} rows"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]:,.0f} rows/s"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+    )
 
 
 def next_command(command: str) -> None:

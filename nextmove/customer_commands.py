@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from decisioning.errors import DataError, RequestError
-from nextmove.console import err, next_command, print_json, step
+from nextmove.console import err, next_command, print_json, rows_bar, step
 from nextmove.options import AsJson, Data, Mapping, now_utc, settings_of
 from storage.settings import Settings
 
@@ -81,7 +80,7 @@ def ingest_with_bar(
     from nextmove.own_data import take_customers
 
     began = time.monotonic()
-    with step("ingest customers") as result, _bar() as bar:
+    with step("ingest customers") as result, rows_bar("{task.fields[what]}") as bar:
         task = bar.add_task("", total=1.0, what="", rows=0, rate=0)
 
         def progress(what: str, share: float, report: "IngestedCustomers") -> None:
@@ -116,18 +115,6 @@ def _own(mapping: Path | None, data: Path | None) -> "tuple[Settings, Files]":
     if not isinstance(domain, Files):
         raise RequestError("--mapping is missing: which columns mean what, see docs/bring_your_own_data.md")
     return settings, domain
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.fields[what]}"),
-        TextColumn("{task.fields[rows]:,} rows"),
-        BarColumn(),
-        TextColumn("{task.fields[rate]:,.0f} rows/s"),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-    )
 
 
 def _summary(report: "IngestedCustomers") -> str:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from decisioning.errors import DataError, RequestError
-from nextmove.console import err, next_command, print_json, step
+from nextmove.console import err, next_command, print_json, rows_bar, step
 from nextmove.options import AsJson, Data, Dataset, now_utc, settings_of
 
 ingest_app = typer.Typer(invoke_without_command=True)
@@ -80,7 +79,7 @@ def events(
     release = steps.last_released(settings)
     vocabulary = release.vocabulary if release is not None else Vocabulary()
     began = time.monotonic()
-    with step(f"ingest {file.name}") as result, _bar() as bar:
+    with step(f"ingest {file.name}") as result, rows_bar() as bar:
         task = bar.add_task("", total=1.0, rows=0, rate=0)
 
         def progress(share: float, report: IngestedEvents) -> None:
@@ -160,17 +159,6 @@ def _seconds(every: str) -> int:
     if said is None:
         raise RequestError(f"--every is '{every}', must be a time such as 30s, 5m or 2h", where="every")
     return int(said[1]) * {"s": 1, "m": 60, "h": 3_600}[said[2]]
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.fields[rows]:,} rows"),
-        BarColumn(),
-        TextColumn("{task.fields[rate]:,.0f} rows/s"),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-    )
 
 
 def _summary(report: object) -> str:
