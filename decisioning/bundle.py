@@ -6,7 +6,7 @@ verifies it before it serves it. `encoding` turns values into the graph's input.
 
 import hashlib
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,7 +16,25 @@ from decisioning.errors import BundleError
 
 FORMAT = 1
 PROBE_TOLERANCE = 1e-5
-INPUT_NAME, OUTPUT_NAME = "features", "propensity"  # graph: float32 (n, n_features) -> float32 (n,)
+# A graph maps `features`, float32 (n, n_features), to `propensity`, float32 (n,), and to what else its manifest
+# says that it gives, float32 (n,) each.
+Output = Literal["propensity", "sd", "uplift"]
+INPUT_NAME = "features"
+OUTPUT_NAME: Output = "propensity"
+
+
+class Scored(NamedTuple):
+    """What a graph gives for rows of input, `(n,)` each.
+
+    Attributes:
+        propensity: Calibrated.
+        sd: How far its log-odds may be off: the posterior's standard deviation, of models that have one.
+        uplift: By how much showing the action changes the propensity, of models that learnt that.
+    """
+
+    propensity: NDArray[np.floating]
+    sd: NDArray[np.floating] | None = None
+    uplift: NDArray[np.floating] | None = None
 
 
 class ModelFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,9 +65,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         graph_sha256: Hash of the ONNX bytes.
         probe: Synthetic rows (float32, C order, `(n, n_features)`): missing, unseen, infinite,
             on-threshold. Never a real customer's.
-        probe_scores: What the graph gave for them when it was built (float64 bytes, `(n,)`).
+        probe_scores: What the graph gave for them when it was built (float64 bytes, `(n_outputs, n)`).
         data_sha256: Hash of the training rows.
         trained_until: No row that any slice used, calibration included, is later.
+        outputs: What the graph gives, `propensity` first; the others as in `Scored`.
+        learner: What learnt it: `lightgbm`, `linear`, or `imported` for a graph that was made elsewhere.
+        action_sd: By action, how far the log-odds of its propensity may be off as a whole, for having been
+            met so often: the online posterior begins there. `new_action_sd` is that of any other action.
     """
 
     format: int = FORMAT
@@ -65,6 +87,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     data_sha256: str
     trained_until: datetime
     git_commit: str
+    outputs: tuple[Output, ...] = (OUTPUT_NAME,)
+    learner: str = "lightgbm"
+    action_sd: dict[str, float] = {}
+    new_action_sd: float = 1.0
 
     @property
     def probe_rows(self) -> NDArray[np.float32]:
@@ -73,8 +99,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def expected_scores(self) -> NDArray[np.float64]:
-        """The scores that the probe must give, `(n,)`."""
-        return np.frombuffer(self.probe_scores, dtype="<f8")
+        """The scores that the probe must give, `(n_outputs, n)`."""
+        return np.frombuffer(self.probe_scores, dtype="<f8").reshape(len(self.outputs), -1)
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -114,17 +140,18 @@ def unpack(encoded: bytes, graph: bytes, *, sha256: str) -> Bundle:
     return Bundle(manifest=manifest, graph=graph, sha256=sha256)
 
 
-def check_probe(manifest: Manifest, scores: NDArray[np.floating]) -> None:
-    """Hold the scores of the probe, `(n,)`, against those of the day the bundle was built.
+def check_probe(manifest: Manifest, scored: Scored) -> None:
+    """Hold the scores of the probe against those of the day the bundle was built.
 
     Raises:
-        BundleError: They differ by more than `PROBE_TOLERANCE`, or are not all numbers in [0, 1].
+        BundleError: They differ by more than `PROBE_TOLERANCE`, are not all numbers, or a propensity is not in [0, 1].
     """
     expected = manifest.expected_scores
+    scores = np.array([getattr(scored, output) for output in manifest.outputs], dtype=np.float64)
     if scores.shape != expected.shape or not np.isfinite(scores).all():
         raise BundleError(f"the probe of model {manifest.version} gave {scores.shape} scores, not all of them numbers")
     error = float(np.abs(scores - expected).max())
-    if error > PROBE_TOLERANCE or scores.min() < 0 or scores.max() > 1:
+    if error > PROBE_TOLERANCE or scores[0].min() < 0 or scores[0].max() > 1:
         raise BundleError(
             f"the probe of model {manifest.version} differs by {error:.2g}, at most {PROBE_TOLERANCE:g} is allowed;"
             " the graph does not score here as it did where it was built"

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from decisioning import eligibility
 from decisioning.arbitration import priority, scaled
@@ -28,6 +27,7 @@ from decisioning.catalog import Eligible, localised
 from decisioning.contact_policy import ContactCounts
 from decisioning.content import Placement
 from decisioning.continuity import Continuity, going_on
+from decisioning.exploration import Estimates
 from decisioning.journey import stages_of
 from decisioning.personalisation import may_personalise
 from decisioning.profile import Contact, Facts, HotProfile, Subject
@@ -35,6 +35,7 @@ from decisioning.reasons import Drop
 from decisioning.record import Assignment, Candidate, DecisionRecord, ModelVersion, PolicyVersion, ShownSlot
 from decisioning.reservation import ReservationRequest
 from decisioning.rules import RuleScope
+from decisioning.scores import Scores
 from decisioning.slots import Distribution, FilledSlot, distribution, draw_order, slot_probabilities, uniforms
 from decisioning.suppression import in_time_and_budget
 
@@ -133,44 +134,59 @@ def rule_scope(case: Case, facts: Facts) -> RuleScope:
     )
 
 
-def plan(
-    case: Case, narrowed: Narrowed, propensities: NDArray[np.floating], *, baseline: float | None = None, key: bytes
-) -> Plan:
+def plan(case: Case, narrowed: Narrowed, scores: Scores, *, key: bytes) -> Plan:
     """Phase 3: rank, let the policy state probabilities, and draw the full order.
 
-    Priority is propensity x context weight x value x lever; for actions that rank by uplift, the
-    propensity above `baseline`, that of showing nothing, takes the propensity's place. What goes on
-    from earlier decisions comes before everything else.
+    Priority is propensity x context weight x value x lever; for actions that rank by uplift, what the
+    model learnt of it, or else the propensity above that of showing nothing, takes the propensity's
+    place. What goes on from earlier decisions comes before everything else.
 
-    `propensities` is `(n_eligible,)`, in the order of `narrowed.eligible`. The draw hangs on the
-    case's `draw_id` and the secret `key` alone: so it can be replayed.
+    `scores` are in the order of `narrowed.eligible`. The draw hangs on the case's `draw_id` and the
+    secret `key` alone: so it can be replayed.
 
     Raises:
         ArithmeticError: A propensity, the baseline or a priority is not a finite number.
     """
     if not narrowed.eligible:
         return NOTHING
-    chances: list[float] = propensities.tolist()
+    corrected = scores.corrected
+    chances: list[float] = corrected.tolist()
+    baseline = scores.baseline
     if baseline is not None and not isfinite(baseline):
         raise ArithmeticError(f"the baseline propensity is {baseline}, must be a finite number")
-    uplifts: list[float | None] = [None] * len(chances)
-    if baseline is not None:
-        for place, eligible in enumerate(narrowed.eligible):
-            if eligible.proposal.action.rank_by == "uplift":
-                uplifts[place] = max(0.0, chances[place] - baseline)
-    ranked_by = chances if baseline is None else [c if u is None else u for c, u in zip(chances, uplifts, strict=True)]
+    uplifts = _uplifts(narrowed, chances, scores)
+    ranked_by = [chance if uplift is None else uplift for chance, uplift in zip(chances, uplifts, strict=True)]
     priorities = [
         priority(chance, each.context_weight, each.value, each.proposal.action.lever)
         for chance, each in zip(ranked_by, narrowed.eligible, strict=True)
     ]
     if not (isfinite(sum(priorities)) and isfinite(sum(chances))):
         raise _not_finite(narrowed.eligible, chances, priorities)
-    values = scaled(np.array(priorities), case.placement.priority_scale)
-    spread = _continued(distribution(case.placement.exploration, values), narrowed)
+    scale = case.placement.priority_scale
+    values = scaled(np.array(priorities), scale)
+    sds = np.zeros(len(values))
+    if scores.sds is not None:
+        worth = [priority(1.0, e.context_weight, e.value, e.proposal.action.lever) for e in narrowed.eligible]
+        # By how much a value moves with the log-odds of its propensity.
+        sds = np.abs(np.array(worth)) / scale * corrected * (1.0 - corrected) * scores.sds
+    spread = _continued(distribution(case.placement.exploration, Estimates(values, sds)), narrowed)
     order = draw_order(spread, uniforms(key, case.draw_id, len(values)))
-    candidates = _candidates(narrowed.eligible, chances, uplifts, priorities, spread)
+    candidates = _candidates(narrowed.eligible, chances, uplifts, priorities, spread, scores)
     drawn = tuple(order.tolist())
     return Plan(candidates, narrowed.eligible, spread, drawn, True, baseline, narrowed.counts)
+
+
+def _uplifts(narrowed: Narrowed, chances: Sequence[float], scores: Scores) -> list[float | None]:
+    """What ranks the actions that rank by uplift; None for the others."""
+    learnt = scores.uplifts.tolist() if scores.uplifts is not None else None
+    found: list[float | None] = []
+    for place, eligible in enumerate(narrowed.eligible):
+        if eligible.proposal.action.rank_by != "uplift" or (learnt is None and scores.baseline is None):
+            found.append(None)
+        else:
+            over = learnt[place] if learnt is not None else chances[place] - (scores.baseline or 0.0)
+            found.append(max(0.0, over))
+    return found
 
 
 def _not_finite(eligible: Sequence[Eligible], chances: Sequence[float], priorities: Sequence[float]) -> ArithmeticError:
@@ -209,8 +225,12 @@ def _candidates(
     uplifts: Sequence[float | None],
     priorities: Sequence[float | None],
     spread: Distribution,
+    scores: Scores | None = None,
 ) -> tuple[Candidate, ...]:
     proposals = [each.proposal for each in eligible]
+    nothing: list[float | None] = [None] * len(eligible)
+    zeros = [0.0] * len(eligible)
+    shifted = scores is not None and scores.shifts is not None
     return tuple(
         map(
             Candidate,
@@ -224,6 +244,9 @@ def _candidates(
             spread.weights.tolist(),
             spread.tiers.tolist(),
             uplifts,
+            scores.propensities.tolist() if scores and shifted else nothing,
+            scores.shifts.tolist() if scores and scores.shifts is not None else zeros,
+            scores.sds.tolist() if scores and scores.sds is not None else zeros,
         )
     )
 

@@ -6,85 +6,138 @@ can be made without the probability that off-policy evaluation needs.
 Values are priorities scaled to [0, 1] by the placement's `priority_scale`.
 """
 
-from typing import Annotated, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.float64]
+
+
+class Estimates(NamedTuple):
+    """What is believed of the candidates.
+
+    Attributes:
+        values: What each is worth, `(n_actions,)`.
+        sds: How far that may be off, `(n_actions,)`: a standard deviation, 0 where the value is taken as known.
+        members: The values that each model of an ensemble gives, `(n_members, n_actions)`; None without one.
+    """
+
+    values: Floats
+    sds: Floats
+    members: Floats | None = None
+
+    @classmethod
+    def known(cls, values: Floats) -> "Estimates":
+        """Values that are taken as known."""
+        return cls(values, np.zeros(len(values)))
+
 
 class Policy(Protocol):
-    """A distribution over the candidates, given their estimated values."""
+    """A distribution over the candidates, given what is believed of them."""
 
-    def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Selection probability of each action; `values` and result: `(n_actions,)`, sums to 1."""
+    @property
+    def minimum_probability(self) -> float:
+        """Least chance of every candidate; see `with_floor`."""
+        ...
+
+    def probabilities(self, estimates: Estimates) -> Floats:
+        """Selection probability of each candidate before the floor, `(n_actions,)`; they sum to 1."""
         ...
 
 
-class Greedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="policy", tag="greedy"):
+def with_floor(probabilities: Floats, minimum: float) -> Floats:
+    """Mixed with the uniform distribution, so that each is at least `minimum`; uniform where that is too much.
+
+    What may be chosen at any moment can be evaluated for any policy, at the price of that share.
+
+    >>> with_floor(np.array([0.0, 1.0]), 0.1).tolist()
+    [0.1, 0.9]
+    """
+    if minimum == 0.0:
+        return probabilities
+    spent = min(1.0, minimum * len(probabilities))
+    return (1.0 - spent) * probabilities + spent / len(probabilities)
+
+
+class _Floored(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="policy"
+):
+    """What every policy may have.
+
+    Attributes:
+        minimum_probability: Least chance of every candidate: the price of being able to judge other policies.
+    """
+
+    minimum_probability: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
+
+
+class Greedy(_Floored, frozen=True, tag="greedy"):
     """The best action; ties share the mass.
 
-    >>> Greedy().probabilities(np.array([1.0, 5.0, 5.0])).tolist()
+    >>> Greedy().probabilities(Estimates.known(np.array([1.0, 5.0, 5.0]))).tolist()
     [0.0, 0.5, 0.5]
     """
 
-    def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def probabilities(self, estimates: Estimates) -> Floats:
         """See `Policy`."""
-        best = values == values.max()
+        best = estimates.values == estimates.values.max()
         return best / best.sum()
 
 
-class EpsilonGreedy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="policy", tag="epsilon_greedy"):
+class EpsilonGreedy(_Floored, frozen=True, tag="epsilon_greedy"):
     """The best action, or with probability `epsilon` any action, uniformly.
 
     Ties share the greedy mass. Sutton & Barto, *Reinforcement Learning*, 2nd ed., section 2.2.
 
-    >>> EpsilonGreedy(epsilon=0.3).probabilities(np.array([1.0, 5.0, 2.0])).round(2).tolist()
+    >>> EpsilonGreedy(epsilon=0.3).probabilities(Estimates.known(np.array([1.0, 5.0, 2.0]))).round(2).tolist()
     [0.1, 0.8, 0.1]
     """
 
     epsilon: Annotated[float, msgspec.Meta(ge=0, le=1)]
 
-    def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def probabilities(self, estimates: Estimates) -> Floats:
         """See `Policy`."""
-        best = values == values.max()
-        return (1.0 - self.epsilon) * best / best.sum() + self.epsilon / len(values)
+        best = estimates.values == estimates.values.max()
+        return (1.0 - self.epsilon) * best / best.sum() + self.epsilon / len(best)
 
 
-class Softmax(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="policy", tag="softmax"):
+class Softmax(_Floored, frozen=True, tag="softmax"):
     """The better, the likelier: `p(a)` is proportional to `exp(value(a) / temperature)`.
 
     A `temperature` near 0 is greedy, a large one uniform. Sutton & Barto, as above, section 2.8.
 
-    >>> Softmax(temperature=0.5).probabilities(np.array([0.0, 0.5])).round(3).tolist()
+    >>> Softmax(temperature=0.5).probabilities(Estimates.known(np.array([0.0, 0.5]))).round(3).tolist()
     [0.269, 0.731]
     """
 
     temperature: Annotated[float, msgspec.Meta(gt=0)]
 
-    def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def probabilities(self, estimates: Estimates) -> Floats:
         """See `Policy`."""
+        behind = estimates.values - estimates.values.max()
         with np.errstate(over="ignore"):  # a tiny temperature takes all that is behind to 0
-            powers = np.exp((values - values.max()) / self.temperature)
+            powers = np.exp(behind / self.temperature)
         return powers / powers.sum()
 
 
-class SquareCB(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="policy", tag="squarecb"):
+class SquareCB(_Floored, frozen=True, tag="squarecb"):
     """Inverse gap weighting: the further behind the best, the rarer.
 
     `p(a) = 1 / (K + gamma (best - value(a)))` for all but the best, which gets the rest; `gamma`
     0 is uniform, large is greedy. Foster & Rakhlin, *Beyond UCB*, ICML 2020, algorithm 1.
 
-    >>> SquareCB(gamma=20.0).probabilities(np.array([0.1, 0.5, 0.5])).round(3).tolist()
+    >>> SquareCB(gamma=20.0).probabilities(Estimates.known(np.array([0.1, 0.5, 0.5]))).round(3).tolist()
     [0.091, 0.455, 0.455]
     """
 
     gamma: Annotated[float, msgspec.Meta(ge=0)]
 
-    def probabilities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def probabilities(self, estimates: Estimates) -> Floats:
         """See `Policy`; ties at the top share what is left over, so that order decides nothing."""
-        gaps = np.maximum.reduce(values) - values
-        weights = 1.0 / (len(values) + self.gamma * gaps)
+        gaps = np.maximum.reduce(estimates.values) - estimates.values
+        weights = 1.0 / (len(gaps) + self.gamma * gaps)
         best = gaps == 0.0
         return weights + best * ((1.0 - np.add.reduce(weights)) / np.count_nonzero(best))
 

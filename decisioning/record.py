@@ -32,7 +32,8 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
     `weight` and `tier` are the policy's distribution (`slots.Distribution`) before availability; a
     tier below 0 goes on from an earlier decision (`continuity`). `value` is in the catalogue's
     currency. `uplift` is what ranked it where the action says so. A fallback has neither propensity
-    nor priority: nothing was scored.
+    nor priority: nothing was scored. `score` is the model's propensity where the online posterior
+    corrected it, by `shift` on the log-odds; `sd` is how far those may be off.
     """
 
     action_id: str
@@ -45,6 +46,9 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
     weight: float
     tier: int
     uplift: float | None = None
+    score: float | None = None
+    shift: float = 0.0
+    sd: float = 0.0
 
 
 class ShownSlot(msgspec.Struct, frozen=True):
@@ -83,6 +87,19 @@ class ModelVersion(msgspec.Struct, frozen=True):
     bundle_sha256: str
 
 
+class Shadow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a challenger would have done: it scored the same candidates, and nothing was decided by it.
+
+    Attributes:
+        propensities: By place in `candidates`.
+        probabilities: The placement's policy over all candidates, by the challenger's scores.
+    """
+
+    model: ModelVersion
+    propensities: tuple[float, ...]
+    probabilities: tuple[float, ...]
+
+
 class PolicyVersion(msgspec.Struct, frozen=True):
     """Which exploration policy stated the probabilities; `parameters` include its name."""
 
@@ -115,6 +132,9 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
             used; else `features` holds what the request supplied, and the other values are None.
         erased: Whether whoever was asked about is erased; then the record names nobody.
         baseline: The propensity of showing nothing, where a candidate could rank by uplift over it.
+        posterior: Which state of the online posterior corrected the scores; None: none did.
+        shadow: What a challenger in its shadow said of the same candidates.
+        apprentice: Whether the caller's own order was served, and the candidates only say what would have been.
     """
 
     decision_id: str
@@ -161,6 +181,9 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     preferences: Preferences | None = None
     personal: bool = True
     erased: bool = False
+    posterior: str | None = None
+    shadow: Shadow | None = None
+    apprentice: bool = False
 
     @property
     def drawn(self) -> bool:

@@ -26,8 +26,9 @@ from decisioning.decision import Choice, Narrowed, Plan
 from decisioning.encoding import RowEncoder
 from decisioning.errors import RequestError, SetupError
 from decisioning.profile import ContactHistory, Facts
-from decisioning.record import DecisionRecord
+from decisioning.record import Candidate, DecisionRecord
 from decisioning.reservation import take
+from decisioning.scores import Scores
 from decisioning.slots import fill_slots, key_id
 
 
@@ -180,11 +181,26 @@ def _choice(record: DecisionRecord, case: Case, facts: Facts, narrowed: Narrowed
 
 
 def _plan(record: DecisionRecord, case: Case, narrowed: Narrowed, key: bytes) -> Plan:
-    logged = {candidate.action_id: candidate.propensity for candidate in record.candidates}
-    propensities = [logged.get(eligible.proposal.action.id) for eligible in narrowed.eligible]
-    if None in propensities:
+    logged = {candidate.action_id: candidate for candidate in record.candidates}
+    found = [logged.get(eligible.proposal.action.id) for eligible in narrowed.eligible]
+    candidates = [each for each in found if each is not None and each.propensity is not None]
+    if len(candidates) < len(found):
         raise _Unscored
-    return funnel.plan(case, narrowed, np.array(propensities, dtype=np.float64), baseline=record.baseline, key=key)
+    return funnel.plan(case, narrowed, logged_scores(record, candidates), key=key)
+
+
+def logged_scores(record: DecisionRecord, candidates: Sequence[Candidate]) -> Scores:
+    """What model and posterior said of these candidates of the record, which were all scored."""
+    shifted = any(each.score is not None for each in candidates)
+    by_model = record.baseline is None and any(each.uplift is not None for each in candidates)
+    sds = np.array([each.sd for each in candidates])
+    return Scores(
+        np.array([each.propensity if each.score is None else each.score for each in candidates], dtype=np.float64),
+        record.baseline,
+        np.array([each.uplift or 0.0 for each in candidates]) if by_model else None,
+        np.array([each.shift for each in candidates]) if shifted else None,
+        sds if sds.any() else None,
+    )
 
 
 def _as_logged(logged: Sequence[tuple[int, ...]], count: int) -> Any:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from decisioning.exploration import Policy
+from decisioning.exploration import Estimates, Policy, with_floor
 
 
 class Distribution(NamedTuple):
@@ -30,17 +30,18 @@ class Distribution(NamedTuple):
     tiers: NDArray[np.int64]  # (n_candidates,)
 
 
-def distribution(policy: Policy, values: NDArray[np.float64]) -> Distribution:
-    """The policy's distribution over candidates with these `values`, `(n_candidates,)`.
+def distribution(policy: Policy, estimates: Estimates) -> Distribution:
+    """The policy's distribution over candidates of which this is believed, its floor included.
 
     >>> from decisioning.exploration import Greedy
-    >>> distribution(Greedy(), np.array([0.2, 0.9, 0.4])).tiers.tolist()
+    >>> distribution(Greedy(), Estimates.known(np.array([0.2, 0.9, 0.4]))).tiers.tolist()
     [2, 0, 1]
 
     Raises:
         ArithmeticError: The policy's probabilities do not form a distribution.
     """
-    weights = policy.probabilities(values)
+    values = estimates.values
+    weights = with_floor(policy.probabilities(estimates), policy.minimum_probability)
     least = float(np.minimum.reduce(weights))
     if not (least >= 0.0 and abs(float(np.add.reduce(weights)) - 1.0) < 1e-9):
         raise ArithmeticError(f"{policy} gave {weights.tolist()}, must be at least 0 and sum to 1")

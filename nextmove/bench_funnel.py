@@ -25,6 +25,7 @@ from decisioning.exploration import SquareCB
 from decisioning.profile import Contact, Facts, HotProfile
 from decisioning.request import DecisionRequest
 from decisioning.reservation import take
+from decisioning.scores import Scores
 from nextmove.bench_hot_state import HotStateCost, hot_state_cost
 from nextmove.console import out, print_json, print_table, step
 from serving import collector
@@ -210,7 +211,7 @@ def _decide(work: Work, index: int) -> tuple[tuple[int, ...], int]:
     began = clock()
     narrowed = funnel.narrow(case, facts)
     at_narrowed = clock()
-    scores = _scores(work, narrowed)  # between the stages: not the funnel's
+    scores = Scores(_scores(work, narrowed))  # between the stages: not the funnel's
     scored = clock()
     planned = funnel.plan(case, narrowed, scores, key=_KEY)
     at_planned = clock()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from decisioning.bundle import ModelFeature
+from decisioning.bundle import ModelFeature, Scored
 from decisioning.catalog import Catalog, Release
 from decisioning.content import Content
 from decisioning.content_types import BLUEPRINT
@@ -40,13 +40,13 @@ class ServedModel(NamedTuple):
     features: tuple[ModelFeature, ...]
     graph: GraphScorer
 
-    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Propensities, `(n,)`, of model input, `(n, n_features)`."""
+    def score(self, rows: NDArray[np.float32]) -> Scored:
+        """What the graph gives, `(n,)` each, for model input, `(n, n_features)`."""
         return self.graph.score(rows)
 
 
 class Rescored(NamedTuple):
-    """A candidate's propensity as logged, and as the same model gives it now."""
+    """What a model said of a candidate as logged, before any correction, and as it says now."""
 
     action_id: str
     logged: float
@@ -146,8 +146,9 @@ class PastDecisions:
         catalog, model = self.catalog_of(record), self.model(record.model.bundle_sha256)
         case, facts = recorded_case(record, catalog), facts_of(record)
         actions = [catalog.actions[candidate.action_id] for candidate in scored]
-        now = model.score(model_rows(case, facts, RowEncoder(model.features), actions)).tolist()
-        return [Rescored(c.action_id, c.propensity or 0.0, again) for c, again in zip(scored, now, strict=True)]
+        now = model.score(model_rows(case, facts, RowEncoder(model.features), actions)).propensity.tolist()
+        logged = [c.propensity if c.score is None else c.score for c in scored]
+        return [Rescored(c.action_id, was or 0.0, again) for c, was, again in zip(scored, logged, now, strict=True)]
 
     def close(self) -> None:
         """Let go of the files."""

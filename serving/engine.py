@@ -13,8 +13,6 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 from ulid import ULID
 
 from decisioning import decision as funnel
@@ -35,6 +33,7 @@ from decisioning.record import DecisionRecord, ModelVersion
 from decisioning.replay import Replayed, replay
 from decisioning.request import Context, DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take, with_contacts
+from decisioning.scores import Scores, scores_of
 from decisioning.slots import key_id
 from serving.customers import Customers
 from serving.events import Events, Reported, Taken
@@ -350,8 +349,8 @@ class Engine:
             return Choice(narrowed, funnel.plan_fallback(narrowed), reason)
         if not narrowed.has_choice:
             return Choice(narrowed, funnel.NOTHING, reason)
-        propensities, baseline = _scores(case, narrowed, model, versions.learnt, facts, laps)
-        planned = funnel.plan(case, narrowed, propensities, baseline=baseline, key=self._key.secret)
+        scores = _scores(case, narrowed, model, versions.learnt, facts, laps)
+        planned = funnel.plan(case, narrowed, scores, key=self._key.secret)
         laps.lap("plan")
         return Choice(narrowed, planned, reason)
 
@@ -482,9 +481,11 @@ def _scores(
     learnt: Mapping[str, Action],
     facts: Facts,
     laps: Laps,
-) -> tuple[NDArray[np.float32], float | None]:
-    """Propensities of the eligible, and of showing nothing where one of them ranks by uplift over it."""
-    by_uplift = any(eligible.proposal.action.rank_by == "uplift" for eligible in narrowed.eligible)
+) -> Scores:
+    """Scores of the eligible, with that of showing nothing where one of them ranks by uplift over it."""
+    by_uplift = "uplift" not in model.scorer.manifest.outputs and any(
+        eligible.proposal.action.rank_by == "uplift" for eligible in narrowed.eligible
+    )
     actions = [learnt[eligible.proposal.action.id] for eligible in narrowed.eligible]
     where: dict[str, Value] = {"placement": case.placement.id, "channel": case.placement.channel, "slot": 1}
     shared = {**case.request.context, **facts.features, **where}
@@ -494,9 +495,9 @@ def _scores(
         ContactHistory(facts.history, now=case.now),
     )
     laps.lap("encode")
-    scores = model.scorer.score(rows)
+    scores = scores_of(model.scorer.score(rows), with_baseline=by_uplift)
     laps.lap("score")
-    return (scores[:-1], float(scores[-1])) if by_uplift else (scores, None)
+    return scores
 
 
 def _computed(

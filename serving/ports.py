@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from decisioning.bundle import Manifest
+from decisioning.bundle import Manifest, Scored
 from decisioning.catalog import Release
 from decisioning.content import Budget
 from decisioning.events import EventRecord, Happened
@@ -106,8 +106,8 @@ class Scorer(Protocol):
         """The bundle's hash."""
         ...
 
-    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Calibrated propensity of each row: `(n, n_features)` to `(n,)`."""
+    def score(self, rows: NDArray[np.float32]) -> Scored:
+        """What the manifest says that the graph gives, `(n,)` each, of rows `(n, n_features)`."""
         ...
 
 

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from decisioning.bundle import Manifest, ModelFeature
+from decisioning.bundle import Manifest, ModelFeature, Scored
 from decisioning.content import Budget
 from decisioning.content_types import NO_ACTION, Value
 from decisioning.errors import StoreError
@@ -261,7 +261,7 @@ class FakeScorer:
         self.sha256 = "1" * 64
         self.rows: NDArray[np.float32] | None = None
 
-    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def score(self, rows: NDArray[np.float32]) -> Scored:
         self.rows = rows
         known = [*self.propensities.values(), 0.05]
-        return np.array([known[int(code)] for code in rows[:, 3]], dtype=np.float32)
+        return Scored(np.array([known[int(code)] for code in rows[:, 3]], dtype=np.float32))

@@ -81,7 +81,7 @@ def _shift(trees: NodeProto, by: float) -> None:
     weights[:] = [weight + by * (tree == 0) for weight, tree in zip(weights, trees_of, strict=True)]
 
 
-def check_parity(graph: bytes, model: PropensityModel, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+def check_parity(graph: bytes, model: PropensityModel, rows: NDArray[np.float32]) -> NDArray[np.floating]:
     """What the graph gives for these rows, `(n,)`, after holding it against trees and calibration.
 
     The trees and the calibration are computed in float64, by LightGBM and numpy.
@@ -89,7 +89,7 @@ def check_parity(graph: bytes, model: PropensityModel, rows: NDArray[np.float32]
     Raises:
         BundleError: They differ by more than 1e-5 somewhere; says on how many rows and where first.
     """
-    scores = GraphScorer(graph).score(rows)
+    scores = GraphScorer(graph).score(rows).propensity
     expected = model.propensities(rows)
     error = np.abs(scores - expected)
     wrong = ~(error <= PROBE_TOLERANCE)  # NaN is wrong too

@@ -1,10 +1,12 @@
 """Scoring with the graph that is served, for export checks, evaluation and the gate."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, Bundle, check_probe
+from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, Bundle, Output, Scored, check_probe
 from decisioning.errors import BundleError
 
 BLOCK = 50_000  # rows at a time: bounds what ONNX Runtime holds
@@ -14,10 +16,10 @@ class GraphScorer:
     """An ONNX graph with one thread: with more, the last bits of one row in seven change.
 
     Raises:
-        BundleError: ONNX Runtime cannot read the graph.
+        BundleError: ONNX Runtime cannot read the graph, or it lacks an output.
     """
 
-    def __init__(self, graph: bytes) -> None:
+    def __init__(self, graph: bytes, outputs: Sequence[Output] = (OUTPUT_NAME,)) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -27,13 +29,19 @@ class GraphScorer:
         except Exception as error:  # ONNX Runtime has a tree of its own, without a public base
             raise BundleError(f"ONNX Runtime cannot read the graph: {str(error).splitlines()[0]}") from error
 
-    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Propensities, `(n,)`, of model input, `(n, n_features)`."""
+        missing = set(outputs) - {node.name for node in self._session.get_outputs()}
+        if missing:
+            raise BundleError(f"the graph does not give {', '.join(sorted(missing))}, which its manifest names")
+        self._outputs = list(outputs)
+
+    def score(self, rows: NDArray[np.float32]) -> Scored:
+        """What the graph gives, `(n,)` each in float64, for model input, `(n, n_features)`."""
         blocks = [
-            self._session.run([OUTPUT_NAME], {INPUT_NAME: rows[start : start + BLOCK]})[0]
-            for start in range(0, len(rows), BLOCK)
+            self._session.run(self._outputs, {INPUT_NAME: rows[start : start + BLOCK]})
+            for start in range(0, max(len(rows), 1), BLOCK)
         ]
-        return np.concatenate(blocks).astype(np.float64) if blocks else np.empty(0)
+        joined = [np.concatenate(each).astype(np.float64) for each in zip(*blocks, strict=True)]
+        return Scored(**dict(zip(self._outputs, joined, strict=True)))
 
 
 def verified_scorer(bundle: Bundle) -> GraphScorer:
@@ -42,7 +50,7 @@ def verified_scorer(bundle: Bundle) -> GraphScorer:
     Raises:
         BundleError: It has not.
     """
-    scorer = GraphScorer(bundle.graph)
+    scorer = GraphScorer(bundle.graph, bundle.manifest.outputs)
     try:
         scores = scorer.score(bundle.manifest.probe_rows)
     except Exception as error:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from decisioning import decision as funnel
 from decisioning.budget import released
-from decisioning.bundle import ModelFeature
+from decisioning.bundle import ModelFeature, Scored
 from decisioning.case import UNSCORED, Case, reason_of
 from decisioning.catalog import Catalog, Release
 from decisioning.content import Action
@@ -26,6 +26,7 @@ from decisioning.profile import BudgetLeft, Facts
 from decisioning.record import DecisionRecord
 from decisioning.replay import facts_of, model_rows, recorded_case
 from decisioning.rules import Rule, RuleFailure, RuleScope
+from decisioning.scores import Scores
 
 NOTHING = "(nothing)"  # no answer at all; to show nothing is a choice of its own, `no_action`
 
@@ -41,8 +42,8 @@ class Model(Protocol):
         """Columns of its input."""
         ...
 
-    def score(self, rows: NDArray[np.float32]) -> NDArray[np.floating]:
-        """Propensities, `(n,)`, of model input, `(n, n_features)`."""
+    def score(self, rows: NDArray[np.float32]) -> Scored:
+        """What the graph gives, `(n,)` each, for model input, `(n, n_features)`."""
         ...
 
 
@@ -187,10 +188,15 @@ class Comparison:
         unknown = [each for each in wanted.values() if each.id not in known or _differs(each, old)]
         if unknown:
             model, encoder = self.model_of(record)
-            scores = model.score(model_rows(case, facts, encoder, unknown)).tolist()
-            known.update(zip((action.id for action in unknown), scores, strict=True))
-        propensities = np.array([known[action.id] for action in actions], dtype=np.float64)
-        return funnel.plan(case, narrowed, propensities, baseline=known[NO_ACTION] if by_uplift else None, key=key)
+            scored = model.score(model_rows(case, facts, encoder, unknown)).propensity.tolist()
+            known.update(zip((action.id for action in unknown), scored, strict=True))
+        sds = {each.action_id: each.sd for each in record.candidates}
+        scores = Scores(
+            np.array([known[action.id] for action in actions], dtype=np.float64),
+            known[NO_ACTION] if by_uplift else None,
+            sds=np.array([sds.get(action.id, 0.0) for action in actions]),
+        )
+        return funnel.plan(case, narrowed, scores, key=key)
 
 
 def market_of(record: DecisionRecord) -> str:

@@ -99,16 +99,23 @@ def priorities(
 
     Propensity x context weight x value x lever: the propensity from the graph that is served, with
     its `features`; weight and value as logged; the lever of today's catalogue. For actions that it
-    ranks by uplift, the propensity above that of showing nothing. `encoded` is `candidate_rows`.
+    ranks by uplift, what the model learnt of that, or the propensity above that of showing nothing.
+    `encoded` is `candidate_rows`.
     """
     rows, columns = decisions.pairs
-    ranked_by = scorer.score(encoded)
+    scored = scorer.score(encoded)
+    ranked_by = np.asarray(scored.propensity, dtype=np.float64)
     by_uplift = np.array([catalog.actions[name].rank_by == "uplift" for name in decisions.actions])[columns]
     if by_uplift.any():
-        asked, place = np.unique(rows[by_uplift], return_inverse=True)
-        nothing = np.zeros(len(asked), dtype=np.int64)
-        baseline = scorer.score(encode_pairs(features, decisions.examples, catalog, asked, [NO_ACTION], nothing))
-        ranked_by[by_uplift] = np.maximum(0.0, ranked_by[by_uplift] - baseline[place])
+        if scored.uplift is not None:
+            over = scored.uplift[by_uplift]
+        else:
+            asked, place = np.unique(rows[by_uplift], return_inverse=True)
+            nothing = np.zeros(len(asked), dtype=np.int64)
+            alone = encode_pairs(features, decisions.examples, catalog, asked, [NO_ACTION], nothing)
+            over = ranked_by[by_uplift] - scorer.score(alone).propensity[place]
+        ranked_by = ranked_by.copy()
+        ranked_by[by_uplift] = np.maximum(0.0, over)
     lever = np.array([catalog.actions[name].lever for name in decisions.actions])
     ranked = np.full(decisions.available.shape, -np.inf)
     pairs = rows, columns

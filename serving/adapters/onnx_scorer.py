@@ -1,10 +1,10 @@
-"""Scorer over ONNX Runtime: one thread, propensities only, nothing served that was not verified."""
+"""Scorer over ONNX Runtime: one thread, what the manifest names only, nothing served that was not verified."""
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, Bundle, Manifest, check_probe
+from decisioning.bundle import INPUT_NAME, Bundle, Manifest, Scored, check_probe
 from decisioning.errors import BundleError
 
 
@@ -28,15 +28,18 @@ class OnnxScorer:
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise BundleError(f"the graph of bundle {bundle.sha256[:12]} cannot be loaded: {error}") from error
         names = [node.name for node in self._session.get_inputs()], [node.name for node in self._session.get_outputs()]
-        if names[0] != [INPUT_NAME] or OUTPUT_NAME not in names[1]:
+        outputs = bundle.manifest.outputs
+        if names[0] != [INPUT_NAME] or not set(outputs) <= set(names[1]):
             raise BundleError(
                 f"the graph of bundle {bundle.sha256[:12]} maps {names[0]} to {names[1]},"
-                f" must map '{INPUT_NAME}' to '{OUTPUT_NAME}'"
+                f" must map '{INPUT_NAME}' to {', '.join(repr(output) for output in outputs)}"
             )
         self.manifest: Manifest = bundle.manifest
         self.sha256: str = bundle.sha256
+        self._outputs = list(outputs)
         check_probe(bundle.manifest, self.score(bundle.manifest.probe_rows))
 
-    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def score(self, rows: NDArray[np.float32]) -> Scored:
         """See `ports.Scorer`."""
-        return self._session.run([OUTPUT_NAME], {INPUT_NAME: rows})[0].reshape(-1)
+        given = self._session.run(self._outputs, {INPUT_NAME: rows})
+        return Scored(**{name: values.reshape(-1) for name, values in zip(self._outputs, given, strict=True)})

@@ -10,6 +10,7 @@ import pytest
 from decisioning.bundle import (
     Manifest,
     ModelFeature,
+    Scored,
     check_probe,
     pack,
     unpack,
@@ -61,6 +62,13 @@ def test_a_manifest_that_cannot_be_read_is_refused(content: bytes) -> None:
 
 @pytest.mark.parametrize("scores", [[0.25, 0.50002], [0.25, math.nan], [0.25], [math.inf, 0.5]])
 def test_a_probe_that_scores_differently_is_refused(scores: list[float]) -> None:
-    check_probe(manifest(), np.array([0.250009, 0.5]))
+    check_probe(manifest(), Scored(np.array([0.250009, 0.5])))
     with pytest.raises(BundleError):
-        check_probe(manifest(), np.array(scores))
+        check_probe(manifest(), Scored(np.array(scores)))
+
+
+def test_every_output_of_a_graph_is_held_to_its_probe() -> None:
+    two = manifest(outputs=("propensity", "sd"), probe_scores=np.array([0.25, 0.5, 1.5, 2.0], dtype="<f8").tobytes())
+    check_probe(two, Scored(np.array([0.25, 0.5]), sd=np.array([1.5, 2.0])))
+    with pytest.raises(BundleError, match="differs"):
+        check_probe(two, Scored(np.array([0.25, 0.5]), sd=np.array([1.5, 2.1])))

@@ -11,6 +11,7 @@ from decisioning.content_types import NO_ACTION
 from decisioning.continuity import NOTHING_OPEN, Continuity, going_on
 from decisioning.profile import Contact, Facts, HotProfile
 from decisioning.reservation import take
+from decisioning.scores import Scores
 from tests.builders import NOW, action, case, catalog, contact, weekly_cap
 
 HOUR, DAY, INSTANT = timedelta(hours=1), timedelta(days=1), timedelta(microseconds=1)
@@ -141,7 +142,7 @@ def reloaded(*, cap: int = 1, again: timedelta = HOUR) -> tuple[list[str], int]:
     facts = Facts(hot=HotProfile(contacts=(shown("loan", ago=again, answer=DAY),), version=1))
     asked = case(shop, limit=1)
     narrowed = funnel.narrow(asked, facts)
-    planned = funnel.plan(asked, narrowed, np.full(len(narrowed.eligible), 0.1), key=b"key")
+    planned = funnel.plan(asked, narrowed, Scores(np.full(len(narrowed.eligible), 0.1)), key=b"key")
     reservation = funnel.reservation(asked, facts, planned, digest="")
     filled = take(reservation, reservation.seen)
     answered = funnel.finish(asked, planned, filled)
@@ -165,7 +166,7 @@ def test_what_goes_on_has_probability_1_and_does_not_count_as_drawn() -> None:
     facts = Facts(hot=HotProfile(contacts=(shown("loan", ago=2 * DAY, answer=DAY),)))
     asked = case(shop, limit=1)
     narrowed = funnel.narrow(asked, facts)
-    planned = funnel.plan(asked, narrowed, np.full(2, 0.1), key=b"key")
+    planned = funnel.plan(asked, narrowed, Scores(np.full(2, 0.1)), key=b"key")
     filled = take(funnel.reservation(asked, facts, planned, digest=""), facts.hot or HotProfile())
     record = funnel.record_of(asked, facts, funnel.Choice(narrowed, planned, RANKED), filled, model=None, key_id="k")
     assert [(slot.action_id, slot.probability) for slot in record.slots] == [("loan", 1.0)]

@@ -12,6 +12,7 @@ from decisioning.content_types import NO_ACTION
 from decisioning.decision import Narrowed
 from decisioning.errors import RequestError, UnknownAction, UnknownPlacement
 from decisioning.profile import Facts, HotProfile
+from decisioning.scores import Scores
 from tests.builders import CONSENTED, NOW, action, case, catalog, contact, experiment, placement, request, weekly_cap
 
 
@@ -156,19 +157,19 @@ def test_an_experiment_runs_on_its_placements_only() -> None:
 def test_priority_is_propensity_times_weight_times_value_times_lever() -> None:
     shop = catalog(action("card", value=10.0, lever=2.0, context_weights=(ContextWeight("true", 3.0),)))
     result = narrowed(shop)
-    planned = funnel.plan(case(shop), result, np.array([0.1]), key=b"key")
+    planned = funnel.plan(case(shop), result, Scores(np.array([0.1])), key=b"key")
     assert planned.candidates[0].priority == pytest.approx(0.1 * 3 * 10 * 2)
 
 
 def test_the_same_decision_id_draws_the_same_order_again() -> None:
     result, scores = narrowed(catalog()), np.array([0.3, 0.2, 0.1])
-    orders = {funnel.plan(case(), result, scores, key=b"key").order for _ in range(3)}
+    orders = {funnel.plan(case(), result, Scores(scores), key=b"key").order for _ in range(3)}
     assert len(orders) == 1
 
 
 def test_candidates_lost_at_the_reservation_are_named() -> None:
     result = narrowed(catalog())
-    planned = funnel.plan(case(), result, np.array([0.3, 0.2, 0.1]), key=b"key")
+    planned = funnel.plan(case(), result, Scores(np.array([0.3, 0.2, 0.1])), key=b"key")
     dropped = funnel.lost(planned, [funnel.FilledSlot(chosen=1, available=(1, 2))])
     assert [drop[:3] for drop in map(msgspec.structs.astuple, dropped)] == [("card", "reservation", "TAKEN_MEANWHILE")]
 

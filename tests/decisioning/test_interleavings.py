@@ -23,6 +23,7 @@ from decisioning.exploration import SquareCB
 from decisioning.profile import Contact, Facts, Subject
 from decisioning.record import OutcomeRecord, Told
 from decisioning.reservation import Reserved
+from decisioning.scores import Scores
 from serving.ports import HotState
 from storage.hot_state.rebuild import needs_rebuild
 from storage.hot_state.redis import RedisHotState
@@ -104,7 +105,7 @@ class World:
 
     async def reserve(self, subject: Subject, asked: Case, facts: Facts) -> None:
         narrowed = funnel.narrow(asked, facts)
-        planned = funnel.plan(asked, narrowed, np.full(len(narrowed.eligible), 0.1), key=b"key")
+        planned = funnel.plan(asked, narrowed, Scores(np.full(len(narrowed.eligible), 0.1)), key=b"key")
         reservation = funnel.reservation(asked, facts, planned, digest=asked.decision_id)
         reserved = await self.hot_state.reserve(reservation)
         assert isinstance(reserved, Reserved)

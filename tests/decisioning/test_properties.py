@@ -21,6 +21,7 @@ from decisioning.exploration import ExplorationPolicy
 from decisioning.profile import Facts, HotProfile
 from decisioning.request import DecisionRequest
 from decisioning.reservation import take
+from decisioning.scores import Scores
 from decisioning.slots import Distribution, FilledSlot, slot_probabilities
 from tests.builders import action, case, catalog, placement
 from tests.decisioning import strategies as some
@@ -37,7 +38,7 @@ def planned_for(asked: Case, narrowed: Narrowed, chance: float = 0.1) -> Plan:
     if not narrowed.has_choice:
         return funnel.plan_fallback(narrowed)
     scores = np.array([chance / (place + 1) for place in range(len(narrowed.eligible))])
-    return funnel.plan(asked, narrowed, scores, baseline=0.01, key=b"key")
+    return funnel.plan(asked, narrowed, Scores(scores, 0.01), key=b"key")
 
 
 def ids(narrowed: Narrowed) -> set[str]:
@@ -148,11 +149,11 @@ def test_a_propensity_that_is_no_number_is_an_error(policy: ExplorationPolicy, b
     )
     narrowed = funnel.narrow(case(shop), Facts())
     with pytest.raises(ArithmeticError, match="loan"):
-        funnel.plan(case(shop), narrowed, np.array([0.1, broken, 0.2]), key=b"key")
+        funnel.plan(case(shop), narrowed, Scores(np.array([0.1, broken, 0.2])), key=b"key")
 
 
 def test_a_baseline_that_is_no_number_is_an_error() -> None:
     shop = catalog(action("card", rank_by="uplift"), action("no_action"))
     narrowed = funnel.narrow(case(shop), Facts())
     with pytest.raises(ArithmeticError, match="baseline"):
-        funnel.plan(case(shop), narrowed, np.array([0.1, 0.2]), baseline=math.nan, key=b"key")
+        funnel.plan(case(shop), narrowed, Scores(np.array([0.1, 0.2]), math.nan), key=b"key")

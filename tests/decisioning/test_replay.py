@@ -1,4 +1,5 @@
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,8 @@ from tests.fakes import FakeFeatures, FakeHotState, FakeLedger, FakeScorer
 from tests.random_shops import KEY, FailsAtReservation, back, random_decisions
 
 # What the funnel worked out; the other fields are what it was told.
+# How far a score may be off is given, not worked out, and not every policy asks.
+DOUBT = r"\.candidates\.\d+\.12"
 WORKED_OUT = ("expires_at", "domain", "market", "placement", "channel", "assignments", "dropped", "candidates", "slots",
               "reason", "reason_detail", "policy", "contact_at", "stages")  # fmt: skip
 
@@ -105,6 +108,8 @@ def test_every_number_that_the_funnel_worked_out_is_held_to_the_last_bit() -> No
     tried = 0
     for name in WORKED_OUT:
         for path, part in changed_numbers({name: document[name]}):
+            if re.fullmatch(DOUBT, path):
+                continue
             other = msgspec.convert({**document, **part}, DecisionRecord)
             found = again(other, asked_of)
             tried += 1

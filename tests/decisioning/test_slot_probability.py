@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from decisioning import decision as funnel
-from decisioning.exploration import EpsilonGreedy, Greedy, Policy, Softmax, SquareCB
+from decisioning.exploration import EpsilonGreedy, Estimates, Greedy, Policy, Softmax, SquareCB
 from decisioning.profile import Facts, HotProfile
 from decisioning.reservation import take
+from decisioning.scores import Scores
 from decisioning.slots import (
     Distribution,
     FilledSlot,
@@ -69,7 +70,7 @@ def differences(policy: Policy, kind: Kind, *, seed: int) -> list[Difference]:
     four chances in five. What was taken from one slot never comes back for a later one: see `fill_slots`.
     """
     rng = np.random.default_rng(seed)
-    spread = distribution(policy, VALUES)
+    spread = distribution(policy, Estimates.known(VALUES))
     missed: list[list[float]] = [[] for _ in range(SLOTS)]
     for number in range(DRAWS):
         order = draw_order(spread, uniforms(b"key", f"d-{number}", len(VALUES))).tolist()
@@ -102,8 +103,8 @@ def test_the_two_obvious_definitions_miss_the_truth_by_far_in_every_slot(policy:
 
 
 def test_a_greedy_policys_raw_probability_calls_impossible_what_was_shown() -> None:
-    probabilities = Greedy().probabilities(VALUES)
-    spread = distribution(Greedy(), VALUES)
+    probabilities = Greedy().probabilities(Estimates.known(VALUES))
+    spread = distribution(Greedy(), Estimates.known(VALUES))
     order = draw_order(spread, uniforms(b"key", "d", len(VALUES))).tolist()
     [slot] = fill_slots(order, 1, lambda shown: [1, 3])
     assert probabilities[slot.chosen] == 0.0
@@ -125,7 +126,7 @@ def test_the_funnel_logs_the_truth_when_others_take_away_candidates_meanwhile() 
     missed: list[list[float]] = [[], []]
     for number in range(DRAWS):
         asked = case(shop, decision_id=f"d-{number}")
-        planned = funnel.plan(asked, narrowed, VALUES, key=b"key")
+        planned = funnel.plan(asked, narrowed, Scores(VALUES), key=b"key")
         left = np.flatnonzero(rng.random(5) < 0.6).tolist() or [0]
         reservation = msgspec.structs.replace(
             funnel.reservation(asked, facts, planned, digest=""), still=lambda profile, left=left: left

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decisioning.exploration import EpsilonGreedy, Greedy, Policy, Softmax, SquareCB
+from decisioning.exploration import EpsilonGreedy, Estimates, Greedy, Policy, Softmax, SquareCB
 from decisioning.slots import (
     Distribution,
     FilledSlot,
@@ -24,7 +24,7 @@ values_in_unit = st.lists(st.floats(0, 1), min_size=1, max_size=30).map(np.array
 @pytest.mark.parametrize("policy", POLICIES, ids=str)
 @given(values=values_in_unit)
 def test_every_policy_states_a_distribution(policy: Policy, values: np.ndarray) -> None:
-    probabilities = policy.probabilities(values)
+    probabilities = policy.probabilities(Estimates.known(values))
     assert (probabilities >= 0).all()
     assert probabilities.sum() == pytest.approx(1, abs=1e-12)
 
@@ -34,7 +34,7 @@ def test_every_policy_states_a_distribution(policy: Policy, values: np.ndarray) 
 def test_every_slot_has_a_probability_between_0_and_1(
     policy: Policy, values: np.ndarray, slots: int, noise: int
 ) -> None:
-    spread = distribution(policy, values)
+    spread = distribution(policy, Estimates.known(values))
     order = draw_order(spread, np.random.default_rng(noise).random(len(values)))
     filled = fill_slots(order.tolist(), slots, lambda shown: [i for i in range(len(values)) if i not in shown])
     assert len(filled) == min(slots, len(values))
@@ -42,7 +42,7 @@ def test_every_slot_has_a_probability_between_0_and_1(
 
 
 def test_draws_come_out_as_often_as_their_stated_probability() -> None:
-    spread = distribution(SquareCB(gamma=8.0), np.array([0.9, 0.5, 0.1]))
+    spread = distribution(SquareCB(gamma=8.0), Estimates.known(np.array([0.9, 0.5, 0.1])))
     draws = 20_000
     first = Counter(int(draw_order(spread, uniforms(b"key", f"d-{i}", 3))[0]) for i in range(draws))
     for candidate, probability in enumerate(spread.weights):
@@ -62,7 +62,7 @@ def test_the_second_slot_is_distributed_as_the_rest_renormalised() -> None:
 
 
 def test_under_a_greedy_policy_later_slots_follow_by_value() -> None:
-    spread = distribution(Greedy(), np.array([0.2, 0.9, 0.4]))
+    spread = distribution(Greedy(), Estimates.known(np.array([0.2, 0.9, 0.4])))
     order = draw_order(spread, np.array([0.5, 0.5, 0.5])).tolist()
     filled = fill_slots(order, 3, lambda shown: [i for i in range(3) if i not in shown])
     assert [slot.chosen for slot in filled] == [1, 2, 0]
@@ -70,7 +70,7 @@ def test_under_a_greedy_policy_later_slots_follow_by_value() -> None:
 
 
 def test_a_tie_under_a_greedy_policy_is_an_even_chance() -> None:
-    spread = distribution(Greedy(), np.array([0.9, 0.9, 0.4]))
+    spread = distribution(Greedy(), Estimates.known(np.array([0.9, 0.9, 0.4])))
     assert slot_probabilities(spread, [FilledSlot(chosen=0, available=(0, 1, 2))]) == [0.5]
 
 
@@ -80,8 +80,10 @@ def test_draws_depend_on_the_secret_and_not_on_the_id_alone() -> None:
 
 def test_a_policy_that_does_not_sum_to_one_is_caught() -> None:
     class Broken:
-        def probabilities(self, values: np.ndarray) -> np.ndarray:
-            return np.full(len(values), 1.0)
+        minimum_probability = 0.0
+
+        def probabilities(self, estimates: Estimates) -> np.ndarray:
+            return np.full(len(estimates.values), 1.0)
 
     with pytest.raises(ArithmeticError, match="sum to 1"):
-        distribution(Broken(), np.array([0.1, 0.2]))
+        distribution(Broken(), Estimates.known(np.array([0.1, 0.2])))

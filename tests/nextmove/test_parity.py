@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from decisioning.assignment import is_held_out
+from decisioning.bundle import Scored
 from decisioning.encoding import encode_value
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
@@ -38,7 +39,7 @@ class Recording:
         self.manifest, self.sha256 = scorer.manifest, scorer.sha256
         self.rows: list[NDArray[np.float32]] = []
 
-    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def score(self, rows: NDArray[np.float32]) -> Scored:
         self.rows.append(rows.copy())
         return self._scorer.score(rows)
 

@@ -67,7 +67,7 @@ def with_thresholds_moved(graph: bytes, by: float) -> bytes:
 
 def test_the_graph_agrees_on_every_edge_of_the_trees(model: PropensityModel, graph: bytes) -> None:
     rows = rows_of(model)
-    assert np.abs(GraphScorer(graph).score(rows) - model.propensities(rows)).max() < 1e-6
+    assert np.abs(GraphScorer(graph).score(rows).propensity - model.propensities(rows)).max() < 1e-6
 
 
 def test_a_steep_calibration_costs_the_graph_no_digits(model: PropensityModel) -> None:
@@ -75,7 +75,7 @@ def test_a_steep_calibration_costs_the_graph_no_digits(model: PropensityModel) -
     slope = 100.0
     middle = float(np.median(logit(np.asarray(model.booster.predict(rows)))))
     steep = replace(model, calibration=Calibration(slope, -slope * middle))
-    assert np.abs(GraphScorer(export_graph(steep)).score(rows) - steep.propensities(rows)).max() < 5e-6
+    assert np.abs(GraphScorer(export_graph(steep)).score(rows).propensity - steep.propensities(rows)).max() < 5e-6
 
 
 def test_the_probe_meets_every_edge(model: PropensityModel) -> None:
@@ -124,7 +124,9 @@ def test_a_bundle_scores_its_probe_as_it_was_built(model: PropensityModel, graph
     assert built.probe_rows.shape == (PROBE_ROWS, len(model.features))
     assert built.trained_until == model.split.trained_until
     scorer = verified_scorer(pack(built, graph)[1])
-    np.testing.assert_allclose(scorer.score(built.probe_rows), model.propensities(built.probe_rows), atol=1e-6)
+    np.testing.assert_allclose(
+        scorer.score(built.probe_rows).propensity, model.propensities(built.probe_rows), atol=1e-6
+    )
 
 
 def test_a_changed_graph_fails_its_probe(model: PropensityModel, graph: bytes) -> None:
@@ -143,7 +145,7 @@ def test_a_changed_probe_fails_too(model: PropensityModel, graph: bytes) -> None
 
 def test_the_graph_takes_any_number_of_rows(model: PropensityModel, graph: bytes) -> None:
     scorer, rows = GraphScorer(graph), rows_of(model)
-    assert [scorer.score(rows[:n]).shape for n in (0, 1, 7)] == [(0,), (1,), (7,)]
+    assert [scorer.score(rows[:n]).propensity.shape for n in (0, 1, 7)] == [(0,), (1,), (7,)]
 
 
 def test_a_model_that_found_nothing_can_be_exported() -> None:

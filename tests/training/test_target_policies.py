@@ -107,7 +107,7 @@ def test_priority_is_propensity_times_weight_and_value_as_logged_and_lever(
     decisions = drawn_decisions(logged, tiny_catalog())
     encoded = candidate_rows(features, decisions, tiny_catalog())
     ranked = priorities(scorer, features, encoded, decisions, levered(umbrella=2.0))
-    np.testing.assert_allclose(ranked, scorer.score(encoded).reshape(600, 3) * [14.0, 30.0, 1.0])
+    np.testing.assert_allclose(ranked, scorer.score(encoded).propensity.reshape(600, 3) * [14.0, 30.0, 1.0])
 
 
 def test_what_ranks_by_uplift_is_ranked_by_the_propensity_above_that_of_no_action(
@@ -117,7 +117,7 @@ def test_what_ranks_by_uplift_is_ranked_by_the_propensity_above_that_of_no_actio
     scorer, features = GraphScorer(bundle.graph), bundle.manifest.features
     decisions = drawn_decisions(examples, tiny_catalog())
     encoded = candidate_rows(features, decisions, tiny_catalog())
-    propensity = scorer.score(encoded).reshape(600, 3)
+    propensity = scorer.score(encoded).propensity.reshape(600, 3)
     ranked = priorities(scorer, features, encoded, decisions, levered(rank_by="uplift", umbrella=1.0))
     above = np.maximum(0.0, propensity[:, 0] - propensity[:, 2])
     assert (above > 0.0).any()

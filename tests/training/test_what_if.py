@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from decisioning.bundle import Scored
 from decisioning.catalog import Release
 from decisioning.content import Action, Audience, Budget
 from decisioning.content_types import BLUEPRINT, NO_ACTION
@@ -43,7 +44,7 @@ class Model:
         self.features = self._scorer.manifest.features
         self.asked = 0
 
-    def score(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def score(self, rows: NDArray[np.float32]) -> Scored:
         self.asked += len(rows)
         return self._scorer.score(rows)
 
