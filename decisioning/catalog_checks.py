@@ -52,7 +52,9 @@ _ENTRIES: dict[str, type[msgspec.Struct]] = {
 
 _NEVER_A_MARKETS = ("domain", "market", "market_currency", "locked", "hooks", "event_features", "features")
 _EVENT_NAME = re.compile("[a-z][a-z0-9_]*")
+_FORETOLD = re.compile(r"\bcustomer\s*\.\s*chance_of_")
 SHORTEST_PERIOD = timedelta(minutes=1)
+SHORTEST_HORIZON, LONGEST_HORIZON = timedelta(days=1), timedelta(days=365)
 LONGEST_AT_MOST = timedelta(days=365)
 # Called by their type, since they have no name of their own.
 _NOT_TRACKED = tuple(kind for kind in get_args(EventType) if kind != "track")
@@ -321,7 +323,16 @@ def _journeys(f: _Findings) -> None:
     for journey in f.content.journeys:
         path = f"journeys[{journey.id}]"
         stages = [stage.id for stage in journey.stages]
+        if journey.horizon is not None and not SHORTEST_HORIZON <= journey.horizon <= LONGEST_HORIZON:
+            f.add(f"{path}.horizon", f"is {journey.horizon.days} days, must be 1 to {LONGEST_HORIZON.days}")
         for stage in journey.stages:
+            if journey.horizon is not None and not _NAMEABLE.fullmatch(stage.id):
+                said = "is foretold, so rules must be able to name it: letters, digits and _ only"
+                f.add(f"{path}.stages[{stage.id}].id", said)
+            for part in ("entry", "exit"):
+                if _FORETOLD.search(getattr(stage, part)):
+                    said = "names a chance that is foretold from the stages; a stage may not depend on it"
+                    f.add(f"{path}.stages[{stage.id}].{part}", said)
             for name in stage.weights:
                 f.refer(f"{path}.stages[{stage.id}].weights", name, (*f.ids["actions"], *f.content.groups))
         for place, transition in enumerate(journey.transitions):

@@ -271,10 +271,16 @@ class Transition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class Journey(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Stages that a customer goes through; a customer is in one of them, or in none."""
+    """Stages that a customer goes through; a customer is in one of them, or in none.
+
+    Attributes:
+        horizon: How far ahead a model foretells in which stage the customer will be: rules may then name
+            `customer.chance_of_<stage>`. None: it is not foretold.
+    """
 
     id: Id
     owner: Person = "unknown"
+    horizon: timedelta | None = None
     stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1)]
     transitions: tuple[Transition, ...] = ()
 
@@ -406,7 +412,22 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         if self.features is None:
             return None
         over_events = {each.name: each.kind for feature in self.event_features for each in feature.derived()}
-        return FeatureTypes(customer=over_events | self.features.customer, account=self.features.account)
+        foretold: dict[str, FeatureKind] = dict.fromkeys(self.chances, "number")
+        return FeatureTypes(customer=foretold | over_events | self.features.customer, account=self.features.account)
+
+    @property
+    def chances(self) -> tuple[str, ...]:
+        """Names of the features that foretell stages."""
+        return tuple(chance_of(s.id) for journey in self.journeys if journey.horizon for s in journey.stages)
+
+
+def chance_of(stage_id: str) -> str:
+    """What the feature is called that foretells a stage.
+
+    >>> chance_of("loyal")
+    'chance_of_loyal'
+    """
+    return f"chance_of_{stage_id}"
 
 
 def variant_ends(experiment: Experiment) -> tuple[int, ...]:

@@ -25,6 +25,7 @@ from nextmove.key_commands import keys_app
 from nextmove.moment_commands import moments_app
 from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of
 from nextmove.privacy_commands import privacy_app
+from nextmove.stage_commands import foretell
 
 app = typer.Typer(
     name="nextmove",
@@ -48,6 +49,7 @@ catalog_app.command("init")(init)
 ingest_app.command("customers")(customers)
 app.command("doctor")(doctor)
 app.command("explain")(explain)
+app.command("foretell")(foretell)
 app.command("replay")(replay)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")]

@@ -38,6 +38,7 @@ from decisioning.slots import key_id
 from serving.customers import Customers
 from serving.events import Events, Reported, Taken
 from serving.feeds import FeedTally
+from serving.foretelling import Foreteller
 from serving.outcomes import OutcomeResult, Outcomes, digest_of
 from serving.pauses import PauseAnswer, PauseRequest, Pauses
 from serving.ports import Archive, Features, HotState, Ledger, Scorer
@@ -72,6 +73,7 @@ class _Versions(NamedTuple):
     model: "_Model | None"
     learnt: Mapping[str, Action]  # actions as the model knows them, the same in every market
     event_features: EventFeatures | None
+    foreteller: Foreteller | None
 
 
 class _Model(NamedTuple):
@@ -97,6 +99,7 @@ class Engine:
         links: Makes and reads links to unsubscribe by.
         feeds: Counts what each source tells.
         moments_due: What events that were told have begun, to be decided at once.
+        foreteller: Foretells journey stages; None where no such model is promoted.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Engine:
     ) -> None:
         self.release = release
         self.scorer = scorer
+        self.foreteller: Foreteller | None = None
         self.timers = timers or StageTimers()
         self.features = features
         self._hot_state = hot_state
@@ -182,7 +186,11 @@ class Engine:
                 if not cases:
                     release = self.release
                     versions = _Versions(
-                        release.of(request.market), self._model, release.everywhere.actions, release.event_features
+                        release.of(request.market),
+                        self._model,
+                        release.everywhere.actions,
+                        release.event_features,
+                        self.foreteller,
                     )
                     cases = self._cases(each, versions, now)
                     laps.lap("request")
@@ -263,8 +271,9 @@ class Engine:
     @property
     def own_features(self) -> frozenset[str]:
         """Names of features that are stored, or computed of what customers did."""
-        computed = (each.name for one in self.release.blueprint.content.event_features for each in one.derived())
-        return self.features.names.union((ACCOUNT_FEATURE,), computed)
+        content = self.release.blueprint.content
+        computed = (each.name for one in content.event_features for each in one.derived())
+        return self.features.names.union((ACCOUNT_FEATURE,), computed, content.chances)
 
     async def find(self, decision_id: str) -> DecisionRecord | None:
         """The record of a decision, or None."""
@@ -394,7 +403,7 @@ class Engine:
         if stored_first:
             context = {name: value for name, value in context.items() if name not in untold}
         supplied = _supplied(context, known, catalog.features, stored_first=stored_first)
-        return Facts(
+        facts = Facts(
             features={**known, **supplied},
             account_id=account_id,
             account=stored.account if stored else {},
@@ -405,6 +414,7 @@ class Engine:
             known=stored is not None,
             readable=not unreadable,
         )
+        return _with_chances(facts, request, versions, now=now)
 
     async def _stored(self, customer_id: str, named: str | None, *, stored_first: bool) -> StoredFeatures | None:
         """What the feature store holds, with the account that the request names, if any."""
@@ -498,6 +508,19 @@ def _scores(
     scores = scores_of(model.scorer.score(rows), with_baseline=by_uplift)
     laps.lap("score")
     return scores
+
+
+def _with_chances(facts: Facts, request: DecisionRequest, versions: _Versions, *, now: datetime) -> Facts:
+    """With what is foretold of the customer's stages, null where nobody can say."""
+    names = versions.catalog.content.chances
+    if not names:
+        return facts
+    said: Mapping[str, Value] = {}
+    if versions.foreteller is not None and facts.known and facts.hot is not None:
+        catalog = versions.catalog
+        scope = catalog.scope(now=now, customer=facts.features, account=facts.account, context=request.context)
+        said = versions.foreteller.chances(catalog, facts.events, scope)
+    return msgspec.structs.replace(facts, features={**facts.features, **dict.fromkeys(names), **said})
 
 
 def _computed(

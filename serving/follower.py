@@ -4,11 +4,13 @@ import logging
 import threading
 from collections.abc import Callable
 
+from decisioning.bundle import Bundle
 from decisioning.errors import BundleError, NextmoveError, StoreError
 from serving.adapters.onnx_scorer import OnnxScorer
 from serving.engine import Engine
+from serving.foretelling import Foreteller
 from storage.blobs import BlobStore
-from storage.bundles import bundle_pointer, load_bundle
+from storage.bundles import bundle_pointer, load_bundle, stages_pointer
 from storage.catalog_files import catalog_pointer, decode_release
 from storage.settings import Settings
 
@@ -60,6 +62,7 @@ class Follower:
         """Look once at the keys and at both pointers."""
         self._follow_keys()
         self._follow("bundle", bundle_pointer(self._domain), self._bundle_now, self._take_bundle)
+        self._follow("next-stage model", stages_pointer(self._domain), self._stages_now, self._take_stages)
         self._follow("catalog", catalog_pointer(self._domain), self._catalog_now, self._take_catalog)
 
     def _run(self) -> None:
@@ -118,12 +121,21 @@ class Follower:
         return self._engine.scorer.sha256 if self._engine.scorer else None
 
     def _take_bundle(self, sha256: str) -> None:
+        self._engine.scorer = OnnxScorer(self._own_bundle(sha256))
+
+    def _own_bundle(self, sha256: str) -> Bundle:
         bundle = load_bundle(self._blobs, sha256)
         if bundle.manifest.domain != self._domain:
             raise BundleError(
                 f"bundle {sha256[:12]} is of '{bundle.manifest.domain}', this service of '{self._domain}'"
             )
-        self._engine.scorer = OnnxScorer(bundle)
+        return bundle
+
+    def _stages_now(self) -> str | None:
+        return self._engine.foreteller.scorer.sha256 if self._engine.foreteller else None
+
+    def _take_stages(self, sha256: str) -> None:
+        self._engine.foreteller = Foreteller(OnnxScorer(self._own_bundle(sha256)))
 
     def _catalog_now(self) -> str:
         return self._engine.release.version.removeprefix("sha256:")

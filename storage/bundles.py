@@ -18,6 +18,11 @@ def bundle_pointer(domain: str) -> str:
     return f"bundle/{domain}"
 
 
+def stages_pointer(domain: str) -> str:
+    """The pointer to the bundle that foretells a domain's journey stages."""
+    return f"stages/{domain}"
+
+
 def publish_bundle(blobs: BlobStore, manifest: Manifest, graph: bytes) -> Bundle:
     """Keep manifest and graph; nothing points to them yet.
 
