@@ -30,6 +30,7 @@ from decisioning.content import (
 from decisioning.content_types import BUCKETS, CONTACT_MEMORY, EVENT_MEMORY, LONGEST_DELAY, NO_ACTION, CountedPer
 from decisioning.event_content import EventFeature, Hook, Moment, Source, name_of
 from decisioning.events import EventType
+from decisioning.exploration import BootstrapThompson
 from decisioning.outcome_types import EVENT_TYPES, OUTCOME_TYPES
 from decisioning.vocabulary import Vocabulary
 
@@ -166,6 +167,12 @@ def _placements(f: _Findings) -> None:
         f.longer_than_nothing(f"{path}.attribution_window", placement.attribution_window)
         for outcome in placement.reward:
             f.refer(f"{path}.reward", outcome, OUTCOME_TYPES)
+        if isinstance(placement.exploration, BootstrapThompson) and not placement.is_push:
+            f.add(
+                f"{path}.exploration.policy",
+                "is bootstrap_thompson, whose ensemble takes too long while somebody waits; it must be another where"
+                " shown_by is not 'sent', and thompson explores by doubt, too",
+            )
 
 
 def _actions(f: _Findings) -> None:

@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from decisioning.thompson import chances_of_largest, shares_of_largest
+
 Floats = NDArray[np.float64]
 
 
@@ -142,4 +144,40 @@ class SquareCB(_Floored, frozen=True, tag="squarecb"):
         return weights + best * ((1.0 - np.add.reduce(weights)) / np.count_nonzero(best))
 
 
-ExplorationPolicy = Greedy | EpsilonGreedy | Softmax | SquareCB
+class Thompson(_Floored, frozen=True, tag="thompson"):
+    """As likely as it is the best, by what is believed: normal values with their standard deviations.
+
+    `scale` multiplies the standard deviations: below 1 it explores less than the doubt asks for,
+    above 1 more, 0 is greedy. The probabilities are those of Thompson sampling without its
+    draws; see `thompson`. Where nothing is in doubt it is greedy.
+
+    >>> Thompson().probabilities(Estimates(np.array([0.3, 0.2]), np.array([0.1, 0.0]))).round(3).tolist()
+    [0.841, 0.159]
+    """
+
+    scale: Annotated[float, msgspec.Meta(ge=0, le=100)] = 1.0
+
+    def probabilities(self, estimates: Estimates) -> Floats:
+        """See `Policy`."""
+        return chances_of_largest(estimates.values, self.scale * estimates.sds)
+
+
+class BootstrapThompson(_Floored, frozen=True, tag="bootstrap_thompson"):
+    """As often as it is the best by one of an ensemble's models, each learnt from rows drawn anew.
+
+    For past decisions and sends: an ensemble takes too long while somebody waits. Where there is
+    none, the values are its only member. Osband & Van Roy, *Bootstrapped Thompson Sampling and
+    Deep Exploration*, 2015.
+
+    >>> members = np.array([[0.1, 0.2], [0.3, 0.2], [0.1, 0.4], [0.0, 0.1]])
+    >>> BootstrapThompson().probabilities(Estimates(members.mean(axis=0), np.zeros(2), members)).tolist()
+    [0.25, 0.75]
+    """
+
+    def probabilities(self, estimates: Estimates) -> Floats:
+        """See `Policy`."""
+        alone = estimates.members is None
+        return shares_of_largest(estimates.values[None, :] if alone else estimates.members)
+
+
+ExplorationPolicy = Greedy | EpsilonGreedy | Softmax | SquareCB | Thompson | BootstrapThompson

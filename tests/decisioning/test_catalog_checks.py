@@ -26,6 +26,7 @@ from decisioning.content import (
 from decisioning.content_types import NO_ACTION
 from decisioning.errors import CatalogError
 from decisioning.event_content import AtMost, EventFeature, Hook, HookEvent, HookSignature, Source
+from decisioning.exploration import BootstrapThompson
 from tests.builders import NOW, action, catalog, content, experiment, moment, placement, weekly_cap
 
 DAY = timedelta(days=1)
@@ -50,6 +51,15 @@ def orders(**overrides: Any) -> EventFeature:
     return EventFeature(
         **({"id": "orders", "event": "purchase", "compute": "count", "windows": (DAY, 7 * DAY)} | overrides)
     )
+
+
+def test_an_ensemble_decides_only_where_nobody_waits() -> None:
+    asked = content(placements=(placement(exploration=BootstrapThompson()),))
+    [mistake] = [each for each in mistakes(asked) if "exploration" in each]
+    assert mistake.startswith("placements[home_hero].exploration.policy: is bootstrap_thompson")
+    assert "thompson explores by doubt" in mistake
+    sent = content(placements=(placement(exploration=BootstrapThompson(), shown_by="sent"),))
+    assert not [each for each in mistakes(sent) if "exploration" in each]
 
 
 def test_valid_content_has_no_mistakes() -> None:

@@ -2,10 +2,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from decisioning.exploration import EpsilonGreedy, Estimates, Greedy, Policy, Softmax, SquareCB
+from decisioning.exploration import Estimates, Greedy, SquareCB
 from decisioning.slots import (
     Distribution,
     FilledSlot,
@@ -15,30 +13,6 @@ from decisioning.slots import (
     slot_probabilities,
     uniforms,
 )
-
-POLICIES = [Greedy(), EpsilonGreedy(epsilon=0.2), EpsilonGreedy(epsilon=0.0), SquareCB(gamma=25.0), SquareCB(gamma=0.0),
-    Softmax(temperature=0.2), Softmax(temperature=1e-300)]  # fmt: skip
-values_in_unit = st.lists(st.floats(0, 1), min_size=1, max_size=30).map(np.array)
-
-
-@pytest.mark.parametrize("policy", POLICIES, ids=str)
-@given(values=values_in_unit)
-def test_every_policy_states_a_distribution(policy: Policy, values: np.ndarray) -> None:
-    probabilities = policy.probabilities(Estimates.known(values))
-    assert (probabilities >= 0).all()
-    assert probabilities.sum() == pytest.approx(1, abs=1e-12)
-
-
-@pytest.mark.parametrize("policy", POLICIES, ids=str)
-@given(values=values_in_unit, slots=st.integers(1, 4), noise=st.integers(0, 2**32 - 1))
-def test_every_slot_has_a_probability_between_0_and_1(
-    policy: Policy, values: np.ndarray, slots: int, noise: int
-) -> None:
-    spread = distribution(policy, Estimates.known(values))
-    order = draw_order(spread, np.random.default_rng(noise).random(len(values)))
-    filled = fill_slots(order.tolist(), slots, lambda shown: [i for i in range(len(values)) if i not in shown])
-    assert len(filled) == min(slots, len(values))
-    assert all(0 < probability <= 1 for probability in slot_probabilities(spread, filled))
 
 
 def test_draws_come_out_as_often_as_their_stated_probability() -> None:
