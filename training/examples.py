@@ -28,9 +28,8 @@ meet: models learn from the former, off-policy evaluation needs both. Columns:
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-import msgspec
 import pandas as pd
 
 from decisioning.catalog import Catalog, Proposal
@@ -39,8 +38,9 @@ from decisioning.eligibility import value_of
 from decisioning.errors import DataError
 from decisioning.feeds import Gap, Untold, left_out_lines
 from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
-from decisioning.reward import closes_at, counted, credited, of_slot, reward, was_shown
+from decisioning.reward import closes_at, counted, of_slot, reward, was_shown
 from decisioning.rules import RuleFailure, RuleScope
+from storage.ledger.earned import EarningReader, earned
 
 CUSTOMER = "customer."
 # Among a frame's `attrs`: lines that say how many decisions are not in it, since their outcomes were not told.
@@ -48,7 +48,6 @@ LEFT_OUT = "left_out"
 # Bounds what one training holds in memory, however long a service has run; older habits tell little.
 LEDGER_WINDOW = timedelta(days=180)
 FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
-A_REPEAT = b'"repeats":"'  # in the JSON of a record with a slot that repeats
 _JOIN_KEYS = ("row_id", "customer_id", "event_timestamp")
 _LOG_COLUMNS = (
     "row_id", "customer_id", "decided_at", "placement", "action_id", "probability", "candidates", "context",
@@ -56,40 +55,13 @@ _LOG_COLUMNS = (
 )  # fmt: skip
 
 
-Kind = TypeVar("Kind")
-
-
-class Repeating(msgspec.Struct):
-    """What of a decision says which earlier one its outcomes count for."""
-
-    decision_id: str
-    slots: tuple[ShownSlot, ...]
-
-
-class DecisionReader(Protocol):
+class DecisionReader(EarningReader, Protocol):
     """What is read of the ledger; `storage.ledger.reader.LedgerReader` is one."""
 
     def decisions(
         self, domain: str, *, since: datetime | None = None, until: datetime | None = None
     ) -> Iterator[DecisionRecord]:
         """Decisions by `decided_at`."""
-        ...
-
-    def all_decisions(
-        self,
-        kind: type[Kind],
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        containing: bytes = b"",
-    ) -> Iterator[Kind]:
-        """Of every decision whose JSON contains these bytes, the fields of `kind`."""
-        ...
-
-    def outcomes(
-        self, *, since: datetime | None = None, until: datetime | None = None
-    ) -> dict[str, list[OutcomeRecord]]:
-        """Outcomes by decision id."""
         ...
 
 
@@ -156,8 +128,7 @@ def ledger_examples(
     """
     untold = untold or Untold()
     since = now - LEDGER_WINDOW
-    repeating = reader.all_decisions(Repeating, since=since, until=now, containing=A_REPEAT)
-    outcomes = credited(reader.outcomes(since=since, until=now), repeating)
+    outcomes = earned(reader, catalog, since=since, until=now)
     rows: list[dict[str, Any]] = []
     left_out: Counter[Gap] = Counter()
     for record in reader.decisions(catalog.content.domain, since=since, until=now):

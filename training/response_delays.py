@@ -9,8 +9,9 @@ import numpy as np
 from decisioning.catalog import Catalog
 from decisioning.delays import DelayDistribution, learn_delays
 from decisioning.record import ShownSlot
-from decisioning.reward import counted, credited, of_slot, opens_at, succeeded_at
-from training.examples import A_REPEAT, LEDGER_WINDOW, DecisionReader, Repeating
+from decisioning.reward import counted, of_slot, opens_at, succeeded_at
+from storage.ledger.earned import EarningReader, earned
+from training.examples import LEDGER_WINDOW
 
 
 class _Awaited(msgspec.Struct):
@@ -24,11 +25,10 @@ class _Awaited(msgspec.Struct):
     contact_at: datetime | None = None
 
 
-def response_delays(reader: DecisionReader, catalog: Catalog, *, now: datetime) -> dict[str, DelayDistribution]:
+def response_delays(reader: EarningReader, catalog: Catalog, *, now: datetime) -> dict[str, DelayDistribution]:
     """By placement, the delays of what was decided in the last 180 days; the default where nothing succeeded."""
     since = now - LEDGER_WINDOW
-    repeating = reader.all_decisions(Repeating, since=since, until=now, containing=A_REPEAT)
-    outcomes = credited(reader.outcomes(since=since, until=now), repeating)
+    outcomes = earned(reader, catalog, since=since, until=now)
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for decided in reader.all_decisions(_Awaited, since=since, until=now):
         reported = outcomes.get(decided.decision_id)
