@@ -19,7 +19,6 @@ class _Awaited(msgspec.Struct):
 
     decision_id: str
     decided_at: datetime
-    domain: str
     placement: str
     slots: tuple[ShownSlot, ...]
     contact_at: datetime | None = None
@@ -30,10 +29,10 @@ def response_delays(reader: EarningReader, catalog: Catalog, *, now: datetime) -
     since = now - LEDGER_WINDOW
     outcomes = earned(reader, catalog, since=since, until=now)
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for decided in reader.all_decisions(_Awaited, since=since, until=now):
+    for decided in reader.all_decisions(_Awaited, domain=catalog.content.domain, since=since, until=now):
         reported = outcomes.get(decided.decision_id)
         placement = catalog.placements.get(decided.placement)
-        if not reported or placement is None or decided.domain != catalog.content.domain:
+        if not reported or placement is None:
             continue
         within = counted(reported, decided, placement)
         for slot in decided.slots:

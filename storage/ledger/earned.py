@@ -31,7 +31,6 @@ class _Creditable(msgspec.Struct):
     decision_id: str
     customer_id: str
     decided_at: datetime
-    domain: str
     placement: str
     slots: tuple[ShownSlot, ...]
     candidates: tuple[Candidate, ...]
@@ -45,11 +44,12 @@ class EarningReader(Protocol):
         self,
         kind: type[Kind],
         *,
+        domain: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         containing: bytes = b"",
     ) -> Iterator[Kind]:
-        """Of every decision whose JSON contains these bytes, the fields of `kind`."""
+        """Of every decision of the domain, or of all, whose JSON contains these bytes, the fields of `kind`."""
         ...
 
     def outcomes(
@@ -89,6 +89,5 @@ def earned(
     if not orders:
         return told
     links = (link for event in reader.events(domain, types=LINKING) for link in links_of(event))
-    decided = reader.all_decisions(_Creditable, since=since, until=until)
-    own = (decision for decision in decided if decision.domain == domain)
-    return attributed(told, orders, own, catalog, person=person_names(links))
+    decided = reader.all_decisions(_Creditable, domain=domain, since=since, until=until)
+    return attributed(told, orders, decided, catalog, person=person_names(links))

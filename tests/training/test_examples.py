@@ -44,11 +44,12 @@ class FakeLedger:
         self,
         kind: type[Any],
         *,
+        domain: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         containing: bytes = b"",
     ) -> Iterator[Any]:
-        for each in self._within(since, until):
+        for each in (r for r in self._within(since, until) if domain in (None, r.domain)):
             encoded = msgspec.json.encode(each)
             if containing in encoded:
                 yield msgspec.json.decode(encoded, type=kind)
