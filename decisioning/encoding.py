@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decisioning.bundle import ModelFeature
+from decisioning.contact_history import HISTORY_FEATURES, ContactHistory
 from decisioning.content import Action
 from decisioning.content_types import Scalar, Value
-from decisioning.profile import HISTORY_FEATURES, ContactHistory
 
 Encode = Callable[[Any], float]
 # What a decision itself says of where it stands: no caller's context supplies these. Ranking is for

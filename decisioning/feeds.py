@@ -15,8 +15,7 @@ import numpy as np
 
 from decisioning.content import Placement
 from decisioning.event_content import Source
-from decisioning.record import DecisionRecord
-from decisioning.reward import closes_at
+from decisioning.reward import Timed, closes_at
 from decisioning.rhythm import HOURS_OF_WEEK, MEMORY, Rhythm, rhythm_of
 
 HOUR = timedelta(hours=1)
@@ -123,7 +122,7 @@ class Untold:
         for gap in gaps:
             self._by_type[gap.name.removeprefix(OUTCOME)].append(gap)
 
-    def gap(self, record: DecisionRecord, placement: Placement) -> Gap | None:
+    def gap(self, record: Timed, placement: Placement) -> Gap | None:
         """The first gap within the decision's attribution window that its reward may be missing from.
 
         That is one of an outcome that its placement rewards, or that proves there that it was shown.

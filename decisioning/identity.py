@@ -15,6 +15,7 @@ moves to another customer because an earlier link became known late.
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -204,6 +205,24 @@ def person_of(unit: str, ties: Mapping[str, Ties]) -> Person | None:
         return None
     named = [(since, one) for one in body if (since := ties.get(one, NO_TIES).since) is not None]
     return Person(min(named)[1], (*sorted(body), *sorted(visitors)))
+
+
+def person_names(links: Iterable[Link]) -> Callable[[str], str]:
+    """What the person behind an id is called, by these links alone; nobody else, by the id itself.
+
+    >>> from datetime import UTC
+    >>> named = person_names([Link("ann", "anonymous:tablet", datetime(2026, 1, 1, tzinfo=UTC))])
+    >>> named("anonymous:tablet"), named("bob")
+    ('ann', 'bob')
+    """
+    ties = ties_of(links)
+
+    @cache
+    def name(unit: str) -> str:
+        person = person_of(unit, ties) if unit in ties else None
+        return unit if person is None else person.id
+
+    return name
 
 
 def linked(

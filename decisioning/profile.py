@@ -1,20 +1,15 @@
 """What one decision knows about its customer."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
-from decisioning.content import Action
 from decisioning.content_types import NO_ACTION, Purpose, Value
 from decisioning.event_state import KeptStates
 from decisioning.identity import Person
 from decisioning.preferences import Preferences
-
-HISTORY_WINDOW = timedelta(days=7)
-HISTORY_FEATURES = ("contacts_7d", "group_contacts_7d", "action_contacts_7d")
 
 
 class Subject(NamedTuple):
@@ -186,30 +181,6 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     def events(self) -> tuple[Event, ...]:
         """What the customer did, as far as the choice may hang on it."""
         return self.hot.events if self.hot and self.personal else ()
-
-
-class ContactHistory:
-    """How often the customer was contacted in the last seven days; the model learns fatigue from it.
-
-    Exactly seven days ago no longer counts.
-
-    >>> seen = [Contact("b", "g", "web", datetime(2026, 1, 6)), Contact("a", "g", "web", datetime(2025, 1, 1))]
-    >>> ContactHistory(seen, now=datetime(2026, 1, 7)).of(Action(id="a", name="A", group="g", goal="o"))
-    (1, 1, 0)
-    """
-
-    __slots__ = ("_actions", "_groups", "_total")
-
-    def __init__(self, contacts: Sequence[Contact], *, now: datetime) -> None:
-        ages = ((contact, now - contact.at) for contact in contacts if contact.is_counted)
-        recent = [contact for contact, age in ages if timedelta(0) <= age < HISTORY_WINDOW]
-        self._total = len(recent)
-        self._groups = Counter(contact.group for contact in recent)
-        self._actions = Counter((contact.group, contact.action_id) for contact in recent)
-
-    def of(self, action: Action) -> tuple[int, int, int]:
-        """Contacts at all, with this action's group, with this action: `HISTORY_FEATURES`."""
-        return self._total, self._groups[action.group], self._actions[action.group, action.id]
 
 
 class ConsentChange(msgspec.Struct, frozen=True, kw_only=True):

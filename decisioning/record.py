@@ -108,6 +108,21 @@ class PolicyVersion(msgspec.Struct, frozen=True):
     parameters: dict[str, Any]
 
 
+def was_drawn(slots: tuple[ShownSlot, ...], candidates: tuple[Candidate, ...]) -> bool:
+    """Whether the policy drew the first slot, so that its probabilities can weigh it.
+
+    What went on from an earlier decision was not drawn.
+
+    >>> was_drawn((), ())
+    False
+    """
+    return (
+        bool(slots)
+        and all(slot.probability is not None for slot in slots)
+        and not any(each.tier < 0 and each.action_id == slots[0].action_id for each in candidates)
+    )
+
+
 class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One decision.
 
@@ -187,15 +202,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def drawn(self) -> bool:
-        """Whether the policy drew the first slot, so that its probabilities can weigh it.
-
-        What went on from an earlier decision was not drawn.
-        """
-        return (
-            bool(self.slots)
-            and all(slot.probability is not None for slot in self.slots)
-            and not self.continues(self.slots[0])
-        )
+        """Whether the policy drew the first slot; see `was_drawn`."""
+        return was_drawn(self.slots, self.candidates)
 
     @property
     def hot(self) -> HotProfile | None:
@@ -220,10 +228,6 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     def subject(self) -> Subject:
         """Whom hot state knows this customer as."""
         return Subject(self.customer_id, self.account_id)
-
-    def continues(self, slot: ShownSlot) -> bool:
-        """Whether the slot goes on from an earlier decision."""
-        return any(c.action_id == slot.action_id and c.tier < 0 for c in self.candidates)
 
 
 class OutcomeRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from decisioning import decision as funnel
 from decisioning.case import UNSCORED, Case, case_of, reason_of
 from decisioning.catalog import Catalog
+from decisioning.contact_history import ContactHistory
 from decisioning.content import Action
 from decisioning.content_types import Value
 from decisioning.decision import Choice, Narrowed, Plan
 from decisioning.encoding import RowEncoder
 from decisioning.errors import RequestError, SetupError
-from decisioning.profile import ContactHistory, Facts
+from decisioning.profile import Facts
 from decisioning.record import Candidate, DecisionRecord
 from decisioning.reservation import take
 from decisioning.scores import Scores

@@ -150,6 +150,7 @@ def _replay_window(
     as_json: bool,
 ) -> None:
     from nextmove.past_decisions import past_decisions
+    from storage.ledger.earned import earned
     from training.redecide import Comparison
     from training.tracking import Tracking
     from training.what_if import log_what_if, what_if
@@ -160,7 +161,7 @@ def _replay_window(
         comparison = Comparison(new, releases=past.release, models=past.model, key_of=past.key_of)
         report = what_if(
             past.reader.decisions(settings.domain, since=since, until=now),
-            past.reader.outcomes(since=since, until=now),
+            earned(past.reader, new.everywhere, since=since, until=now),
             comparison,
             now=now,
             since=since,

@@ -18,6 +18,7 @@ from ulid import ULID
 from decisioning import decision as funnel
 from decisioning.case import UNSCORED, Case, case_of, reason_of
 from decisioning.catalog import Catalog, Release
+from decisioning.contact_history import ContactHistory
 from decisioning.content import Action, FeatureTypes
 from decisioning.content_types import NO_ACTION, FeatureKind, Scalar, Value
 from decisioning.decision import Choice
@@ -27,7 +28,7 @@ from decisioning.errors import DecisionConflict, RequestError, StoreError, Unkno
 from decisioning.event_features import EventFeatures
 from decisioning.event_state import MARGIN, KeptStates
 from decisioning.personalisation import considered
-from decisioning.profile import ContactHistory, Facts, HotProfile, StoredFeatures, Subject
+from decisioning.profile import Facts, HotProfile, StoredFeatures, Subject
 from decisioning.pseudonyms import Pseudonyms
 from decisioning.record import DecisionRecord, ModelVersion
 from decisioning.replay import Replayed, replay

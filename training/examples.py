@@ -26,21 +26,19 @@ meet: models learn from the former, off-policy evaluation needs both. Columns:
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
-import msgspec
 import pandas as pd
 
 from decisioning.catalog import Catalog, Proposal
-from decisioning.content import Placement
 from decisioning.eligibility import value_of
 from decisioning.errors import DataError
 from decisioning.feeds import Gap, Untold, left_out_lines
-from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
-from decisioning.reward import closes_at, counted, credited, of_slot, reward, was_shown
+from decisioning.reward import closes_at
 from decisioning.rules import RuleFailure, RuleScope
+from storage.ledger.earned import EarningReader, earned
+from training.example_columns import Decided, ExampleColumns
 
 CUSTOMER = "customer."
 # Among a frame's `attrs`: lines that say how many decisions are not in it, since their outcomes were not told.
@@ -48,49 +46,11 @@ LEFT_OUT = "left_out"
 # Bounds what one training holds in memory, however long a service has run; older habits tell little.
 LEDGER_WINDOW = timedelta(days=180)
 FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
-_A_REPEAT = b'"repeats":"'  # in the JSON of a record with a slot that repeats
 _JOIN_KEYS = ("row_id", "customer_id", "event_timestamp")
 _LOG_COLUMNS = (
     "row_id", "customer_id", "decided_at", "placement", "action_id", "probability", "candidates", "context",
     "contacts", "reward", "success",
 )  # fmt: skip
-
-
-Kind = TypeVar("Kind")
-
-
-class Repeating(msgspec.Struct):
-    """What of a decision says which earlier one its outcomes count for."""
-
-    decision_id: str
-    slots: tuple[ShownSlot, ...]
-
-
-class DecisionReader(Protocol):
-    """What is read of the ledger; `storage.ledger.reader.LedgerReader` is one."""
-
-    def decisions(
-        self, domain: str, *, since: datetime | None = None, until: datetime | None = None
-    ) -> Iterator[DecisionRecord]:
-        """Decisions by `decided_at`."""
-        ...
-
-    def all_decisions(
-        self,
-        kind: type[Kind],
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        containing: bytes = b"",
-    ) -> Iterator[Kind]:
-        """Of every decision whose JSON contains these bytes, the fields of `kind`."""
-        ...
-
-    def outcomes(
-        self, *, since: datetime | None = None, until: datetime | None = None
-    ) -> dict[str, list[OutcomeRecord]]:
-        """Outcomes by decision id."""
-        ...
 
 
 def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) -> pd.DataFrame:
@@ -144,9 +104,9 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
 
 
 def ledger_examples(
-    reader: DecisionReader, catalog: Catalog, *, now: datetime, untold: Untold | None = None
+    reader: EarningReader, catalog: Catalog, *, now: datetime, untold: Untold | None = None
 ) -> pd.DataFrame:
-    """Examples from our own decisions of the last 180 days, one a slot (`rows_of`).
+    """Examples from our own decisions of the last 180 days, one a slot (`ExampleColumns.add`).
 
     A decision counts when its attribution window has closed at `now`: earlier, late answers would be
     missing and it would look like a failure. What is reported of a reload is the first decision's.
@@ -156,30 +116,27 @@ def ledger_examples(
     """
     untold = untold or Untold()
     since = now - LEDGER_WINDOW
-    repeating = reader.all_decisions(Repeating, since=since, until=now, containing=_A_REPEAT)
-    outcomes = credited(reader.outcomes(since=since, until=now), repeating)
-    rows: list[dict[str, Any]] = []
+    outcomes = earned(reader, catalog, since=since, until=now)
+    rows = ExampleColumns(CUSTOMER)
     left_out: Counter[Gap] = Counter()
-    for record in reader.decisions(catalog.content.domain, since=since, until=now):
-        placement = catalog.placements.get(record.placement)
-        if placement is None or closes_at(record, placement) > now:
+    for decided in reader.all_decisions(Decided, domain=catalog.content.domain, since=since, until=now):
+        placement = catalog.placements.get(decided.placement)
+        if placement is None or closes_at(decided, placement) > now:
             continue
-        gap = untold.gap(record, placement)
+        gap = untold.gap(decided, placement)
         if gap is not None:
             left_out[gap] += 1
-        elif record.reason != FEATURES_UNAVAILABLE:
-            rows += rows_of(record, placement, outcomes.get(record.decision_id, ()))
-    frame = pd.DataFrame.from_records(rows)
+        elif decided.reason != FEATURES_UNAVAILABLE:
+            rows.add(decided, placement, outcomes.pop(decided.decision_id, ()))
+    frame = rows.frame()
     frame.attrs[LEFT_OUT] = left_out_lines(left_out)
-    if frame.empty:
-        return frame
-    frame["decided_at"] = pd.to_datetime(frame["decided_at"], utc=True).astype("datetime64[us, UTC]")
     return frame
 
 
 def met_by_customers(examples: pd.DataFrame) -> pd.DataFrame:
     """The examples to learn from, numbered anew: what was never seen teaches nothing of the action."""
-    return examples[examples["met"].to_numpy(dtype=bool)].reset_index(drop=True)
+    met = examples["met"].to_numpy(dtype=bool)
+    return examples if met.all() else examples[met].reset_index(drop=True)
 
 
 def combined(*frames: pd.DataFrame) -> pd.DataFrame:
@@ -194,50 +151,9 @@ def combined(*frames: pd.DataFrame) -> pd.DataFrame:
             "there is nothing to learn from: no log, and no decision in the ledger whose attribution window has closed"
         )
     frame = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
-    frame = frame.sort_values(["decided_at", "row_id"], kind="stable", ignore_index=True)
+    if not (frame["decided_at"].is_monotonic_increasing and frame["decided_at"].is_unique):
+        frame = frame.sort_values(["decided_at", "row_id"], kind="stable", ignore_index=True)
     return _with_features_from_context(frame)
-
-
-def rows_of(record: DecisionRecord, placement: Placement, reported: Sequence[OutcomeRecord]) -> list[dict[str, Any]]:
-    """A row for each slot that was met, and for a first slot that was drawn, whether or not it was.
-
-    Which draws were met depends on what was drawn: choosing to show nothing always is. So the draws
-    that were not (not sent, bounced, no impression) may not be missing where draws are weighed. A
-    slot that repeats an earlier contact has no row: its outcomes are the earlier one's (`credited`).
-    """
-    within = counted(reported, record, placement)
-    rows = []
-    for slot in record.slots:
-        own = of_slot(record, slot, within)
-        met = was_shown(slot.action_id, own, placement)
-        if slot.repeats is None and (met or (slot.slot == 1 and record.drawn)):
-            rows.append(_row(record, slot, reward(own, placement), met=met))
-    return rows
-
-
-def _row(record: DecisionRecord, slot: ShownSlot, earned: float, *, met: bool) -> dict[str, Any]:
-    available = [record.candidates[place] for place in slot.available]
-    return {
-        "row_id": f"{record.decision_id}/{slot.slot}",
-        "source": "ledger",
-        "customer_id": record.customer_id,
-        "decided_at": record.decided_at,
-        "placement": record.placement,
-        "channel": record.channel,
-        "slot": slot.slot,
-        "action_id": slot.action_id,
-        "probability": float("nan") if slot.probability is None else slot.probability,
-        "candidates": tuple(candidate.action_id for candidate in available),
-        "context_weights": tuple(candidate.context_weight for candidate in available),
-        "values": tuple(candidate.value for candidate in available),
-        "contacts": record.contacts if record.personal else (),
-        "met": met,
-        "reward": earned,
-        "success": int(earned > 0.0),
-        "drawn": record.drawn,
-        "context": record.request.context,
-        **{CUSTOMER + name: value for name, value in record.features.items()},
-    }
 
 
 def _values(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) -> list[tuple[float, ...]]:

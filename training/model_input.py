@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import ModelFeature
 from decisioning.catalog import Catalog
+from decisioning.contact_history import HISTORY_FEATURES, NO_HISTORY, ContactHistory
 from decisioning.encoding import REQUEST_FACTS, encode_column, encode_value
 from decisioning.errors import DataError
-from decisioning.profile import HISTORY_FEATURES, ContactHistory
 from training.examples import CUSTOMER
 
 Kind = Literal["number", "category", "time"]
@@ -27,6 +27,7 @@ MOST_LEVELS = 200
 # Callers may send anything under any name: what few send tells nothing, and one request makes no feature.
 CONTEXT_SHARE = 0.01
 MOST_CONTEXT_FEATURES = 50
+HISTORY_PART = 10_000  # pairs whose history waits as Python values
 # These name somebody: rules may ask for them, but what is learnt of one holds for nobody else.
 NAMES_OF_SOMEBODY = frozenset({"account_id", "reports_to", "referred_by"})
 
@@ -128,10 +129,16 @@ def _sent(name: str, examples: pd.DataFrame) -> pd.Series:
 
 
 def _learnt(name: str, source: Any, column: pd.Series) -> ModelFeature:
+    if _is_numeric(column):
+        return ModelFeature(name, source, "number")
     values = _plain(column)
     kind = _kind(values)
     if kind == "category":
-        counts = Counter(str(value) for value in values if _conforming(kind, value) is not None)
+        counts: Counter[str] = Counter()
+        # By value first: few levels, many rows. 1 and True would count as one, and are told apart by name.
+        for (_, value), count in Counter(zip(map(type, values), values, strict=True)).items():
+            if _conforming(kind, value) is not None:
+                counts[str(value)] += count
         frequent = [level for level, count in counts.most_common(MOST_LEVELS) if count >= MINIMUM_COUNT]
         return ModelFeature(name, source, kind, tuple(sorted(frequent)))
     if kind == "time":
@@ -143,7 +150,9 @@ def _learnt(name: str, source: Any, column: pd.Series) -> ModelFeature:
 def _kind(values: Sequence[Any]) -> Kind:
     """What most of the values are; a column without any counts as a number."""
     kinds: Counter[Kind] = Counter()
-    for kind_of, count in Counter(type(value) for value in values if value is not None).items():
+    for kind_of, count in Counter(map(type, values)).items():
+        if kind_of is type(None):
+            continue
         kinds["category" if issubclass(kind_of, str) else "time" if issubclass(kind_of, datetime) else "number"] += (
             count
         )
@@ -178,7 +187,8 @@ def _plain(column: pd.Series) -> list[Any]:
         return column.tolist()
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return [None if value is pd.NaT else value.to_pydatetime() for value in column.tolist()]
-    return [None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)]
+    missing = column.isna()
+    return column.where(~missing, None).tolist() if missing.any() else column.tolist()
 
 
 def _conforming(kind: Kind, value: Any) -> Any:
@@ -190,16 +200,20 @@ def _conforming(kind: Kind, value: Any) -> Any:
 def _history(
     examples: pd.DataFrame, catalog: Catalog, rows: NDArray[np.int64], names: Sequence[str], codes: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """`ContactHistory` of each pair, `(n_pairs, 3)`."""
+    """`ContactHistory` of each pair, `(n_pairs, len(HISTORY_FEATURES))`."""
     actions = [catalog.actions[name] for name in names]
-    histories = {
-        row: ContactHistory(contacts, now=at.to_pydatetime())
-        for row, (contacts, at) in enumerate(zip(examples["contacts"], examples["decided_at"], strict=True))
-        if contacts
-    }
-    found = np.zeros((len(rows), len(HISTORY_FEATURES)), dtype=np.float32)
-    asked = np.flatnonzero(np.isin(rows, list(histories)))
-    if len(asked):
-        pairs = zip(rows[asked].tolist(), codes[asked].tolist(), strict=True)
-        found[asked] = [histories[row].of(actions[code]) for row, code in pairs]
+    found = np.empty((len(rows), len(HISTORY_FEATURES)), dtype=np.float32)
+    found[:] = NO_HISTORY
+    contacts, moments = examples["contacts"].to_numpy(), pd.DatetimeIndex(examples["decided_at"])
+    asked = np.flatnonzero(np.array([bool(each) for each in contacts], dtype=bool)[rows])
+    for part in np.array_split(asked, len(asked) // HISTORY_PART + 1):
+        if len(part):
+            values: list[tuple[float, ...]] = []
+            last, history = -1, None
+            met = zip(rows[part].tolist(), codes[part].tolist(), moments[rows[part]].to_pydatetime(), strict=True)
+            for row, code, now in met:
+                if row != last or history is None:
+                    last, history = row, ContactHistory(contacts[row], now=now)
+                values.append(history.of(actions[code]))
+            found[part] = values
     return found

@@ -1,5 +1,9 @@
 """The propensity model: LightGBM over customer, context, action and contact history.
 
+**Drift.** `valid` says how many trees are enough, by what they still tell apart: by log loss with the best
+intercept for `valid` itself. Where the base rate has moved since, plain log loss rises from the first tree
+on, whatever the trees find, and would keep one. The level is the calibration's matter, on newer rows.
+
 **Imbalance.** Successes are rare, and neither weighed up nor resampled: both change the base rate
 that the trees learn, and a calibration would have to undo it. Log loss is a proper score at any
 rate; what rarity does need is leaves that can tell a rate, so a leaf must expect a few successes.
@@ -17,11 +21,13 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from decisioning.bundle import ModelFeature
 from decisioning.catalog import Catalog
 from decisioning.errors import DataError
-from training.calibration import Calibration, fit_calibration
+from training.calibration import FLOOR, Calibration, fit_calibration
+from training.example_sources import Progress, silent
 from training.model_input import MOST_LEVELS, encode_shown, learn_features
 from training.time_split import TEST_SHARE, TimeSplit, split_by_time
 
@@ -30,10 +36,12 @@ SMALLEST_LEAF, SUCCESSES_A_LEAF = 40, 2
 # `zero_as_missing` must stay off: the ONNX converter gets it wrong without saying so. One thread:
 # more gain little at this size, and wait for each other without end on a busy machine.
 THREADS = 1
+NEWTON_STEPS, NEWTON_ENOUGH, TINY = 20, 1e-6, 1e-12
+ZERO = np.float32(1e-35)  # LightGBM's kZeroThreshold
 Parameters = dict[str, float | int | str | bool]
 PARAMETERS: Parameters = {
     "objective": "binary",
-    "metric": "binary_logloss",
+    "metric": "None",  # ours: `levelled_loss`
     "learning_rate": 0.08,
     "num_leaves": 31,
     "lambda_l2": 10.0,
@@ -64,7 +72,12 @@ class PropensityModel:
 
 
 def fit_propensity(
-    examples: pd.DataFrame, catalog: Catalog, *, seed: int, test_share: float = TEST_SHARE
+    examples: pd.DataFrame,
+    catalog: Catalog,
+    *,
+    seed: int,
+    test_share: float = TEST_SHARE,
+    progress: Progress = silent,
 ) -> tuple[PropensityModel, NDArray[np.float32]]:
     """Fit on the examples' earlier slices; also the model input of all of them, `(n, n_features)`.
 
@@ -83,6 +96,7 @@ def fit_propensity(
                 f"every example of the {name} slice is a {'success' if rate else 'failure'}: nothing to learn;"
                 " log longer, or look at the placements' rewards and at the outcomes that arrive"
             )
+    progress("encoding features")
     features = learn_features(examples.iloc[split.train], catalog)
     rows = encode_shown(features, examples, catalog)
     rate = float(success[split.train].mean())
@@ -92,7 +106,9 @@ def fit_propensity(
         "min_data_in_leaf": min(leaf, len(success[split.train]) // 10),
         "seed": seed,
     }
+    progress("fitting trees")
     booster = _fit(rows, success, split, features, parameters)
+    progress("calibrating")
     model = PropensityModel(
         booster=booster,
         calibration=fit_calibration(
@@ -126,10 +142,35 @@ def _fit(
     train = dataset(split.train)
     stopping = lgb.early_stopping(PATIENCE, verbose=False)
     valid = dataset(split.valid, train)
-    stopped = lgb.train(parameters, train, num_boost_round=ROUNDS, valid_sets=[valid], callbacks=[stopping])
+    stopped = lgb.train(
+        parameters, train, num_boost_round=ROUNDS, valid_sets=[valid], feval=_levelled, callbacks=[stopping]
+    )
     both = dataset(slice(split.train.start, split.valid.stop))
     fitted = lgb.train(parameters, both, num_boost_round=max(stopped.best_iteration, 1))
     return with_float32_thresholds(fitted.model_to_string())
+
+
+def levelled_loss(margins: NDArray[np.float64], success: NDArray[np.float64]) -> float:
+    """Log loss of these log-odds, all moved by what makes it smallest, `(n,)` both.
+
+    >>> margins, success = np.array([-2.0, 0.0, 2.0, 4.0]), np.array([0.0, 1.0, 0.0, 1.0])
+    >>> round(levelled_loss(margins, success), 6) == round(levelled_loss(margins - 3.0, success), 6)
+    True
+    """
+    shift = 0.0
+    for _ in range(NEWTON_STEPS):
+        chance = expit(margins + shift)
+        step = float((success - chance).sum() / max((chance * (1.0 - chance)).sum(), TINY))
+        shift += min(max(step, -1.0), 1.0)
+        if abs(step) < NEWTON_ENOUGH:
+            break
+    moved = margins + shift
+    return float((np.logaddexp(0.0, moved) - success * moved).mean())
+
+
+def _levelled(chances: NDArray[np.float64], valid: lgb.Dataset) -> tuple[str, float, bool]:
+    success = np.asarray(valid.get_label(), dtype=np.float64)
+    return "levelled_loss", levelled_loss(logit(np.clip(chances, FLOOR, 1.0 - FLOOR)), success), False
 
 
 def with_float32_thresholds(model: str) -> lgb.Booster:
@@ -137,7 +178,8 @@ def with_float32_thresholds(model: str) -> lgb.Booster:
 
     ONNX holds thresholds in float32, rounded to nearest. One that is rounded up lets a value on it
     go left there and right here. Rounded down it is exact: for a float32 x, `x <= t` if and only if
-    `x <= floor32(t)`.
+    `x <= floor32(t)`. LightGBM takes what lies within `ZERO` of 0 for 0, ONNX does not: a cut at `-ZERO`
+    is moved to where both agree.
     """
     lines = []
     for line in model.split("\n"):
@@ -147,6 +189,7 @@ def with_float32_thresholds(model: str) -> lgb.Booster:
             exact = np.array([float(text) for text in line.removeprefix("threshold=").split(" ") if text])
             rounded = exact.astype(np.float32)
             rounded = np.where(rounded > exact, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+            rounded = np.where(rounded == -ZERO, np.nextafter(rounded, np.float32(-np.inf)), rounded)
             line = "threshold=" + " ".join(f"{value:.17g}" for value in rounded.astype(np.float64))
         lines.append(line)
     return lgb.Booster(model_str="\n".join(lines))

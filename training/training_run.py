@@ -75,7 +75,7 @@ def train(
     """
     examples = met_by_customers(examples_of(source, settings, catalog, now=now, progress=progress))
     progress(f"training on {len(examples)} examples")
-    model, rows = fit_propensity(examples, catalog, seed=seed, test_share=test_share)
+    model, rows = fit_propensity(examples, catalog, seed=seed, test_share=test_share, progress=progress)
     success = examples["success"].to_numpy(dtype=np.int64)
     test = model.split.test
     propensities = model.propensities(rows[test])

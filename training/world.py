@@ -26,7 +26,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decisioning.content_types import NO_ACTION, Scalar
-from decisioning.profile import HISTORY_WINDOW, Contact
+from decisioning.profile import Contact
 from training.world_accounts import Accounts, draw_accounts
 from training.world_actions import (
     ALL_ACTIONS,
@@ -41,9 +41,10 @@ from training.world_actions import (
 )
 from training.world_customers import ALL_CATEGORIES, PROFILE_AT, START, WEEK, WEEKS, Customers, Floats, draw_customers
 from training.world_outcomes import Report, draw_reactions, report
-from training.world_truth import Moments, Truth
+from training.world_truth import FATIGUE_WINDOW, Moments, Truth
 
 LOG_DAYS = 60
+REMEMBERED = timedelta(days=30)
 # Visits by hour of the day (UTC), relative to each other.
 _HOURS = np.array([1, 1, 1, 1, 1, 2, 4, 6, 7, 7, 7, 8, 9, 8, 7, 7, 8, 9, 11, 13, 14, 12, 7, 3], dtype=np.float64)
 
@@ -67,8 +68,8 @@ class Memory:
         self._withdrawn: set[tuple[str, str]] = set()
 
     def contacts(self, customer_id: str, *, now: datetime) -> list[Contact]:
-        """Contacts of the last seven days, oldest first; exactly seven days old no longer counts."""
-        return [contact for contact in self._contacts.get(customer_id, []) if now - contact.at < HISTORY_WINDOW]
+        """Contacts of the last thirty days, as hot state holds them, oldest first; exactly that old is gone."""
+        return [contact for contact in self._contacts.get(customer_id, []) if now - contact.at < REMEMBERED]
 
     def show(self, customer_id: str, contact: Contact) -> None:
         """The customer has seen this; nothing shown is nothing seen."""
@@ -234,6 +235,7 @@ class World:
         The memory learns what was shown, what is bought and who unsubscribed.
         """
         before = memory.contacts(visit.customer_id, now=visit.now)
+        lately = sum(visit.now - contact.at < FATIGUE_WINDOW for contact in before)
         bought = memory.purchases(visit.customer_id, now=visit.now)
         chances = self.response_probability([visit], [before], [bought])[0]
         worth = self.worth([visit])[0]
@@ -244,7 +246,7 @@ class World:
             action = ALL_ACTIONS[column]
             chance = float(chances[column]) * EXAMINATION[min(slot, len(EXAMINATION) - 1)]
             memory.show(visit.customer_id, Contact(action_id, action.group, channel, visit.now))
-            for reaction in draw_reactions(rng, action, channel, chance, len(before), worth=float(worth[column])):
+            for reaction in draw_reactions(rng, action, channel, chance, lately, worth=float(worth[column])):
                 if reaction.type == "unsubscribe":
                     memory.withdraw(visit.customer_id, channel)
                 if reaction.type == "purchase" and action.product is not None:

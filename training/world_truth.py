@@ -23,11 +23,12 @@ responds to them. And nobody buys what they have (`World.response_probability`).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
-from decisioning.profile import HISTORY_WINDOW, Contact
+from decisioning.profile import Contact
 from training.world_accounts import RESPONSIBILITIES, Accounts
 from training.world_actions import (
     ACTIONS,
@@ -48,6 +49,7 @@ INTEREST, AGE, PRICE, DISCOUNT = 1.0, 1.4, 0.4, 2.5
 SAME_GROUP, SAME_CATEGORY, CART_HELPS, CART_DISTURBS, JUST_BOUGHT = 0.5, 0.7, 1.0, 0.25, 0.5
 PAGE_CATEGORY = 0.8
 FATIGUE_ANY, FATIGUE_GROUP, FATIGUE_ACTION = 0.06, 0.22, 0.75  # logit per fresh contact
+FATIGUE_WINDOW = timedelta(days=7)  # by then a contact is forgotten
 RECOVERY_DAYS = 2.5  # a contact's weight falls by a factor of e
 ORGANIC = 0.012
 BUSINESS_BASE, OTHER_ROLE, ANSWERS_FOR_IT = -3.0, -2.5, 1.1
@@ -148,7 +150,7 @@ def drift(days: Floats) -> Floats:
 def fatigue(contacts: Sequence[Sequence[Contact]], nows: Sequence[float]) -> Floats:
     """What recent contacts take off the logit, `(n, n_actions)` without no action; at least 0."""
     load = np.zeros((len(contacts), len(ACTIONS)))
-    window = HISTORY_WINDOW.total_seconds()
+    window = FATIGUE_WINDOW.total_seconds()
     for row, (past, now) in enumerate(zip(contacts, nows, strict=True)):
         for contact in past:
             age = now - contact.at.timestamp()

@@ -133,20 +133,27 @@ class LedgerReader:
         self,
         kind: type[Kind],
         *,
+        domain: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         containing: bytes = b"",
     ) -> Iterator[Kind]:
-        """Decisions of every domain from `since` (included) to `until` (excluded), as they were kept.
+        """Decisions of the domain, or of every one, from `since` (included) to `until` (excluded), as they were kept.
 
         `kind` is a structure with those fields of a `DecisionRecord` that are needed: the fewer,
         the faster. Records whose JSON does not contain these bytes are passed over.
         """
         decoder = msgspec.json.Decoder(kind)
-        for rows in self._by_sequence(decisions, _window(since, until)):
-            for row in rows:
-                if containing in row.record:
-                    yield decoder.decode(row.record)
+        query = select(decisions.c.seq, decisions.c.record)
+        window = _window(since, until)
+        if window is not None:
+            query = query.where(window)
+        if domain is not None:  # not by its index: every chunk would then sort all that there is
+            query = query.where(decisions.c.domain.concat("") == domain)
+        for rows in self._in_order(query, decisions):
+            for _, record in rows:
+                if containing in record:
+                    yield decoder.decode(record)
 
     def contains(self, decision_id: str) -> bool:
         """Whether this decision is kept."""
@@ -174,7 +181,8 @@ class LedgerReader:
         condition = None if window is None else _ITS_DECISION.where(window).exists()
         for rows in self._by_sequence(outcomes, condition):
             for row in rows:
-                found.setdefault(row.decision_id, []).append(outcome_of(row[1:-1]))
+                outcome = outcome_of(row[1:-1])
+                found.setdefault(outcome.decision_id, []).append(outcome)
         return found
 
     def addressed_outcomes(

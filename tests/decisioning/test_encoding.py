@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decisioning.bundle import ModelFeature
+from decisioning.contact_history import ContactHistory
 from decisioning.encoding import RowEncoder, encode_column, encode_value
-from decisioning.profile import ContactHistory
 from tests.builders import NOW, action, contact
 
 AGE = ModelFeature("age", "customer", "number")

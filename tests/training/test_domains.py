@@ -10,12 +10,13 @@ import pytest
 
 from decisioning.assignment import is_held_out
 from decisioning.catalog import Catalog, Eligible
+from decisioning.contact_history import HISTORY_FEATURES
 from decisioning.content_types import NO_ACTION
 from decisioning.continuity import NOTHING_OPEN
 from decisioning.eligibility import engaged
 from decisioning.errors import SetupError
 from decisioning.journey import stages_of
-from decisioning.profile import HISTORY_FEATURES, Contact, Facts
+from decisioning.profile import Contact, Facts
 from decisioning.reasons import Drop
 from decisioning.rules import RuleScope
 from storage.catalog_files import read_release
@@ -68,7 +69,7 @@ def test_whoever_did_not_consent_was_shown_nothing(domain: Simulated) -> None:
     assert set(refused["action_id"]) == {NO_ACTION}
 
 
-def test_contacts_are_what_the_log_showed_in_the_seven_days_before(domain: Simulated) -> None:
+def test_contacts_are_what_the_log_showed_in_the_thirty_days_before(domain: Simulated) -> None:
     log = domain.log()
     groups = {action.id: action.group for action in ALL_ACTIONS}
     channels = {placement.id: placement.channel for placement in PLACEMENTS}
@@ -76,7 +77,7 @@ def test_contacts_are_what_the_log_showed_in_the_seven_days_before(domain: Simul
     before = log[
         (log["customer_id"] == row.customer_id)
         & (log["decided_at"] < row.decided_at)
-        & (log["decided_at"] > row.decided_at - timedelta(days=7))
+        & (log["decided_at"] > row.decided_at - timedelta(days=30))
         & (log["action_id"] != NO_ACTION)
     ]
     assert row.contacts == [

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from decisioning.catalog import Catalog
 from decisioning.content_types import NO_ACTION
 from decisioning.errors import DataError
+from decisioning.events import EventRecord
 from decisioning.record import DecisionRecord, OutcomeRecord
 from tests import builders
 from tests.builders import NOW, action, candidate, catalog, contact, placement, request, slot
@@ -24,9 +25,15 @@ DECIDED = NOW - timedelta(days=10)
 class FakeLedger:
     """A ledger that holds what it was given."""
 
-    def __init__(self, *records: DecisionRecord, outcomes: tuple[OutcomeRecord, ...] = ()) -> None:
+    def __init__(
+        self,
+        *records: DecisionRecord,
+        outcomes: tuple[OutcomeRecord, ...] = (),
+        events: tuple[EventRecord, ...] = (),
+    ) -> None:
         self._records = records
         self._outcomes = outcomes
+        self._events = events
 
     def decisions(
         self, domain: str, *, since: datetime | None = None, until: datetime | None = None
@@ -37,11 +44,12 @@ class FakeLedger:
         self,
         kind: type[Any],
         *,
+        domain: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         containing: bytes = b"",
     ) -> Iterator[Any]:
-        for each in self._within(since, until):
+        for each in (r for r in self._within(since, until) if domain in (None, r.domain)):
             encoded = msgspec.json.encode(each)
             if containing in encoded:
                 yield msgspec.json.decode(encoded, type=kind)
@@ -55,6 +63,18 @@ class FakeLedger:
             if each.decision_id in decided:
                 found.setdefault(each.decision_id, []).append(each)
         return found
+
+    def events(
+        self,
+        domain: str,
+        *,
+        types: Collection[str] | None = None,
+        names: Collection[str] | None = None,
+        received_since: datetime | None = None,
+    ) -> Iterator[EventRecord]:
+        for each in self._events:
+            if (types is None or each.type in types) and (names is None or each.name in names):
+                yield each
 
     def _within(self, since: datetime | None, until: datetime | None) -> list[DecisionRecord]:
         return [
@@ -308,3 +328,19 @@ def test_an_action_with_its_attributes_is_not_needed_to_read_the_ledger() -> Non
 def test_an_e_mail_that_came_back_was_seen_in_none_of_its_slots(kind: str) -> None:
     two = record(slots=(slot(), slot(2, "loan", available=(1, 2))))
     assert learnt(two, outcomes=(outcome(kind, action_id=None),)).empty
+
+
+def test_a_tills_order_is_the_reward_of_the_decision_that_promoted_the_product_to_that_person() -> None:
+    seen = record(customer_id="anonymous:v-1", slots=(slot(products=("mug",)),))
+    later = {"source": "till", "occurred_at": DECIDED + timedelta(days=1), "received_at": NOW, "customer_id": "c-1"}
+    bought = EventRecord(
+        event_id="till/1",
+        type="track",
+        name="purchase",
+        properties={"products": [{"product_id": "mug", "price": 12.5}]},
+        **later,  # type: ignore[arg-type]
+    )
+    login = EventRecord(event_id="till/2", type="identify", name="identify", anonymous_id="v-1", **later)  # type: ignore[arg-type]
+    for events, earned in (((bought, login), 12.5), ((bought,), 0.0)):
+        ledger = FakeLedger(seen, events=events)
+        assert ledger_examples(ledger, shop(), now=NOW)["reward"].tolist() == [earned]

@@ -70,6 +70,18 @@ def test_the_graph_agrees_on_every_edge_of_the_trees(model: PropensityModel, gra
     assert np.abs(GraphScorer(graph).score(rows).propensity - model.propensities(rows)).max() < 1e-6
 
 
+def test_the_graph_agrees_where_numbers_are_cut_at_nothing(examples: pd.DataFrame) -> None:
+    balance = np.random.default_rng(3).normal(size=len(examples)).round(1)
+    told = examples.assign(**{"customer.balance": balance, "success": (balance < 0.0).astype(int)})
+    model = fit_propensity(told, tiny_catalog(), seed=1)[0]
+    graph = export_graph(model)
+    edges = np.repeat(rows_of(model)[:1], 6, axis=0)
+    place = [feature.name for feature in model.features].index("balance")
+    edges[:, place] = [-1.0, -2e-35, -1e-35, 0.0, 1e-35, 2e-35]
+    assert np.abs(GraphScorer(graph).score(edges).propensity - model.propensities(edges)).max() < 1e-6
+    assert np.ptp(model.propensities(edges)) > 0.5  # it is cut there
+
+
 def test_a_steep_calibration_costs_the_graph_no_digits(model: PropensityModel) -> None:
     rows = rows_of(model)
     slope = 100.0

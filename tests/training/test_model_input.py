@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from decisioning.bundle import ModelFeature
+from decisioning.contact_history import HISTORY_FEATURES, ContactHistory
 from decisioning.encoding import RowEncoder
 from decisioning.errors import DataError
-from decisioning.profile import Contact, ContactHistory
+from decisioning.profile import Contact
 from tests.builders import action
 from tests.training.tiny_shop import ACTIONS, tiny_catalog, tiny_examples
 from training.model_input import MINIMUM_COUNT, MOST_CONTEXT_FEATURES, encode_pairs, encode_shown, learn_features
@@ -35,9 +36,7 @@ def test_sources_and_kinds_are_inferred() -> None:
         ("group", "action", "category"),
         ("goal", "action", "category"),
         ("value", "action", "number"),
-        ("contacts_7d", "history", "number"),
-        ("group_contacts_7d", "history", "number"),
-        ("action_contacts_7d", "history", "number"),
+        *((name, "history", "number") for name in HISTORY_FEATURES),
     }
 
 

@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
+from sklearn.metrics import roc_auc_score
 
 from decisioning.errors import DataError
-from tests.training.tiny_shop import tiny_catalog, tiny_examples
+from tests.training.tiny_shop import ACTIONS, chance, tiny_catalog, tiny_examples
 from training.model_input import encode_shown
 from training.model_quality import quality
 from training.probe import thresholds
@@ -122,3 +124,31 @@ def test_a_slice_without_a_success_is_refused() -> None:
     nothing = tiny_examples(600, success=0)
     with pytest.raises(DataError, match="every example of the train slice is a failure"):
         fit_propensity(nothing, tiny_catalog(), seed=1)
+
+
+def drifting(moves: float) -> pd.DataFrame:
+    """A shop in which, from the last third of what is learnt from on, all log-odds are moved by so much."""
+    examples = tiny_examples(6000)
+    rng = np.random.default_rng(8)
+    weather = examples["context"].str["weather"].to_numpy()
+    worn = np.array([bool(each) for each in examples["contacts"]])
+    true = np.select(
+        [examples["action_id"].to_numpy() == name for name in ACTIONS],
+        [chance(weather, examples["customer.age"].to_numpy(), worn, name) for name in ACTIONS],
+    )
+    later = np.arange(len(examples)) > 0.5 * len(examples)
+    moved = expit(logit(true) + moves * later)
+    return examples.assign(success=(rng.random(len(examples)) < moved).astype(int))
+
+
+def test_a_base_rate_that_moved_does_not_end_learning_at_the_first_trees() -> None:
+    trees, auc = {}, {}
+    for moves in (0.0, 3.0):
+        examples = drifting(moves)
+        fitted, rows = fit_propensity(examples, tiny_catalog(), seed=1)
+        test = fitted.split.test
+        trees[moves] = fitted.booster.num_trees()
+        auc[moves] = roc_auc_score(examples["success"].iloc[test], fitted.propensities(rows[test]))
+    # Plain log loss would keep 19 trees of 165.
+    assert trees[3.0] > trees[0.0] / 3
+    assert auc[3.0] > auc[0.0] - 0.06
