@@ -32,21 +32,23 @@ def learn_uplift(
 
     `draws` has every row, met or not; those later than the propensity model's slices are left to test on.
     """
-    if not any(ranks_by_uplift(catalog, name) for name in catalog.actions):
-        return LearntUplift(None, NOT_WANTED)
-    progress("learning uplift")
+    learnt = LearntUplift(None, NOT_WANTED)
+    if any(ranks_by_uplift(catalog, name) for name in catalog.actions):
+        learnt = _learn(draws, propensity, catalog, seed=seed)
+    progress(f"uplift: {learnt.said}")
+    return learnt
+
+
+def _learn(draws: pd.DataFrame, propensity: PropensityModel, catalog: Catalog, *, seed: int) -> LearntUplift:
     earlier = (draws["decided_at"] <= pd.Timestamp(propensity.split.trained_until)).to_numpy()
     try:
         model = fit_uplift(draws[earlier], propensity.features, catalog, seed=seed)
     except DataError as error:
-        said = f"not learnt, so it is the propensity above that of showing nothing: {error.message}"
-        progress(f"uplift {said}")
-        return LearntUplift(None, said)
+        return LearntUplift(None, f"not learnt, so it is the propensity above that of showing nothing: {error.message}")
     of = model.learnt_from
     said = f"learnt from {of['treated']:,.0f} draws of an action and {of['controls']:,.0f} of nothing"
     if of["capped"]:
         said += f"; {of['capped']:.1%} of them, rarer than 1 in 100, count as if they were not"
-    progress(f"uplift {said}")
     return LearntUplift(model, said)
 
 
