@@ -27,7 +27,8 @@ class ExplainedAction(msgspec.Struct, frozen=True, kw_only=True):
         slot: Where it was shown; None where it was not.
         rank: By priority, from 1; candidates of one priority share it. None where nothing was scored.
         formula: With the numbers put in: `0.052 x 1.0 x 28.0 x 1.0 = 1.456`.
-        terms: What the numbers are; `uplift` is the propensity above that of showing nothing.
+        terms: What the numbers are; `uplift` is what the model learnt of it, or the propensity above that of
+            showing nothing.
         probability: Of what happened in its slot, given the slots before it; None where nothing was drawn.
         goes_on: It continues an earlier decision, and so came before everything that does not.
         why: In words.
@@ -155,6 +156,11 @@ def _why(record: DecisionRecord, candidate: Candidate, slot: ShownSlot | None, r
             f"uplift {_number(candidate.uplift)}: propensity {_number(candidate.propensity)} above"
             f" {_number(record.baseline)}, that of showing nothing"
         )
+    elif candidate.uplift is not None and candidate.propensity is not None:
+        said.append(
+            f"uplift {_number(candidate.uplift)}, learnt from customers who were shown nothing; propensity"
+            f" {_number(candidate.propensity)}"
+        )
     if candidate.tier < 0:
         said.append("goes on from an earlier decision")
     if slot is None:
@@ -276,9 +282,11 @@ def _needed(record: DecisionRecord, candidate: Candidate, rival: Candidate, targ
     worth = candidate.context_weight * candidate.value * candidate.lever
     first = (candidate.propensity or 0.0) if candidate.uplift is None else candidate.uplift
     propensity = target / worth if worth > 0.0 else None
+    over = record.baseline
     if propensity is not None and candidate.uplift is not None:
-        propensity += record.baseline or 0.0
-    elif propensity is not None and candidate.action_id == NO_ACTION and rival.uplift is not None:
+        # Of a model that learnt uplift itself, no propensity would change it.
+        propensity = None if over is None else propensity + over
+    elif propensity is not None and candidate.action_id == NO_ACTION and rival.uplift is not None and over is not None:
         # Were showing nothing likelier, the rival's uplift over it would be smaller: they meet half-way.
         rivals = rival.context_weight * rival.value * rival.lever
         propensity = rivals * (rival.propensity or 0.0) / (worth + rivals)

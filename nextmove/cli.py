@@ -96,7 +96,14 @@ def train(
         trained = train_model(domain, settings, catalog=catalog, now=now_utc(), seed=seed, progress=progress)
         progress.result = f"version {trained.version}, run {trained.run_id}"
     if as_json:
-        print_json({"run_id": trained.run_id, "version": trained.version, "metrics": trained.metrics})
+        print_json(
+            {
+                "run_id": trained.run_id,
+                "version": trained.version,
+                "metrics": trained.metrics,
+                "uplift": trained.uplift.said,
+            }
+        )
     else:
         print_table("Test slice", ("metric", "value"), list(trained.metrics.items()))
     next_command(f"nextmove evaluate {dataset_options(settings)}")
@@ -312,6 +319,25 @@ def bench_training(
     from nextmove.bench_training import run_training
 
     run_training(settings_of(None), decisions=decisions, seed=seed, as_json=as_json)
+
+
+@bench_app.command("hillstrom")
+def bench_hillstrom(
+    data: Annotated[Path, typer.Option(help="hillstrom.csv, or its folder.")] = Path("../shared/data/hillstrom"),
+    splits: Annotated[int, typer.Option(min=1, help="Times that the customers are dealt into two halves.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the splits and the models.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """On real customers: the default policy beside always the best action, the uplift model's Qini, the gate's word.
+
+    Ends with an error where something that must hold does not; values are judged from 20 splits on.
+
+    Example: nextmove bench hillstrom --splits 20
+    """
+    from nextmove.bench_hillstrom import run_hillstrom
+
+    if not run_hillstrom(settings_of(None), data, splits=splits, seed=seed, as_json=as_json):
+        raise typer.Exit(1)
 
 
 @bench_app.command("events")

@@ -233,9 +233,12 @@ class FakeLedger:
 
 
 class FakeScorer:
-    """Propensity by action id, in the order of `actions`."""
+    """Propensity by action id, in the order of `actions`; and uplift, of a model that has learnt it."""
 
-    def __init__(self, propensities: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, propensities: dict[str, float] | None = None, *, uplifts: dict[str, float] | None = None
+    ) -> None:
+        self.uplifts = uplifts
         self.propensities = propensities or {"card": 0.3, "loan": 0.2, NO_ACTION: 0.1}
         features = (
             ModelFeature("age", "customer", "number"),
@@ -257,11 +260,16 @@ class FakeScorer:
             data_sha256="0" * 64,
             trained_until=AS_OF,
             git_commit="none",
+            outputs=("propensity",) if uplifts is None else ("propensity", "uplift"),
         )
         self.sha256 = "1" * 64
         self.rows: NDArray[np.float32] | None = None
 
     def score(self, rows: NDArray[np.float32]) -> Scored:
         self.rows = rows
-        known = [*self.propensities.values(), 0.05]
-        return Scored(np.array([known[int(code)] for code in rows[:, 3]], dtype=np.float32))
+        names = [*self.propensities, "another"]
+        shown = [names[int(code)] for code in rows[:, 3]]
+        propensity = np.array([self.propensities.get(name, 0.05) for name in shown], dtype=np.float32)
+        if self.uplifts is None:
+            return Scored(propensity)
+        return Scored(propensity, uplift=np.array([self.uplifts.get(name, 0.0) for name in shown], dtype=np.float32))

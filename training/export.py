@@ -1,43 +1,45 @@
-"""One ONNX graph from trees and calibration, refused unless it scores as they do."""
+"""One ONNX graph from trees and calibration, and from uplift's trees, refused unless it scores as they do."""
 
 import hashlib
 from datetime import datetime
 
+import lightgbm as lgb
 import numpy as np
 import onnxmltools
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxmltools.convert.common.data_types import FloatTensorType
 from scipy.special import logit
 
-from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, PROBE_TOLERANCE, Manifest
+from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, PROBE_TOLERANCE, Manifest, Output, Scored
 from decisioning.errors import BundleError
 from training.calibration import FLOOR
 from training.graph_scorer import GraphScorer
 from training.probe import PROBE_ROWS, synthetic_rows, thresholds
 from training.propensity import PropensityModel
+from training.uplift import UpliftModel
 
 OPSET, IR_VERSION = 15, 8
 _CONVERTER_OPSET = {"": OPSET, "ai.onnx.ml": 1}
 
 
-def export_graph(model: PropensityModel) -> bytes:
-    """The ONNX graph: the trees' margin, clip, slope and intercept, sigmoid.
+def outputs_of(uplift: UpliftModel | None) -> tuple[Output, ...]:
+    """What the graph gives, in the manifest's order."""
+    return (OUTPUT_NAME,) if uplift is None else (OUTPUT_NAME, "uplift")
+
+
+def export_graph(model: PropensityModel, uplift: UpliftModel | None = None) -> bytes:
+    """The ONNX graph: the trees' margin, clip, slope and intercept, sigmoid; beside it, uplift's trees.
 
     The margin is the logit itself, since one taken back from a chance in float32 is less exact. And it is
     counted from where the calibrated one is 0: a steep slope would else leave little of float32's digits
     between two large numbers.
 
-    Input `features`, float32 `(n, n_features)`; output `propensity`, float32 `(n,)`.
+    Input `features`, float32 `(n, n_features)`; outputs `propensity` and, with its model, `uplift`, float32
+    `(n,)` each. Both models take the same input.
     """
     n_features = len(model.features)
-    converted = onnxmltools.convert_lightgbm(
-        model.booster,
-        initial_types=[(INPUT_NAME, FloatTensorType([None, n_features]))],
-        zipmap=False,
-        target_opset=OPSET,
-    )
-    trees = next(node for node in converted.graph.node if node.op_type == "TreeEnsembleClassifier")
+    trees = _trees(model.booster, n_features, "TreeEnsembleClassifier")
     trees.output[:] = ["label", "margins"]
     next(attribute for attribute in trees.attribute if attribute.name == "post_transform").s = b"NONE"
     slope, intercept = model.calibration.slope, model.calibration.intercept
@@ -61,17 +63,32 @@ def export_graph(model: PropensityModel) -> bytes:
         helper.make_node("Sigmoid", ["calibrated"], ["column"]),
         helper.make_node("Reshape", ["column", "flat"], [OUTPUT_NAME]),
     ]
+    if uplift is not None:
+        effects = _trees(uplift.booster, n_features, "TreeEnsembleRegressor")
+        effects.output[:] = ["effects"]
+        nodes += [effects, helper.make_node("Reshape", ["effects", "flat"], ["uplift"])]
     graph = helper.make_graph(
         nodes,
         "propensity",
         [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, [None, n_features])],
-        [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, [None])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in outputs_of(uplift)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid(domain, version) for domain, version in _CONVERTER_OPSET.items()]
     return helper.make_model(
         graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="nextmove"
     ).SerializeToString()
+
+
+def _trees(booster: lgb.Booster, n_features: int, kind: str) -> NodeProto:
+    """The booster as one node."""
+    converted: ModelProto = onnxmltools.convert_lightgbm(
+        booster,
+        initial_types=[(INPUT_NAME, FloatTensorType([None, n_features]))],
+        zipmap=False,
+        target_opset=OPSET,
+    )
+    return next(node for node in converted.graph.node if node.op_type == kind)
 
 
 def _shift(trees: NodeProto, by: float) -> None:
@@ -81,32 +98,41 @@ def _shift(trees: NodeProto, by: float) -> None:
     weights[:] = [weight + by * (tree == 0) for weight, tree in zip(weights, trees_of, strict=True)]
 
 
-def check_parity(graph: bytes, model: PropensityModel, rows: NDArray[np.float32]) -> NDArray[np.floating]:
-    """What the graph gives for these rows, `(n,)`, after holding it against trees and calibration.
+def check_parity(
+    graph: bytes, model: PropensityModel, rows: NDArray[np.float32], uplift: UpliftModel | None = None
+) -> Scored:
+    """What the graph gives for these rows, `(n,)` each, after holding it against trees and calibration.
 
     The trees and the calibration are computed in float64, by LightGBM and numpy.
 
     Raises:
         BundleError: They differ by more than 1e-5 somewhere; says on how many rows and where first.
     """
-    scores = GraphScorer(graph).score(rows).propensity
-    expected = model.propensities(rows)
+    scored = GraphScorer(graph, outputs_of(uplift)).score(rows)
+    _hold(OUTPUT_NAME, scored.propensity, model.propensities(rows))
+    if uplift is not None:
+        assert scored.uplift is not None
+        _hold("uplift", scored.uplift, uplift.uplifts(rows))
+    return scored
+
+
+def _hold(output: Output, scores: NDArray[np.floating], expected: NDArray[np.float64]) -> None:
     error = np.abs(scores - expected)
     wrong = ~(error <= PROBE_TOLERANCE)  # NaN is wrong too
     if wrong.any():
         worst = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
         raise BundleError(
-            f"the ONNX graph differs from the model on {int(wrong.sum())} of {len(rows)} probe rows, by up to"
-            f" {error[worst]:.2g} where at most {PROBE_TOLERANCE:g} is allowed (row {worst}: graph {scores[worst]:.6f},"
-            f" model {expected[worst]:.6f}); it was not packed, and the last bundle stands"
+            f"the ONNX graph's {output} differs from the model on {int(wrong.sum())} of {len(scores)} probe rows, by up"
+            f" to {error[worst]:.2g} where at most {PROBE_TOLERANCE:g} is allowed (row {worst}: graph"
+            f" {scores[worst]:.6f}, model {expected[worst]:.6f}); it was not packed, and the last bundle stands"
         )
-    return scores
 
 
 def build_manifest(
     model: PropensityModel,
     graph: bytes,
     *,
+    uplift: UpliftModel | None = None,
     domain: str,
     name: str,
     version: str,
@@ -121,8 +147,11 @@ def build_manifest(
     Raises:
         BundleError: It does not agree.
     """
-    rows = synthetic_rows(model.features, thresholds(model.booster, len(model.features)), rng=rng)
-    scores = check_parity(graph, model, rows)
+    boosters = [each.booster for each in (model, uplift) if each is not None]
+    rows = synthetic_rows(model.features, thresholds(boosters, len(model.features)), rng=rng)
+    scored = check_parity(graph, model, rows, uplift)
+    outputs = outputs_of(uplift)
+    scores = np.array([getattr(scored, output)[:PROBE_ROWS] for output in outputs])
     probe = np.ascontiguousarray(rows[:PROBE_ROWS])
     return Manifest(
         domain=domain,
@@ -133,8 +162,9 @@ def build_manifest(
         features=model.features,
         graph_sha256=hashlib.sha256(graph).hexdigest(),
         probe=probe.astype("<f4").tobytes(),
-        probe_scores=scores[:PROBE_ROWS].astype("<f8").tobytes(),
+        probe_scores=scores.astype("<f8").tobytes(),
         data_sha256=data_sha256,
         trained_until=model.split.trained_until,
         git_commit=git_commit,
+        outputs=outputs,
     )

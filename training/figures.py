@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from decisioning.bundle import ModelFeature
 from decisioning.evaluation import Estimate
 from training.calibration import reliability
+from training.uplift_quality import UpliftQuality
 
 MOST_FEATURES = 25
+MOST_PANELS = 4
 
 
 def reliability_figure(propensities: NDArray[np.float64], success: NDArray[np.int64]) -> Figure:
@@ -74,6 +76,22 @@ def shift_figure(masses: Sequence[tuple[str, float, float]], estimates: Sequence
     bars.set(xlabel="first slots, sum of probabilities", title="What if", yticks=places)
     bars.set_yticklabels([name for name, _, _ in shown])
     bars.legend(frameon=False)
+    return figure
+
+
+def qini_figure(found: Sequence[UpliftQuality]) -> Figure:
+    """Successes gained as more customers get the action, the likeliest to be moved first; a panel an action."""
+    shown = list(found)[:MOST_PANELS]
+    figure, _ = _figure(4.6 * len(shown), 4.2)
+    figure.clear()
+    for axes, each in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        share, gain = each.curve.share, each.curve.gain
+        axes.fill_between(share, each.low, each.high, color="C0", alpha=0.15, linewidth=0)
+        axes.plot(share, gain, color="C0", label="by uplift")
+        axes.plot([0.0, 1.0], [0.0, gain[-1]], color="0.7", linewidth=1, label="at random")
+        qini = f"Qini {each.qini.value:.3f} [{each.qini.low:.3f}, {each.qini.high:.3f}]"
+        axes.set(title=f"{each.action_id}\n{qini}", xlabel="share that gets it", ylabel="gained a customer")
+        axes.legend(frameon=False)
     return figure
 
 

@@ -23,8 +23,9 @@ def model_card(
     metrics: Mapping[str, float],
     *,
     bundle_sha256: str,
+    uplift: str,
 ) -> str:
-    """Markdown. Holds counts and rates alone, nothing about a person."""
+    """Markdown. Holds counts and rates alone, nothing about a person; `uplift` says what was learnt of it."""
     sources = Counter(examples["source"])
     kinds = Counter(feature.source for feature in model.features)
     slices = "\n".join(
@@ -79,6 +80,9 @@ which is later than all. Customers may recur.
 {verdict} Calibration error: mean gap between propensity and success rate over ten bins of equal mass.
 The table by action is `by_action.csv`, figures are under `figures/`, the value of acting on the model
 under `evaluation/`.
+
+## Uplift
+By how much showing an action changes the chance of a success: {uplift}.
 
 ## Limits
 It knows what was logged. Actions that were rarely shown are guessed from their attributes, and levels

@@ -16,10 +16,10 @@ PROBE_ROWS = 256  # what a bundle carries
 MOST_CHECK_ROWS = 8192  # what an export is checked on
 
 
-def thresholds(booster: lgb.Booster, n_features: int) -> list[Float32s]:
-    """Where the trees cut each numeric feature: sorted, unique, one array a feature."""
+def thresholds(boosters: Sequence[lgb.Booster], n_features: int) -> list[Float32s]:
+    """Where the trees of a graph cut each numeric feature: sorted, unique, one array a feature."""
     cuts: list[set[float]] = [set() for _ in range(n_features)]
-    pending = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
+    pending = [tree["tree_structure"] for booster in boosters for tree in booster.dump_model()["tree_info"]]
     while pending:
         node = pending.pop()
         if "split_feature" not in node:

@@ -180,20 +180,32 @@ class Comparison:
         known = {c.action_id: c.propensity for c in record.candidates if c.propensity is not None}
         if record.baseline is not None:
             known.setdefault(NO_ACTION, record.baseline)
-        by_uplift = any(action.rank_by == "uplift" for action in actions)
+        # A record with a baseline is of a model that has not learnt uplift; without one, the model may have.
+        uplifts: dict[str, float] = {}
+        if record.baseline is None:
+            uplifts = {c.action_id: c.uplift for c in record.candidates if c.uplift is not None}
+        by_uplift = {action.id for action in actions if action.rank_by == "uplift"}
         wanted = {action.id: action for action in actions}
-        if by_uplift:
+        if by_uplift and not uplifts:
             wanted[NO_ACTION] = case.catalog.actions[NO_ACTION]
         # What the model was told of an action may be another thing now.
-        unknown = [each for each in wanted.values() if each.id not in known or _differs(each, old)]
+        unscored = {each.id for each in wanted.values() if each.id not in known or _differs(each, old)}
+        unknown = unscored | (by_uplift - uplifts.keys() if record.baseline is None else set())
         if unknown:
             model, encoder = self.model_of(record)
-            scored = model.score(model_rows(case, facts, encoder, unknown)).propensity.tolist()
-            known.update(zip((action.id for action in unknown), scored, strict=True))
+            asked = [each for each in wanted.values() if each.id in unknown]
+            scored = model.score(model_rows(case, facts, encoder, asked))
+            for place, each in enumerate(asked):
+                if each.id in unscored:
+                    known[each.id] = float(scored.propensity[place])
+                if scored.uplift is not None:
+                    uplifts[each.id] = float(scored.uplift[place])
+        learnt = by_uplift <= uplifts.keys()
         sds = {each.action_id: each.sd for each in record.candidates}
         scores = Scores(
             np.array([known[action.id] for action in actions], dtype=np.float64),
-            known[NO_ACTION] if by_uplift else None,
+            known[NO_ACTION] if by_uplift and not learnt else None,
+            np.array([uplifts.get(action.id, 0.0) for action in actions]) if by_uplift and learnt else None,
             sds=np.array([sds.get(action.id, 0.0) for action in actions]),
         )
         return funnel.plan(case, narrowed, scores, key=key)

@@ -74,7 +74,7 @@ def predicted_by_others(
     seed: int,
 ) -> dict[str, NDArray[np.float64]]:
     """The same from arrays: `shown` is what is learnt from, `encoded` a row for each that is `available`."""
-    fold_of_example, fold_of_row = _folds(customers_shown), _folds(customers)
+    fold_of_example, fold_of_row = customer_folds(customers_shown), customer_folds(customers)
     rows, columns = np.nonzero(available)
     categorical = [place for place, feature in enumerate(features) if feature.kind == "category"]
     expected = {metric: np.full(available.shape, np.nan) for metric in earned}
@@ -92,7 +92,7 @@ def predicted_by_others(
     return expected
 
 
-def _folds(customers: pd.Series) -> NDArray[np.int64]:
+def customer_folds(customers: pd.Series) -> NDArray[np.int64]:
     """A customer's fold, the same in every frame."""
     codes, ids = pd.factorize(customers)
     return np.array([zlib.crc32(str(customer).encode()) % FOLDS for customer in ids], dtype=np.int64)[codes]

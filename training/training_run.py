@@ -19,11 +19,14 @@ from training.example_sources import Progress, examples_of, silent
 from training.examples import met_by_customers
 from training.export import build_manifest, export_graph
 from training.figures import importance_figure, reliability_figure
+from training.graph_scorer import GraphScorer
 from training.model_card import model_card
 from training.model_quality import quality, quality_by_action
 from training.propensity import PropensityModel, fit_propensity
 from training.time_split import TEST_SHARE
 from training.tracking import BUNDLE_TAG, CHALLENGER, TRAINED_UNTIL_TAG, Tracking, git_commit, model_name
+from training.uplift_quality import UpliftQuality, uplift_quality
+from training.uplift_run import LearntUplift, learn_uplift, log_uplift, uplift_metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class TrainedModel:
         version: The registered version; `unregistered` and a hash otherwise.
         metrics: On the test slice; see `model_quality.quality`.
         by_action: The same by action.
+        uplift: The model of it, if there is one, and why. `uplift_quality`: how well it ranks the test slice.
     """
 
     run_id: str
@@ -44,6 +48,8 @@ class TrainedModel:
     metrics: dict[str, float]
     by_action: pd.DataFrame
     n_examples: int
+    uplift: LearntUplift
+    uplift_quality: list[UpliftQuality]
 
 
 def train(
@@ -73,7 +79,8 @@ def train(
         DataError: The examples cannot be learnt from.
         BundleError: The graph does not agree with the model; nothing was registered.
     """
-    examples = met_by_customers(examples_of(source, settings, catalog, now=now, progress=progress))
+    draws = examples_of(source, settings, catalog, now=now, progress=progress)
+    examples = met_by_customers(draws)
     progress(f"training on {len(examples)} examples")
     model, rows = fit_propensity(examples, catalog, seed=seed, test_share=test_share, progress=progress)
     success = examples["success"].to_numpy(dtype=np.int64)
@@ -81,8 +88,9 @@ def train(
     propensities = model.propensities(rows[test])
     metrics = quality(propensities, success[test], base_rate=float(success[model.split.train].mean()))
     by_action = quality_by_action(examples["action_id"].iloc[test], propensities, success[test])
+    uplift = learn_uplift(draws, model, catalog, seed=seed, progress=progress)
     progress("exporting to ONNX and checking that it agrees")
-    graph = export_graph(model)
+    graph = export_graph(model, uplift.model)
     data_sha256 = _hash(examples, rows, success)
     domain = catalog.content.domain
 
@@ -90,6 +98,7 @@ def train(
     draft = build_manifest(
         model,
         graph,
+        uplift=uplift.model,
         domain=domain,
         name=model_name(domain),
         version=f"unregistered-{data_sha256[:12]}",
@@ -99,8 +108,15 @@ def train(
         now=now,
         rng=np.random.default_rng(seed),
     )
+    ranked: list[UpliftQuality] = []
+    if uplift.model is not None:
+        later = draws[(draws["decided_at"] > pd.Timestamp(model.split.trained_until)).to_numpy()]
+        scorer = GraphScorer(graph, draft.outputs)
+        ranked = uplift_quality(scorer, model.features, later, catalog, rng=np.random.default_rng(seed))
+        metrics |= uplift_metrics(ranked)
     if not register:
-        return TrainedModel("", draft.version, pack(draft, graph)[1], model, metrics, by_action, len(examples))
+        bundle = pack(draft, graph)[1]
+        return TrainedModel("", draft.version, bundle, model, metrics, by_action, len(examples), uplift, ranked)
 
     progress("logging to MLflow")
     tracking = Tracking(settings)
@@ -112,7 +128,7 @@ def train(
             bundle = publish_bundle(blobs, manifest, graph)
         finally:
             blobs.close()
-        card = model_card(manifest, model, examples, metrics, bundle_sha256=bundle.sha256)
+        card = model_card(manifest, model, examples, metrics, bundle_sha256=bundle.sha256, uplift=uplift.said)
         split = model.split
         tracking.log(
             run_id,
@@ -132,6 +148,7 @@ def train(
         tracking.log_table(run_id, "by_action", by_action)
         tracking.log_figure(run_id, "figures/reliability.png", reliability_figure(propensities, success[test]))
         tracking.log_figure(run_id, "figures/importance.png", importance_figure(model.booster, model.features))
+        log_uplift(tracking, run_id, uplift, ranked)
         tracking.log_text(run_id, "model_card.md", card)
         tracking.log_file(run_id, "bundle/manifest.json", pack(manifest, graph)[0])
         tracking.log_file(run_id, "bundle/model.onnx", graph)
@@ -139,7 +156,7 @@ def train(
             domain, version, {BUNDLE_TAG: bundle.sha256, TRAINED_UNTIL_TAG: split.trained_until.isoformat()}
         )
         tracking.point_alias(domain, CHALLENGER, version)
-    return TrainedModel(run_id, version, bundle, model, metrics, by_action, len(examples))
+    return TrainedModel(run_id, version, bundle, model, metrics, by_action, len(examples), uplift, ranked)
 
 
 _LATER_SLICES = ("valid", "calibration", "test")

@@ -69,6 +69,24 @@ def test_uplift_takes_the_place_of_propensity_and_is_taken_apart() -> None:
     assert "propensity 0.3 above 0.05" in card.why
 
 
+def test_an_uplift_that_the_model_learnt_is_said_to_be_so_and_no_propensity_would_change_it() -> None:
+    asked_of = shop(action("card"), action("loan", rank_by="uplift"), action(NO_ACTION))
+    record = decided(asked_of, scorer=FakeScorer(CHANCES, uplifts={"loan": 0.05}))
+    found = explain(record)
+    [loan] = [each for each in found.candidates if each.action_id == "loan"]
+    assert loan.formula == "0.05 x 1.0 x 10.0 x 1.0 = 0.5"
+    assert "uplift 0.05, learnt from customers who were shown nothing; propensity 0.2" in loan.why
+    needed = loser(found, "loan")
+    assert needed.propensity is None
+    assert needed.value == pytest.approx(60.0)
+
+
+def test_a_likelier_no_action_does_not_lower_an_uplift_that_was_learnt() -> None:
+    asked_of = shop(action("card", rank_by="uplift"), action(NO_ACTION, value=5.0))
+    record = decided(asked_of, scorer=FakeScorer(CHANCES, uplifts={"card": 0.25}))
+    assert loser(explain(record), NO_ACTION).propensity == pytest.approx(2.5 / 5.0)
+
+
 def test_candidates_are_ranked_and_every_drop_has_step_and_reason() -> None:
     asked_of = shop(action("card", eligibility="false"), action("loan"), action("insurance"), action(NO_ACTION))
     found = explain(decided(asked_of))

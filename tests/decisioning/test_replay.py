@@ -32,13 +32,19 @@ def shop(**overrides: Any) -> Release:
     )  # fmt: skip
 
 
-def decided(asked_of: Release, hot: FakeHotState | None = None, **fields: Any) -> DecisionRecord:
+def decided(
+    asked_of: Release,
+    hot: FakeHotState | None = None,
+    *,
+    uplifts: dict[str, float] | None = None,
+    **fields: Any,
+) -> DecisionRecord:
     engine = Engine(
         release=asked_of,
         features=FakeFeatures(),
         hot_state=hot or FakeHotState(CONSENTED),
         ledger=FakeLedger(),
-        scorer=FakeScorer({"card": 0.3, "loan": 0.25, "insurance": 0.2, NO_ACTION: 0.1}),
+        scorer=FakeScorer({"card": 0.3, "loan": 0.25, "insurance": 0.2, NO_ACTION: 0.1}, uplifts=uplifts),
         draw_key=KEY,
     )
     return back(asyncio.run(engine.decide(request(**{"decision_id": "d-1"} | fields), now=NOW)))
@@ -98,6 +104,15 @@ def test_a_thousand_random_decisions_come_out_again() -> None:
         "HELD_OUT", "NOT_A_FALLBACK", "continued", "by uplift", "interleaved",
     ):  # fmt: skip
         assert met[what] >= 10, what
+
+
+def test_an_uplift_that_the_model_learnt_comes_out_again() -> None:
+    record = decided(shop(), uplifts={"loan": 0.07, "card": 0.2})
+    loan = record.candidates[place_of(record, "loan")]
+    assert loan.uplift == pytest.approx(0.07)
+    assert loan.priority == pytest.approx(0.7)
+    assert record.baseline is None
+    assert again(record, shop()).verdict == "identical"
 
 
 def test_every_number_that_the_funnel_worked_out_is_held_to_the_last_bit() -> None:

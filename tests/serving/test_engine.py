@@ -19,9 +19,11 @@ from tests.fakes import FakeFeatures, FakeHotState, FakeLedger, FakeScorer
 class Shop:
     """An engine over fakes, and hands on each of them."""
 
-    def __init__(self, shop: Catalog | None = None, *, hot: HotProfile = CONSENTED) -> None:
+    def __init__(
+        self, shop: Catalog | None = None, *, hot: HotProfile = CONSENTED, scorer: FakeScorer | None = None
+    ) -> None:
         self.features, self.hot_state, self.ledger = FakeFeatures(), FakeHotState(hot), FakeLedger()
-        self.scorer = FakeScorer()
+        self.scorer = scorer or FakeScorer()
         self.engine = Engine(
             release=Release({BLUEPRINT: (shop or catalog()).content}, version="sha256:test"),
             features=self.features,

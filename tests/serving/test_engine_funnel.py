@@ -23,6 +23,7 @@ from decisioning.profile import BudgetLeft, Event, HotProfile, Purchase
 from decisioning.record import DecisionRecord
 from serving.pauses import PauseRequest
 from tests.builders import NOW, action, catalog, contact, content, placement, request
+from tests.fakes import FakeScorer
 from tests.serving.test_engine import Shop, shown
 
 TWO = (placement("hero", slots=1), placement("inbox", slots=2))
@@ -246,6 +247,20 @@ def test_uplift_is_over_showing_nothing_even_where_that_is_no_candidate() -> Non
     shop = Shop(catalog(action("card", rank_by="uplift"), action(NO_ACTION, group="other", status="retired")))
     [candidate] = decide(shop).candidates
     assert candidate.uplift == pytest.approx(0.2)
+
+
+def test_an_uplift_that_the_model_learnt_ranks_instead_and_asks_for_no_baseline() -> None:
+    shop = Shop(
+        catalog(action("card", rank_by="uplift"), action("loan"), action(NO_ACTION, group="other")),
+        scorer=FakeScorer(uplifts={"card": 0.05, "loan": 0.3}),
+    )
+    record = decide(shop)
+    ranked = {candidate.action_id: candidate for candidate in record.candidates}
+    assert ranked["card"].uplift == pytest.approx(0.05)
+    assert ranked["card"].priority == pytest.approx(0.05 * 10.0)
+    assert ranked["card"].propensity == pytest.approx(0.3)
+    assert ranked["loan"].uplift is None
+    assert record.baseline is None
 
 
 def test_a_value_can_be_a_rule() -> None:

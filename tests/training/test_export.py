@@ -13,12 +13,15 @@ from scipy.special import logit
 
 from decisioning.bundle import Manifest, ModelFeature, pack
 from decisioning.errors import BundleError
+from serving.adapters.onnx_scorer import OnnxScorer
+from tests.training.opposed_shop import opposed_catalog, opposed_shop
 from tests.training.tiny_shop import NOW, tiny_catalog, tiny_examples
 from training.calibration import Calibration
 from training.export import build_manifest, check_parity, export_graph
 from training.graph_scorer import GraphScorer, verified_scorer
 from training.probe import PROBE_ROWS, synthetic_rows, thresholds
 from training.propensity import PropensityModel, fit_propensity
+from training.uplift import UpliftModel, fit_uplift
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,7 @@ def manifest(model: PropensityModel, graph: bytes, **overrides: Any) -> Manifest
 
 
 def rows_of(model: PropensityModel) -> np.ndarray:
-    cuts = thresholds(model.booster, len(model.features))
+    cuts = thresholds([model.booster], len(model.features))
     return synthetic_rows(model.features, cuts, rng=np.random.default_rng(0))
 
 
@@ -57,9 +60,9 @@ def with_constant(graph: bytes, name: str, value: float) -> bytes:
     return changed.SerializeToString()
 
 
-def with_thresholds_moved(graph: bytes, by: float) -> bytes:
+def with_thresholds_moved(graph: bytes, by: float, *, of: str = "TreeEnsembleClassifier") -> bytes:
     changed = onnx.load_from_string(graph)
-    trees = next(node for node in changed.graph.node if node.op_type == "TreeEnsembleClassifier")
+    trees = next(node for node in changed.graph.node if node.op_type == of)
     values = next(attribute for attribute in trees.attribute if attribute.name == "nodes_values")
     values.floats[:] = [value + by for value in values.floats]
     return changed.SerializeToString()
@@ -93,7 +96,7 @@ def test_a_steep_calibration_costs_the_graph_no_digits(model: PropensityModel) -
 def test_the_probe_meets_every_edge(model: PropensityModel) -> None:
     rows = rows_of(model)
     for place, (feature, cuts) in enumerate(
-        zip(model.features, thresholds(model.booster, len(model.features)), strict=True)
+        zip(model.features, thresholds([model.booster], len(model.features)), strict=True)
     ):
         column = set(rows[:, place][~np.isnan(rows[:, place])].tolist())
         assert np.isnan(rows[:, place]).any(), feature.name
@@ -106,13 +109,43 @@ def test_the_probe_meets_every_edge(model: PropensityModel) -> None:
 
 def test_a_calibration_that_differs_is_refused(model: PropensityModel, graph: bytes) -> None:
     wrong = with_constant(graph, "intercept", model.calibration.intercept + 0.01)
-    with pytest.raises(BundleError, match="differs from the model"):
+    with pytest.raises(BundleError, match="propensity differs from the model"):
         manifest(model, wrong)
 
 
 def test_thresholds_off_by_a_hair_are_refused(model: PropensityModel, graph: bytes) -> None:
     with pytest.raises(BundleError, match="differs from the model on"):
         manifest(model, with_thresholds_moved(graph, 1e-4))
+
+
+@pytest.fixture(scope="module")
+def both() -> tuple[PropensityModel, UpliftModel]:
+    examples, shop = opposed_shop(3000).examples, opposed_catalog()
+    model = fit_propensity(examples, shop, seed=1)[0]
+    return model, fit_uplift(examples, model.features, shop, seed=1)
+
+
+def test_one_graph_gives_propensity_and_uplift(both: tuple[PropensityModel, UpliftModel]) -> None:
+    model, uplift = both
+    graph = export_graph(model, uplift)
+    built = manifest(model, graph, uplift=uplift)
+    assert built.outputs == ("propensity", "uplift")
+    assert built.expected_scores.shape == (2, PROBE_ROWS)
+    cuts = thresholds([model.booster, uplift.booster], len(model.features))
+    rows = synthetic_rows(model.features, cuts, rng=np.random.default_rng(3))
+    for scorer in (verified_scorer(pack(built, graph)[1]), OnnxScorer(pack(built, graph)[1])):
+        found = scorer.score(rows)
+        assert found.uplift is not None
+        assert np.abs(found.propensity - model.propensities(rows)).max() < 1e-6
+        assert np.abs(found.uplift - uplift.uplifts(rows)).max() < 1e-6
+    assert np.ptp(uplift.uplifts(rows)) > 0.1
+
+
+def test_uplift_that_differs_is_refused(both: tuple[PropensityModel, UpliftModel]) -> None:
+    model, uplift = both
+    moved = with_thresholds_moved(export_graph(model, uplift), 1e-4, of="TreeEnsembleRegressor")
+    with pytest.raises(BundleError, match="the ONNX graph's uplift differs from the model on"):
+        manifest(model, moved, uplift=uplift)
 
 
 def test_a_graph_of_another_model_is_refused(examples: pd.DataFrame, model: PropensityModel) -> None:

@@ -111,7 +111,7 @@ def test_every_threshold_is_a_float32(model: PropensityModel) -> None:
     ]
     assert cuts
     assert all(float(np.float32(cut)) == cut for cut in cuts)
-    assert any(len(each) for each in thresholds(model.booster, len(model.features)))
+    assert any(len(each) for each in thresholds([model.booster], len(model.features)))
 
 
 def nodes(node: dict) -> list[dict]:

@@ -7,8 +7,9 @@ from decisioning.bundle import Bundle
 from decisioning.catalog import Catalog
 from decisioning.content_types import NO_ACTION
 from storage.settings import Settings
+from tests.training.opposed_shop import opposed_catalog, opposed_shop
 from tests.training.tiny_shop import ACTIONS, NOW, tiny_catalog, tiny_examples
-from training.graph_scorer import GraphScorer
+from training.graph_scorer import GraphScorer, verified_scorer
 from training.target_policies import (
     always,
     best_constant,
@@ -122,6 +123,20 @@ def test_what_ranks_by_uplift_is_ranked_by_the_propensity_above_that_of_no_actio
     above = np.maximum(0.0, propensity[:, 0] - propensity[:, 2])
     assert (above > 0.0).any()
     np.testing.assert_allclose(ranked, np.stack([above * 10.0, propensity[:, 1] * 10.0, propensity[:, 2]], axis=1))
+
+
+def test_an_uplift_that_the_model_learnt_ranks_instead() -> None:
+    shop, examples = opposed_catalog(), opposed_shop(1500).examples
+    bundle = train(examples, Settings(), catalog=shop, now=NOW, register=False).bundle
+    scorer, features = verified_scorer(bundle), bundle.manifest.features
+    decisions = drawn_decisions(examples, shop)
+    encoded = candidate_rows(features, decisions, shop)
+    scored = scorer.score(encoded)
+    assert scored.uplift is not None
+    uplift, propensity = scored.uplift.reshape(1500, 3), scored.propensity.reshape(1500, 3)
+    ranked = priorities(scorer, features, encoded, decisions, shop)
+    expected = np.concatenate([np.maximum(0.0, uplift[:, :2]) * 10.0, propensity[:, 2:]], axis=1)
+    np.testing.assert_allclose(ranked, expected)
 
 
 def levered(rank_by: str = "response", **levers: float) -> Catalog:

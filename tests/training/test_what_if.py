@@ -39,8 +39,8 @@ PROPENSITIES = {"card": 0.3, "loan": 0.2, "fund": 0.4, NO_ACTION: 0.1}
 class Model:
     """The fake scorer as a model, which counts what it is asked."""
 
-    def __init__(self) -> None:
-        self._scorer = FakeScorer(PROPENSITIES)
+    def __init__(self, scorer: FakeScorer | None = None) -> None:
+        self._scorer = scorer or FakeScorer(PROPENSITIES)
         self.features = self._scorer.manifest.features
         self.asked = 0
 
@@ -65,7 +65,9 @@ def chance(action_id: str, age: float) -> float:
     return {"card": 0.5, "loan": 0.2 + (age - 20.0) / 80.0, NO_ACTION: 0.1}[action_id]
 
 
-def logged(served: Release, count: int, **fields: Any) -> list[DecisionRecord]:
+def logged(
+    served: Release, count: int, *, uplifts: dict[str, float] | None = None, **fields: Any
+) -> list[DecisionRecord]:
     """Decisions for as many customers, as the ledger gives them back."""
     features = FakeFeatures({f"c-{n}": {"age": age_of(n), "city": "ulm"} for n in range(count)})
 
@@ -77,7 +79,7 @@ def logged(served: Release, count: int, **fields: Any) -> list[DecisionRecord]:
                 features=features,
                 hot_state=FakeHotState(CONSENTED),
                 ledger=FakeLedger(),
-                scorer=FakeScorer(PROPENSITIES),
+                scorer=FakeScorer(PROPENSITIES, uplifts=uplifts),
                 draw_key=KEY,
             )
             asked = request(customer_id=f"c-{n}", decision_id=f"d-{n}", **fields)
@@ -327,6 +329,35 @@ def test_uplift_is_taken_over_the_logged_baseline() -> None:
     model = Model()
     report = compare(logged(old, 10), new, old, model=model)
     assert (report.changed, model.asked) == (0.0, 0)
+
+
+UPLIFTS = {"card": 0.01, "loan": 0.15}
+
+
+def test_an_uplift_that_the_model_learnt_is_taken_as_logged() -> None:
+    both = (action("card", rank_by="uplift"), action("loan", rank_by="uplift"), action(NO_ACTION, value=0.1))
+    old = shop(*both, exploration=Greedy())
+    new = shop(*both, exploration=Greedy(), version="sha256:new")
+    records = logged(old, 10, uplifts=UPLIFTS)
+    assert records[0].slots[0].action_id == "loan"
+    model = Model(FakeScorer(PROPENSITIES, uplifts=UPLIFTS))
+    report = compare(records, new, old, model=model)
+    assert (report.changed, model.asked) == (0.0, 0)
+
+
+@pytest.mark.parametrize("learnt", [True, False])
+def test_an_action_that_is_to_rank_by_uplift_gets_that_of_its_model(learnt: bool) -> None:
+    def ranked_by(rank_by: Any, version: str) -> Release:
+        each = (action("card", rank_by=rank_by), action("loan", rank_by=rank_by), action(NO_ACTION, value=0.1))
+        return shop(*each, exploration=Greedy(), version=version)
+
+    old, new = ranked_by("response", "sha256:old"), ranked_by("uplift", "sha256:new")
+    uplifts = UPLIFTS if learnt else None
+    records = logged(old, 10, uplifts=uplifts)
+    assert records[0].slots[0].action_id == "card"
+    report = compare(records, new, old, model=Model(FakeScorer(PROPENSITIES, uplifts=uplifts)))
+    # Over nothing, at .1, cards at .3 still win; by what was learnt, loans do.
+    assert report.changed == (10.0 if learnt else 0.0)
 
 
 def test_what_was_lost_at_the_reservation_stays_lost() -> None:
