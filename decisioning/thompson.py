@@ -40,14 +40,12 @@ def chances_of_largest(means: Floats, sds: Floats) -> Floats:
     tops = means + _REACH * sds
     lowest = float(np.maximum.reduce(means - _REACH * sds))  # the winner is above this
     chances = np.zeros(len(means))
-    known = None
-    if not doubtful.all():
-        known = float(np.maximum.reduce(means[~doubtful]))
-        lowest = max(lowest, known)
+    known = float(np.maximum.reduce(means[~doubtful], initial=-np.inf))
+    lowest = max(lowest, known)
     rivals = np.flatnonzero(doubtful & (tops > lowest))
     if len(rivals):
         chances[rivals] = _chances_above(lowest, means[rivals], sds[rivals])
-    if known is not None and lowest == known:
+    if lowest == known:
         at_top = ~doubtful & (means == known)
         chances[at_top] = np.multiply.reduce(ndtr((known - means[rivals]) / sds[rivals])) / np.count_nonzero(at_top)
     return chances / np.add.reduce(chances)
@@ -76,7 +74,7 @@ def _chances_above(lowest: float, means: Floats, sds: Floats) -> Floats:
     end = float(np.maximum.reduce(means + _REACH * sds)) - lowest
     standard = (lowest - means) * inverse
     probed = np.multiply.reduce(ndtr(standard[:, None] + inverse[:, None] * (end * _PROBES)), axis=0)
-    skipped = float(_PROBES[max(np.count_nonzero(probed < _NEVER) - 1, 0)]) * end
+    skipped = float(np.max(_PROBES, where=probed < _NEVER, initial=0.0)) * end
     standard += skipped * inverse
     end -= skipped
     first = min(_PANEL * float(np.minimum.reduce(sds)), end)
