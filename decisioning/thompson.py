@@ -68,7 +68,7 @@ def _chances_above(lowest: float, means: Floats, sds: Floats) -> Floats:
 
     From the least that the largest may be on, panels grow with the distance. Whoever may still win at a
     distance has a standard deviation of at least a 14th of it, so there each is as smooth as its
-    panel is long, whatever their scales; those that can no longer win are 1 there.
+    panel is long, whatever their scales; those that can no longer win are 1 there, and left out.
     """
     inverse = 1.0 / sds
     end = float(np.maximum.reduce(means + _REACH * sds)) - lowest
@@ -81,10 +81,12 @@ def _chances_above(lowest: float, means: Floats, sds: Floats) -> Floats:
     chances = np.zeros(len(means))
     begin, until = 0.0, first
     while begin < end:
-        z = standard[:, None] + inverse[:, None] * (begin + (until - begin) * _NODES)
+        live = standard + begin * inverse < _REACH
+        width = until - begin
+        z = standard[live, None] + inverse[live, None] * (begin + width * _NODES)
         below = ndtr(z)
         everyone = np.multiply.reduce(below, axis=0) * _WEIGHTS
         # Reaches end above `lowest`, so `below` is at least 1e-12 and may be divided by.
-        chances += (until - begin) * inverse * ((np.exp(-0.5 * z * z) / below) @ everyone)
+        chances[live] += width * inverse[live] * ((np.exp(-0.5 * z * z) / below) @ everyone)
         begin, until = until, min(_GROWTH * until, end)
     return chances

@@ -18,6 +18,7 @@ from nextmove.bandit_peers import PEERS, peer
 from nextmove.bandit_product import TrainedAgain
 from nextmove.bandit_protocol import Floats, Learner, Problem, play
 from nextmove.console import next_command, out, print_json, print_table, step
+from nextmove.thompson_cost import CANDIDATES, DRAWS, thompson_cost
 from storage.settings import Settings
 from training.tracking import Tracking
 
@@ -108,7 +109,7 @@ def run_bandits(
             ran.append(one)
             progress(f"{len(ran)} of {len(runs)} runs: {one.learner}, seed {one.seed}, {one.seconds:,.0f} s of CPU")
         progress.result = f"{len(runs)} runs of {rounds:,} rounds"
-    found = summaries(ran)
+    found, cost = summaries(ran), thompson_cost()
     with step("log to MLflow"):
         run_id = _log(settings, problem, rounds, ran, found)
     if as_json:
@@ -117,12 +118,17 @@ def run_bandits(
                 "problem": problem,
                 "rounds": rounds,
                 "run_id": run_id,
+                "thompson_microseconds": cost._asdict(),
                 "learners": [each._asdict() for each in found],
                 "runs": [each._asdict() for each in ran],
             }
         )
         return
     _print(problem, rounds, len(runs) // len(names), found)
+    out.print(
+        f"Thompson's chances of {CANDIDATES} candidates: {cost.exact:,.0f} us of CPU; counting {DRAWS:,} draws:"
+        f" {cost.counted:,.0f} us, off by up to {cost.counted_error:.0e}"
+    )
     next_command(f"mlflow ui --backend-store-uri {settings.mlflow_uri}   (board '{BOARD}')")
 
 
