@@ -176,8 +176,8 @@ class BootstrapThompson(_Floored, frozen=True, tag="bootstrap_thompson"):
 
     def probabilities(self, estimates: Estimates) -> Floats:
         """See `Policy`."""
-        alone = estimates.members is None
-        return shares_of_largest(estimates.values[None, :] if alone else estimates.members)
+        members = estimates.members
+        return shares_of_largest(estimates.values[None, :] if members is None else members)
 
 
 ExplorationPolicy = Greedy | EpsilonGreedy | Softmax | SquareCB | Thompson | BootstrapThompson

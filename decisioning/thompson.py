@@ -40,14 +40,12 @@ def chances_of_largest(means: Floats, sds: Floats) -> Floats:
     tops = means + _REACH * sds
     lowest = float(np.maximum.reduce(means - _REACH * sds))  # the winner is above this
     chances = np.zeros(len(means))
-    known = None
-    if not doubtful.all():
-        known = float(np.maximum.reduce(means[~doubtful]))
-        lowest = max(lowest, known)
+    known = float(np.maximum.reduce(means[~doubtful], initial=-np.inf))
+    lowest = max(lowest, known)
     rivals = np.flatnonzero(doubtful & (tops > lowest))
     if len(rivals):
         chances[rivals] = _chances_above(lowest, means[rivals], sds[rivals])
-    if known is not None and lowest == known:
+    if lowest == known:
         at_top = ~doubtful & (means == known)
         chances[at_top] = np.multiply.reduce(ndtr((known - means[rivals]) / sds[rivals])) / np.count_nonzero(at_top)
     return chances / np.add.reduce(chances)
@@ -70,23 +68,25 @@ def _chances_above(lowest: float, means: Floats, sds: Floats) -> Floats:
 
     From the least that the largest may be on, panels grow with the distance. Whoever may still win at a
     distance has a standard deviation of at least a 14th of it, so there each is as smooth as its
-    panel is long, whatever their scales; those that can no longer win are 1 there.
+    panel is long, whatever their scales; those that can no longer win are 1 there, and left out.
     """
     inverse = 1.0 / sds
     end = float(np.maximum.reduce(means + _REACH * sds)) - lowest
     standard = (lowest - means) * inverse
     probed = np.multiply.reduce(ndtr(standard[:, None] + inverse[:, None] * (end * _PROBES)), axis=0)
-    skipped = float(_PROBES[max(np.count_nonzero(probed < _NEVER) - 1, 0)]) * end
+    skipped = float(np.max(_PROBES, where=probed < _NEVER, initial=0.0)) * end
     standard += skipped * inverse
     end -= skipped
     first = min(_PANEL * float(np.minimum.reduce(sds)), end)
     chances = np.zeros(len(means))
     begin, until = 0.0, first
     while begin < end:
-        z = standard[:, None] + inverse[:, None] * (begin + (until - begin) * _NODES)
+        live = standard + begin * inverse < _REACH
+        width = until - begin
+        z = standard[live, None] + inverse[live, None] * (begin + width * _NODES)
         below = ndtr(z)
         everyone = np.multiply.reduce(below, axis=0) * _WEIGHTS
         # Reaches end above `lowest`, so `below` is at least 1e-12 and may be divided by.
-        chances += (until - begin) * inverse * ((np.exp(-0.5 * z * z) / below) @ everyone)
+        chances[live] += width * inverse[live] * ((np.exp(-0.5 * z * z) / below) @ everyone)
         begin, until = until, min(_GROWTH * until, end)
     return chances

@@ -340,6 +340,36 @@ def bench_hillstrom(
         raise typer.Exit(1)
 
 
+@bench_app.command("bandits")
+def bench_bandits(
+    problem: Annotated[str, typer.Option(help="mushroom, or drift: the simulated shop with changing tastes.")] = (
+        "mushroom"
+    ),
+    rounds: Annotated[int | None, typer.Option(min=500, help="50,000 of mushroom, 100,000 of drift.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Runs of each; 5 of mushroom, 1 of drift.")] = None,
+    data: Annotated[Path, typer.Option(help="Folder with mushroom.data.")] = Path("../shared/data/mushroom"),
+    learner: Annotated[list[str] | None, typer.Option(help="Only these learners; may be repeated.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Runs at the same time.")] = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Learning online beside Vowpal Wabbit and MABWiser: the same rounds and features, all at their defaults.
+
+    Example: nextmove bench bandits --problem drift --rounds 20000
+    """
+    from nextmove.bench_bandits import run_bandits
+
+    run_bandits(
+        settings_of(None),
+        problem,
+        rounds=rounds,
+        seeds=seeds,
+        data=data,
+        learners=learner or (),
+        workers=workers,
+        as_json=as_json,
+    )
+
+
 @bench_app.command("events")
 def bench_events(
     dataset: Dataset = None,
