@@ -66,8 +66,8 @@ class ExampleColumns:
         self._known: dict[Any, Any] = {}
         self._contexts: dict[bytes, dict[str, Scalar]] = {}
 
-    def add(self, decided: Decided, placement: Placement, reported: Sequence[OutcomeRecord]) -> None:
-        """A row for each slot that was met, and for a first slot that was drawn, whether or not it was.
+    def add(self, decided: Decided, placement: Placement, reported: Sequence[OutcomeRecord]) -> int:
+        """A row for each slot that was met, and for a first slot that was drawn, whether or not it was; how many.
 
         Which draws were met depends on what was drawn: choosing to show nothing always is. So the draws
         that were not (not sent, bounced, no impression) may not be missing where draws are weighed. A
@@ -75,11 +75,14 @@ class ExampleColumns:
         """
         within = counted(reported, decided, placement) if reported else []
         drawn = was_drawn(decided.slots, decided.candidates)
+        added = 0
         for slot in decided.slots:
             own = of_slot(decided, slot, within) if within else []
             met = was_shown(slot.action_id, own, placement)
             if slot.repeats is None and (met or (slot.slot == 1 and drawn)):
                 self._add(decided, slot, reward(own, placement) if own else 0.0, met=met, drawn=drawn)
+                added += 1
+        return added
 
     def frame(self) -> pd.DataFrame:
         """All rows, in the order in which they came."""
