@@ -284,7 +284,12 @@ def _settings(home: Path) -> Settings:
 
 
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    # Not `getrusage`: what it says of a process includes what the one that started it held.
+    status = Path("/proc/self/status")
+    if not status.exists():  # no Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
+    [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024 / GIB
 
 
 def _record(

@@ -151,10 +151,10 @@ class ExampleColumns:
             values = pd.DatetimeIndex(column).as_unit("us").asi8 if place == _TIME else column
             self._parts[name].append(_array(values, kind))
         part, before = len(self._sizes), self._features
-        for name, column in _columns_of(before):
+        for name, of_feature in _columns_of(before):
             parts = self._feature_parts.setdefault(name, [])
             parts += [np.empty(0)] * (part - len(parts))  # of parts in which nobody had it
-            parts.append(self._values(column))
+            parts.append(self._values(of_feature))
         self._sizes.append(len(before))
         self._rows, self._features = [], []
 
