@@ -55,8 +55,9 @@ class TrainingCost(NamedTuple):
 
     Attributes:
         columns: Of the model's input; `customer_columns` of them were logged with each decision.
-        seconds: By stage, in their order.
-        lightgbm_share: Of all of them.
+        seconds: By stage, in their order, by the clock; `cpu_seconds` of all threads together, which other
+            work on the machine changes less.
+        lightgbm_share: Of the CPU.
         peak_gib: Resident memory of the process at its highest; `idle_gib` before it read anything.
     """
 
@@ -66,7 +67,9 @@ class TrainingCost(NamedTuple):
     trees: int
     ledger_gib: float
     seconds: dict[str, float]
+    cpu_seconds: dict[str, float]
     total: float
+    total_cpu: float
     lightgbm_share: float
     peak_gib: float
     idle_gib: float
@@ -92,15 +95,18 @@ def run_training(settings: Settings, *, decisions: int, seed: int, as_json: bool
     print_table(
         f"Training on {cost.decisions:,} ledger decisions ({cost.ledger_gib:.1f} GiB) with {cost.customer_columns}"
         f" customer columns, {cost.columns} in all; {cost.trees} trees",
-        ("stage", "s", "%"),
+        ("stage", "s", "CPU s", "% of CPU"),
         [
-            *((name, seconds, 100 * seconds / cost.total) for name, seconds in cost.seconds.items()),
-            ("all", cost.total, 100.0),
+            *(
+                (name, cost.seconds[name], seconds, 100 * seconds / cost.total_cpu)
+                for name, seconds in cost.cpu_seconds.items()
+            ),
+            ("all", cost.total, cost.total_cpu, 100.0),
         ],
     )
     out.print(
         f"peak memory {cost.peak_gib:.2f} GiB, {cost.idle_gib:.2f} before it read anything; AUC {cost.auc:.3f};"
-        f" LightGBM itself is {cost.lightgbm_share:.0%} of the time"
+        f" LightGBM itself is {cost.lightgbm_share:.0%} of the CPU"
     )
 
 
@@ -241,20 +247,21 @@ def _cost(home: Path, count: int) -> TrainingCost:
 
     settings, shop = _settings(home), catalog()
     idle = _peak()
-    marks: list[tuple[str, float]] = []
+    marks: list[tuple[str, float, float]] = []
 
     def mark(said: str) -> None:
-        marks.append((said.split()[0], time.perf_counter()))
+        marks.append((said.split()[0], time.perf_counter(), time.process_time()))
 
     mark("reading")
     with closing(LedgerReader(settings)) as reader:
         examples = combined(ledger_examples(reader, shop, now=END + timedelta(days=8)))
     trained = train(examples, settings, catalog=shop, now=END, progress=mark, register=False)
-    marks.append(("", time.perf_counter()))
-    seconds = dict.fromkeys(_STAGES.values(), 0.0)
-    for (said, began), (_, ended) in pairwise(marks):
-        seconds[_STAGES.get(said, _STAGES["reading"])] += ended - began
-    total = sum(seconds.values())
+    mark("done")
+    seconds, cpu = dict.fromkeys(_STAGES.values(), 0.0), dict.fromkeys(_STAGES.values(), 0.0)
+    for (said, began, cpu_began), (_, ended, cpu_ended) in pairwise(marks):
+        stage = _STAGES.get(said, _STAGES["reading"])
+        seconds[stage] += ended - began
+        cpu[stage] += cpu_ended - cpu_began
     return TrainingCost(
         decisions=count,
         customer_columns=NUMBERS + TEXTS,
@@ -262,8 +269,10 @@ def _cost(home: Path, count: int) -> TrainingCost:
         trees=trained.model.booster.num_trees(),
         ledger_gib=settings.ledger_path.stat().st_size / GIB,
         seconds=seconds,
-        total=total,
-        lightgbm_share=seconds[_STAGES["fitting"]] / total,
+        cpu_seconds=cpu,
+        total=sum(seconds.values()),
+        total_cpu=sum(cpu.values()),
+        lightgbm_share=cpu[_STAGES["fitting"]] / sum(cpu.values()),
         peak_gib=_peak(),
         idle_gib=idle,
         auc=trained.metrics["auc"],
@@ -275,7 +284,12 @@ def _settings(home: Path) -> Settings:
 
 
 def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    # Not `getrusage`: what it says of a process includes what the one that started it held.
+    status = Path("/proc/self/status")
+    if not status.exists():  # no Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
+    [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024 / GIB
 
 
 def _record(

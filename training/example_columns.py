@@ -4,7 +4,7 @@ What many rows share is kept once (ids, sets of candidates, contexts, contacts: 
 later decision of its customer for a month). What comes of it is the frame that `examples` describes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -20,7 +20,7 @@ from decisioning.profile import Contact
 from decisioning.record import Candidate, OutcomeRecord, ShownSlot, was_drawn
 from decisioning.reward import counted, of_slot, reward, was_shown
 
-PART = 4_096  # rows that wait as Python values before they become arrays
+PART = 1_024  # rows that wait as Python values before they become arrays
 _COLUMNS: Mapping[str, type] = {
     "row_id": object, "source": object, "customer_id": object, "decided_at": np.int64, "placement": object,
     "channel": object, "slot": np.int64, "action_id": object, "probability": np.float64, "candidates": object,
@@ -66,8 +66,8 @@ class ExampleColumns:
         self._known: dict[Any, Any] = {}
         self._contexts: dict[bytes, dict[str, Scalar]] = {}
 
-    def add(self, decided: Decided, placement: Placement, reported: Sequence[OutcomeRecord]) -> None:
-        """A row for each slot that was met, and for a first slot that was drawn, whether or not it was.
+    def add(self, decided: Decided, placement: Placement, reported: Sequence[OutcomeRecord]) -> int:
+        """A row for each slot that was met, and for a first slot that was drawn, whether or not it was; how many.
 
         Which draws were met depends on what was drawn: choosing to show nothing always is. So the draws
         that were not (not sent, bounced, no impression) may not be missing where draws are weighed. A
@@ -75,11 +75,14 @@ class ExampleColumns:
         """
         within = counted(reported, decided, placement) if reported else []
         drawn = was_drawn(decided.slots, decided.candidates)
+        added = 0
         for slot in decided.slots:
             own = of_slot(decided, slot, within) if within else []
             met = was_shown(slot.action_id, own, placement)
             if slot.repeats is None and (met or (slot.slot == 1 and drawn)):
                 self._add(decided, slot, reward(own, placement) if own else 0.0, met=met, drawn=drawn)
+                added += 1
+        return added
 
     def frame(self) -> pd.DataFrame:
         """All rows, in the order in which they came."""
@@ -148,19 +151,29 @@ class ExampleColumns:
             values = pd.DatetimeIndex(column).as_unit("us").asi8 if place == _TIME else column
             self._parts[name].append(_array(values, kind))
         part, before = len(self._sizes), self._features
-        for name in dict.fromkeys(chain.from_iterable(before)):
+        for name, of_feature in _columns_of(before):
             parts = self._feature_parts.setdefault(name, [])
             parts += [np.empty(0)] * (part - len(parts))  # of parts in which nobody had it
-            parts.append(self._values([features.get(name) for features in before]))
+            parts.append(self._values(of_feature))
         self._sizes.append(len(before))
         self._rows, self._features = [], []
 
-    def _values(self, values: list[Value]) -> NDArray[Any]:
+    def _values(self, values: Sequence[Value]) -> NDArray[Any]:
         if set(map(type, values)) <= _NUMBERS:
             return np.array(values, dtype=np.float64)
         known = self._known
         # Texts alone: 1, 1.0 and True are equal, and would become one of them.
         return _array([known.setdefault(value, value) if type(value) is str else value for value in values], object)
+
+
+def _columns_of(rows: Sequence[dict[str, Value]]) -> Iterator[tuple[str, Sequence[Value]]]:
+    """The rows' values by name."""
+    names = list(rows[0])
+    if all(list(row) == names for row in rows):  # nearly always, and several times as fast
+        yield from zip(names, zip(*(row.values() for row in rows), strict=True), strict=True)
+        return
+    for name in dict.fromkeys(chain.from_iterable(rows)):
+        yield name, [row.get(name) for row in rows]
 
 
 def _array(values: Iterable[Any], kind: type) -> NDArray[Any]:

@@ -104,31 +104,49 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
 
 
 def ledger_examples(
-    reader: EarningReader, catalog: Catalog, *, now: datetime, untold: Untold | None = None
+    reader: EarningReader,
+    catalog: Catalog,
+    *,
+    now: datetime,
+    untold: Untold | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    only_closed: bool = True,
 ) -> pd.DataFrame:
-    """Examples from our own decisions of the last 180 days, one a slot (`ExampleColumns.add`).
+    """Examples from our own decisions, one a slot (`ExampleColumns.add`).
+
+    They are those made from `since` (included; 180 days ago when absent) to `until` (excluded; `now`).
 
     A decision counts when its attribution window has closed at `now`: earlier, late answers would be
     missing and it would look like a failure. What is reported of a reload is the first decision's.
     No example is a decision for which stored features could not be read: it would teach that a
     customer who has features has none. Nor is one whose outcomes were not told (`untold`): silence is
     not rejection. The frame's `attrs[LEFT_OUT]` says how many those are.
+
+    Without `only_closed`, all others are there too, and a column `closed` says which those are.
     """
     untold = untold or Untold()
-    since = now - LEDGER_WINDOW
-    outcomes = earned(reader, catalog, since=since, until=now)
+    since, until = since or now - LEDGER_WINDOW, until or now
+    outcomes = earned(reader, catalog, since=since, until=until)
     rows = ExampleColumns(CUSTOMER)
     left_out: Counter[Gap] = Counter()
-    for decided in reader.all_decisions(Decided, domain=catalog.content.domain, since=since, until=now):
+    closed: list[bool] = []
+    for decided in reader.all_decisions(Decided, domain=catalog.content.domain, since=since, until=until):
         placement = catalog.placements.get(decided.placement)
-        if placement is None or closes_at(decided, placement) > now:
+        if placement is None:
+            continue
+        is_closed = closes_at(decided, placement) <= now
+        if only_closed and not is_closed:
             continue
         gap = untold.gap(decided, placement)
         if gap is not None:
             left_out[gap] += 1
         elif decided.reason != FEATURES_UNAVAILABLE:
-            rows.add(decided, placement, outcomes.pop(decided.decision_id, ()))
+            added = rows.add(decided, placement, outcomes.pop(decided.decision_id, ()))
+            closed += [is_closed] * added
     frame = rows.frame()
+    if not only_closed and len(frame):
+        frame["closed"] = closed
     frame.attrs[LEFT_OUT] = left_out_lines(left_out)
     return frame
 

@@ -344,3 +344,12 @@ def test_a_tills_order_is_the_reward_of_the_decision_that_promoted_the_product_t
     for events, earned in (((bought, login), 12.5), ((bought,), 0.0)):
         ledger = FakeLedger(seen, events=events)
         assert ledger_examples(ledger, shop(), now=NOW)["reward"].tolist() == [earned]
+
+
+def test_features_that_only_some_decisions_have_are_missing_elsewhere() -> None:
+    kinds = ({"a": 1.0}, {"b": "x"}, {"a": 2, "b": None}, {"c": True})
+    found = rows(*(record(decision_id=f"d-{n}", features=each) for n, each in enumerate(kinds)))
+    found = found.sort_values("row_id")
+    np.testing.assert_array_equal(found["customer.a"].to_numpy(dtype=float), [1.0, np.nan, 2.0, np.nan])
+    assert found["customer.b"].tolist() == [None, "x", None, None]
+    assert found["customer.c"].tolist() == [None, None, None, True]
