@@ -77,12 +77,17 @@ def train(
     dataset: Dataset = None,
     data: Data = None,
     mapping: Mapping = None,
+    learner: Annotated[
+        str, typer.Option(help="lightgbm: trees; linear: a regression per action that also says how sure it is.")
+    ] = "lightgbm",
     seed: Annotated[int, typer.Option(help="Of everything random in training.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Train a challenger on the data set's log and the ledger's closed decisions.
 
-    Example: nextmove train --dataset simulated
+    A placement that explores by doubt (policy: thompson) needs a model that says it: --learner linear.
+
+    Example: nextmove train --learner linear
     """
     from nextmove import steps
     from training.training_run import train as train_model
@@ -91,7 +96,9 @@ def train(
     steps.open_home(settings)
     catalog, domain = steps.released(settings).everywhere, steps.domain_of(settings)
     with step("train") as progress:
-        trained = train_model(domain, settings, catalog=catalog, now=now_utc(), seed=seed, progress=progress)
+        trained = train_model(
+            domain, settings, catalog=catalog, now=now_utc(), learner=learner, seed=seed, progress=progress
+        )
         progress.result = f"version {trained.version}, run {trained.run_id}"
     if as_json:
         print_json({"run_id": trained.run_id, "version": trained.version, "metrics": trained.metrics})

@@ -1,7 +1,8 @@
-"""One ONNX graph from trees and calibration, refused unless it scores as they do."""
+"""One ONNX graph from trees and calibration; and the check that any graph scores as its model does."""
 
 import hashlib
 from datetime import datetime
+from typing import Protocol
 
 import numpy as np
 import onnxmltools
@@ -10,12 +11,13 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnxmltools.convert.common.data_types import FloatTensorType
 from scipy.special import logit
 
-from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, PROBE_TOLERANCE, Manifest
+from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, PROBE_TOLERANCE, Manifest, ModelFeature, Output, Scored
 from decisioning.errors import BundleError
 from training.calibration import FLOOR
 from training.graph_scorer import GraphScorer
-from training.probe import PROBE_ROWS, synthetic_rows, thresholds
+from training.probe import PROBE_ROWS, synthetic_rows
 from training.propensity import PropensityModel
+from training.time_split import TimeSplit
 
 OPSET, IR_VERSION = 15, 8
 _CONVERTER_OPSET = {"": OPSET, "ai.onnx.ml": 1}
@@ -81,30 +83,65 @@ def _shift(trees: NodeProto, by: float) -> None:
     weights[:] = [weight + by * (tree == 0) for weight, tree in zip(weights, trees_of, strict=True)]
 
 
-def check_parity(graph: bytes, model: PropensityModel, rows: NDArray[np.float32]) -> NDArray[np.floating]:
-    """What the graph gives for these rows, `(n,)`, after holding it against trees and calibration.
+class Exported(Protocol):
+    """A fitted model, as far as its graph is held against it."""
 
-    The trees and the calibration are computed in float64, by LightGBM and numpy.
+    @property
+    def features(self) -> tuple[ModelFeature, ...]:
+        """Columns of its input."""
+        ...
+
+    @property
+    def split(self) -> TimeSplit:
+        """What it was fitted on."""
+        ...
+
+    @property
+    def learner(self) -> str:
+        """See `Manifest.learner`."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What its graph gives."""
+        ...
+
+    @property
+    def edges(self) -> list[NDArray[np.float32]]:
+        """Where its scores jump or bend, by feature."""
+        ...
+
+    def scored(self, rows: NDArray[np.float32]) -> Scored:
+        """The same as its graph, in float64."""
+        ...
+
+
+def check_parity(graph: bytes, model: Exported, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What the graph gives for these rows, `(n_outputs, n)`, after holding it against the model.
+
+    The model is computed in float64, by LightGBM and numpy.
 
     Raises:
         BundleError: They differ by more than 1e-5 somewhere; says on how many rows and where first.
     """
-    scores = GraphScorer(graph).score(rows).propensity
-    expected = model.propensities(rows)
-    error = np.abs(scores - expected)
-    wrong = ~(error <= PROBE_TOLERANCE)  # NaN is wrong too
-    if wrong.any():
-        worst = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
-        raise BundleError(
-            f"the ONNX graph differs from the model on {int(wrong.sum())} of {len(rows)} probe rows, by up to"
-            f" {error[worst]:.2g} where at most {PROBE_TOLERANCE:g} is allowed (row {worst}: graph {scores[worst]:.6f},"
-            f" model {expected[worst]:.6f}); it was not packed, and the last bundle stands"
-        )
+    given, wanted = GraphScorer(graph, model.outputs).score(rows), model.scored(rows)
+    scores = np.array([getattr(given, output) for output in model.outputs])
+    for output, found in zip(model.outputs, scores, strict=True):
+        expected = getattr(wanted, output)
+        error = np.abs(found - expected)
+        wrong = ~(error <= PROBE_TOLERANCE)  # NaN is wrong too
+        if wrong.any():
+            worst = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
+            raise BundleError(
+                f"the ONNX graph differs from the model on {int(wrong.sum())} of {len(rows)} probe rows, by up to"
+                f" {error[worst]:.2g} where at most {PROBE_TOLERANCE:g} is allowed (row {worst}: {output} of the graph"
+                f" {found[worst]:.6f}, of the model {expected[worst]:.6f}); not packed, the last bundle stands"
+            )
     return scores
 
 
 def build_manifest(
-    model: PropensityModel,
+    model: Exported,
     graph: bytes,
     *,
     domain: str,
@@ -116,12 +153,12 @@ def build_manifest(
     now: datetime,
     rng: np.random.Generator,
 ) -> Manifest:
-    """The manifest of a graph that agrees with its model on every edge that its trees have.
+    """The manifest of a graph that agrees with its model on every edge that it has.
 
     Raises:
         BundleError: It does not agree.
     """
-    rows = synthetic_rows(model.features, thresholds(model.booster, len(model.features)), rng=rng)
+    rows = synthetic_rows(model.features, model.edges, rng=rng)
     scores = check_parity(graph, model, rows)
     probe = np.ascontiguousarray(rows[:PROBE_ROWS])
     return Manifest(
@@ -133,8 +170,10 @@ def build_manifest(
         features=model.features,
         graph_sha256=hashlib.sha256(graph).hexdigest(),
         probe=probe.astype("<f4").tobytes(),
-        probe_scores=scores[:PROBE_ROWS].astype("<f8").tobytes(),
+        probe_scores=scores[:, :PROBE_ROWS].astype("<f8").tobytes(),
         data_sha256=data_sha256,
         trained_until=model.split.trained_until,
         git_commit=git_commit,
+        outputs=model.outputs,
+        learner=model.learner,
     )

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, Bundle, Output, Scored, check_probe
 from decisioning.errors import BundleError
 
-BLOCK = 50_000  # rows at a time: bounds what ONNX Runtime holds
+BLOCK = 4_096  # rows at a time: bounds what ONNX Runtime holds, some tens of KB a row for a linear model
 
 
 class GraphScorer:

@@ -1,8 +1,10 @@
 """One training run: examples in; a checked bundle, its metrics and its MLflow run out."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import Bundle, pack
 from decisioning.catalog import Catalog
+from decisioning.errors import SetupError
 from storage.blobs import BlobStore
 from storage.bundles import publish_bundle
 from storage.settings import Settings
@@ -19,11 +22,24 @@ from training.example_sources import Progress, examples_of, silent
 from training.examples import met_by_customers
 from training.export import build_manifest, export_graph
 from training.figures import importance_figure, reliability_figure
+from training.linear_export import export_linear
+from training.linear_model import LinearModel, fit_linear
+from training.linear_report import log_linear
 from training.model_card import model_card
 from training.model_quality import quality, quality_by_action
 from training.propensity import PropensityModel, fit_propensity
 from training.time_split import TEST_SHARE
 from training.tracking import BUNDLE_TAG, CHALLENGER, TRAINED_UNTIL_TAG, Tracking, git_commit, model_name
+
+
+class Learner(NamedTuple):
+    """How a model is made of examples, and a graph of the model."""
+
+    fit: Callable[..., tuple[PropensityModel | LinearModel, NDArray[np.float32]]]
+    export: Callable[..., bytes]
+
+
+LEARNERS = {"lightgbm": Learner(fit_propensity, export_graph), "linear": Learner(fit_linear, export_linear)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +56,7 @@ class TrainedModel:
     run_id: str
     version: str
     bundle: Bundle
-    model: PropensityModel
+    model: PropensityModel | LinearModel
     metrics: dict[str, float]
     by_action: pd.DataFrame
     n_examples: int
@@ -52,6 +68,7 @@ def train(
     *,
     catalog: Catalog,
     now: datetime,
+    learner: str = "lightgbm",
     seed: int = 1,
     test_share: float = TEST_SHARE,
     progress: Progress = silent,
@@ -64,6 +81,7 @@ def train(
         settings: Where MLflow and the bundles are.
         catalog: Whose actions the model learns about.
         now: When this is; windows that close later are still open.
+        learner: `lightgbm`, or `linear`, which also says how far its scores may be off.
         seed: Of everything random.
         test_share: Share of the examples, the latest, that are only tested on.
         progress: Told what happens.
@@ -72,17 +90,22 @@ def train(
     Raises:
         DataError: The examples cannot be learnt from.
         BundleError: The graph does not agree with the model; nothing was registered.
+        SetupError: There is no such learner.
     """
-    examples = met_by_customers(examples_of(source, settings, catalog, now=now, progress=progress))
+    if learner not in LEARNERS:
+        raise SetupError(f"the learner is '{learner}', must be one of {', '.join(LEARNERS)}", where="learner")
+    everything = examples_of(source, settings, catalog, now=now, progress=progress)
+    examples = met_by_customers(everything)
     progress(f"training on {len(examples)} examples")
-    model, rows = fit_propensity(examples, catalog, seed=seed, test_share=test_share)
+    fit, export = LEARNERS[learner]
+    model, rows = fit(examples, catalog, seed=seed, test_share=test_share)
     success = examples["success"].to_numpy(dtype=np.int64)
     test = model.split.test
     propensities = model.propensities(rows[test])
     metrics = quality(propensities, success[test], base_rate=float(success[model.split.train].mean()))
     by_action = quality_by_action(examples["action_id"].iloc[test], propensities, success[test])
     progress("exporting to ONNX and checking that it agrees")
-    graph = export_graph(model)
+    graph = export(model)
     data_sha256 = _hash(examples, rows, success)
     domain = catalog.content.domain
 
@@ -105,7 +128,11 @@ def train(
     progress("logging to MLflow")
     tracking = Tracking(settings)
     with tracking.run(f"train {domain}", commit=commit, tags={"domain": domain}) as run_id:
-        version = tracking.register(run_id, domain, model.booster, len(model.features))
+        n_features = len(model.features)
+        if isinstance(model, LinearModel):
+            version = tracking.register_graph(run_id, domain, graph, n_features, model.outputs)
+        else:
+            version = tracking.register(run_id, domain, model.booster, n_features)
         manifest = msgspec.structs.replace(draft, version=version, run_id=run_id)
         blobs = BlobStore(settings)
         try:
@@ -117,13 +144,14 @@ def train(
         tracking.log(
             run_id,
             parameters={
+                "learner": model.learner,
                 **model.parameters,
                 "calibration_slope": model.calibration.slope,
                 "calibration_intercept": model.calibration.intercept,
                 "examples": len(examples),
                 **{f"{name}_from": at.isoformat() for name, at in zip(_LATER_SLICES, split.boundaries, strict=True)},
                 "trained_until": split.trained_until.isoformat(),
-                "n_features": len(model.features),
+                "n_features": n_features,
             },
             metrics={f"test_{name}": value for name, value in metrics.items()},
             tags={BUNDLE_TAG: bundle.sha256, "data_sha256": data_sha256, "mlflow.note.content": card},
@@ -131,7 +159,11 @@ def train(
         tracking.log_data(run_id, name=domain, sha256=data_sha256, context="training")
         tracking.log_table(run_id, "by_action", by_action)
         tracking.log_figure(run_id, "figures/reliability.png", reliability_figure(propensities, success[test]))
-        tracking.log_figure(run_id, "figures/importance.png", importance_figure(model.booster, model.features))
+        if isinstance(model, LinearModel):
+            progress("valuing what it would have done while it learnt")
+            log_linear(tracking, run_id, model, rows, examples, everything, catalog, seed=seed)
+        else:
+            tracking.log_figure(run_id, "figures/importance.png", importance_figure(model.booster, model.features))
         tracking.log_text(run_id, "model_card.md", card)
         tracking.log_file(run_id, "bundle/manifest.json", pack(manifest, graph)[0])
         tracking.log_file(run_id, "bundle/model.onnx", graph)
