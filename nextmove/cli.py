@@ -22,6 +22,7 @@ from nextmove.decision_commands import explain, replay
 from nextmove.doctor_command import doctor
 from nextmove.event_commands import ingest_app
 from nextmove.key_commands import keys_app
+from nextmove.model_commands import model_app
 from nextmove.moment_commands import moments_app
 from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of
 from nextmove.privacy_commands import privacy_app
@@ -40,6 +41,7 @@ app.add_typer(catalog_app, name="catalog")
 app.add_typer(audience_app, name="audience")
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(keys_app, name="keys")
+app.add_typer(model_app, name="model")
 app.add_typer(moments_app, name="moments")
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(state_app, name="state")
