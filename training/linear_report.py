@@ -23,7 +23,7 @@ from decisioning.evaluation import Bootstrap, Estimate, doubly_robust
 from decisioning.thompson import chances_of_largest
 from training.calibration import FLOOR
 from training.figures import new_figure
-from training.linear_model import LinearModel, Regression, calibrated
+from training.linear_model import BLOCK, LinearModel, Regression, calibrated
 from training.model_quality import quality
 from training.target_policies import (
     Decisions,
@@ -42,7 +42,7 @@ MOST_DECISIONS = 2_000  # a part, drawn from it: each costs a tenth of a millise
 FEWEST_DECISIONS = 200
 
 
-class Progress(NamedTuple):
+class Progressive(NamedTuple):
     """What would have been earned a decision while it learnt.
 
     Attributes:
@@ -102,7 +102,7 @@ def log_linear(
 
 def snapshot(model: LinearModel, rows: NDArray[np.float32]) -> pd.DataFrame:
     """What it believes of each action for the average customer: rows, log-odds with sd, propensity; the best first."""
-    average = model.columns.of(rows[model.split.train]).mean(axis=0)
+    average = model.columns.of(rows[model.split.train][-BLOCK:]).mean(axis=0)
     furthest = -np.log(FLOOR)
     moved = np.clip(model.base + model.weights.mean @ average, -furthest, furthest)
     log_odds = model.calibration.slope * moved + model.calibration.intercept
@@ -148,7 +148,7 @@ def progressive(
     catalog: Catalog,
     *,
     seed: int,
-) -> Progress | None:
+) -> Progressive | None:
     """What Thompson sampling over this model would have earned while it learnt; None with too few drawn decisions.
 
     Columns, and the calibration, are the model's: they choose scales, not actions.
@@ -171,7 +171,7 @@ def progressive(
         start = of.stop
         earned = {name: float(each.ratios[0].numerator[of].mean()) for name, each in terms.items()}
         table.append({"learnt_from": part.learnt_from, "decisions": of.stop - of.start, **earned})
-    return Progress(
+    return Progressive(
         parts=pd.DataFrame(table),
         thompson=bootstrap.estimate("thompson"),
         constant=bootstrap.estimate("constant"),
@@ -272,7 +272,7 @@ def curve_figure(curve: list[tuple[int, dict[str, float]]]) -> Figure:
     return figure
 
 
-def progress_figure(progress: Progress) -> Figure:
+def progress_figure(progress: Progressive) -> Figure:
     """Value a decision by how much had been learnt."""
     figure, axes = new_figure(5.5, 4.0)
     for name, label in (
