@@ -19,7 +19,7 @@ MOST_FEATURES = 25
 def reliability_figure(propensities: NDArray[np.float64], success: NDArray[np.int64]) -> Figure:
     """Mean propensity against success rate, in ten bins of equal mass, with 95 % normal intervals."""
     score, rate, rows = reliability(propensities, success).T
-    figure, axes = new_figure(5.5, 5.0)
+    figure, axes = _figure(5.5, 5.0)
     top = 1.1 * max(score.max(), rate.max(), 1e-3)
     axes.plot([0, top], [0, top], color="0.7", linewidth=1, label="perfect")
     axes.errorbar(score, rate, yerr=1.96 * np.sqrt(rate * (1 - rate) / rows), fmt="o-", capsize=3, label="test slice")
@@ -32,7 +32,7 @@ def importance_figure(booster: lgb.Booster, features: Sequence[ModelFeature]) ->
     """How much of the loss each feature took away, the most important first."""
     gain = booster.feature_importance("gain")
     order = np.argsort(gain)[::-1][:MOST_FEATURES][::-1]
-    figure, axes = new_figure(6.5, 0.26 * len(order) + 1.2)
+    figure, axes = _figure(6.5, 0.26 * len(order) + 1.2)
     axes.barh(
         [f"{features[place].name} ({features[place].source})" for place in order], gain[order] / max(gain.sum(), 1)
     )
@@ -42,7 +42,7 @@ def importance_figure(booster: lgb.Booster, features: Sequence[ModelFeature]) ->
 
 def forest_figure(title: str, estimates: Sequence[tuple[str, Estimate]]) -> Figure:
     """Values with their intervals, one line each, from top to bottom."""
-    figure, axes = new_figure(7.5, 0.32 * len(estimates) + 1.2)
+    figure, axes = _figure(7.5, 0.32 * len(estimates) + 1.2)
     for place, (label, estimate) in enumerate(reversed(estimates)):
         axes.plot([estimate.low, estimate.high], [place, place], color="C0")
         axes.plot(estimate.value, place, "o", color="C0")
@@ -55,7 +55,7 @@ def forest_figure(title: str, estimates: Sequence[tuple[str, Estimate]]) -> Figu
 def shift_figure(masses: Sequence[tuple[str, float, float]], estimates: Sequence[tuple[str, Estimate]]) -> Figure:
     """How often each action came first, before and after, and what was earned, the most changed on top."""
     shown = list(masses[:MOST_FEATURES])[::-1]
-    figure, bars = new_figure(8.5, 0.36 * len(shown) + 1.6 + (1.4 if estimates else 0.0))
+    figure, bars = _figure(8.5, 0.36 * len(shown) + 1.6 + (1.4 if estimates else 0.0))
     if estimates:
         figure.clear()
         bars, forest = figure.subplots(2, 1, height_ratios=[0.36 * len(shown) + 1.0, 1.4])
@@ -77,8 +77,7 @@ def shift_figure(masses: Sequence[tuple[str, float, float]], estimates: Sequence
     return figure
 
 
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure of this many inches, and its axes."""
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots()

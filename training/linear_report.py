@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import expit
@@ -22,7 +23,6 @@ from decisioning.catalog import Catalog
 from decisioning.evaluation import Bootstrap, Estimate, doubly_robust
 from decisioning.thompson import chances_of_largest
 from training.calibration import FLOOR
-from training.figures import new_figure
 from training.linear_model import BLOCK, LinearModel, Regression, calibrated
 from training.model_quality import quality
 from training.target_policies import (
@@ -251,10 +251,15 @@ def _joined(judged: Decisions, parts: list[tuple[Decisions, Floats]]) -> Floats:
     return joined
 
 
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
 def posterior_figure(believed: pd.DataFrame) -> Figure:
     """What is believed of each action for the average customer, with 95 % intervals."""
     shown = believed.head(40).iloc[::-1]
-    figure, axes = new_figure(6.5, 0.22 * len(shown) + 1.2)
+    figure, axes = _axes(6.5, 0.22 * len(shown) + 1.2)
     axes.hlines(range(len(shown)), shown["low"], shown["high"], color="C0")
     axes.plot(shown["propensity"], range(len(shown)), "o", color="C0")
     axes.set_yticks(range(len(shown)), [f"{each.action_id} ({each.rows:,})" for each in shown.itertuples()])
@@ -264,7 +269,7 @@ def posterior_figure(believed: pd.DataFrame) -> Figure:
 
 def curve_figure(curve: list[tuple[int, dict[str, float]]]) -> Figure:
     """Log loss on the test slice against rows learnt from."""
-    figure, axes = new_figure(5.5, 4.0)
+    figure, axes = _axes(5.5, 4.0)
     axes.plot([n for n, _ in curve], [found["log_loss"] for _, found in curve], "o-")
     axes.axhline(curve[-1][1]["base_rate_log_loss"], color="0.7", label="base rate")
     axes.set(title="Learning curve", xlabel="rows learnt from", ylabel="log loss on the test slice", xscale="log")
@@ -274,7 +279,7 @@ def curve_figure(curve: list[tuple[int, dict[str, float]]]) -> Figure:
 
 def progress_figure(progress: Progressive) -> Figure:
     """Value a decision by how much had been learnt."""
-    figure, axes = new_figure(5.5, 4.0)
+    figure, axes = _axes(5.5, 4.0)
     for name, label in (
         ("thompson", "Thompson sampling"),
         ("constant", "best constant, in hindsight"),
