@@ -22,6 +22,7 @@ from nextmove.decision_commands import explain, replay
 from nextmove.doctor_command import doctor
 from nextmove.event_commands import ingest_app
 from nextmove.key_commands import keys_app
+from nextmove.model_commands import model_app
 from nextmove.moment_commands import moments_app
 from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of
 from nextmove.privacy_commands import privacy_app
@@ -41,6 +42,7 @@ app.add_typer(catalog_app, name="catalog")
 app.add_typer(audience_app, name="audience")
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(keys_app, name="keys")
+app.add_typer(model_app, name="model")
 app.add_typer(moments_app, name="moments")
 app.add_typer(privacy_app, name="privacy")
 app.add_typer(state_app, name="state")
@@ -79,12 +81,17 @@ def train(
     dataset: Dataset = None,
     data: Data = None,
     mapping: Mapping = None,
+    learner: Annotated[
+        str, typer.Option(help="lightgbm: trees; linear: a regression per action that also says how sure it is.")
+    ] = "lightgbm",
     seed: Annotated[int, typer.Option(help="Of everything random in training.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Train a challenger on the data set's log and the ledger's closed decisions.
 
-    Example: nextmove train --dataset simulated
+    A placement that explores by doubt (policy: thompson) needs a model that says it: --learner linear.
+
+    Example: nextmove train --learner linear
     """
     from nextmove import steps
     from training.training_run import train as train_model
@@ -93,7 +100,9 @@ def train(
     steps.open_home(settings)
     catalog, domain = steps.released(settings).everywhere, steps.domain_of(settings)
     with step("train") as progress:
-        trained = train_model(domain, settings, catalog=catalog, now=now_utc(), seed=seed, progress=progress)
+        trained = train_model(
+            domain, settings, catalog=catalog, now=now_utc(), learner=learner, seed=seed, progress=progress
+        )
         progress.result = f"version {trained.version}, run {trained.run_id}"
     if as_json:
         print_json(

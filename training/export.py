@@ -1,7 +1,9 @@
-"""One ONNX graph from trees and calibration, and from uplift's trees, refused unless it scores as they do."""
+"""One ONNX graph from trees and calibration; and the check that any graph scores as its model does."""
 
 import hashlib
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import lightgbm as lgb
 import numpy as np
@@ -11,21 +13,17 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxmltools.convert.common.data_types import FloatTensorType
 from scipy.special import logit
 
-from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, PROBE_TOLERANCE, Manifest, Output, Scored
+from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, PROBE_TOLERANCE, Manifest, ModelFeature, Output, Scored
 from decisioning.errors import BundleError
 from training.calibration import FLOOR
 from training.graph_scorer import GraphScorer
 from training.probe import PROBE_ROWS, synthetic_rows, thresholds
 from training.propensity import PropensityModel
+from training.time_split import TimeSplit
 from training.uplift import UpliftModel
 
 OPSET, IR_VERSION = 15, 8
 _CONVERTER_OPSET = {"": OPSET, "ai.onnx.ml": 1}
-
-
-def outputs_of(uplift: UpliftModel | None) -> tuple[Output, ...]:
-    """What the graph gives, in the manifest's order."""
-    return (OUTPUT_NAME,) if uplift is None else (OUTPUT_NAME, "uplift")
 
 
 def export_graph(model: PropensityModel, uplift: UpliftModel | None = None) -> bytes:
@@ -71,7 +69,10 @@ def export_graph(model: PropensityModel, uplift: UpliftModel | None = None) -> b
         nodes,
         "propensity",
         [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, [None, n_features])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in outputs_of(uplift)],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [None])
+            for name in (OUTPUT_NAME, *([] if uplift is None else ["uplift"]))
+        ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid(domain, version) for domain, version in _CONVERTER_OPSET.items()]
@@ -98,41 +99,104 @@ def _shift(trees: NodeProto, by: float) -> None:
     weights[:] = [weight + by * (tree == 0) for weight, tree in zip(weights, trees_of, strict=True)]
 
 
-def check_parity(
-    graph: bytes, model: PropensityModel, rows: NDArray[np.float32], uplift: UpliftModel | None = None
-) -> Scored:
-    """What the graph gives for these rows, `(n,)` each, after holding it against trees and calibration.
+class Exported(Protocol):
+    """A fitted model, as far as its graph is held against it."""
 
-    The trees and the calibration are computed in float64, by LightGBM and numpy.
+    @property
+    def features(self) -> tuple[ModelFeature, ...]:
+        """Columns of its input."""
+        ...
+
+    @property
+    def split(self) -> TimeSplit:
+        """What it was fitted on."""
+        ...
+
+    @property
+    def learner(self) -> str:
+        """See `Manifest.learner`."""
+        ...
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What its graph gives."""
+        ...
+
+    @property
+    def edges(self) -> list[NDArray[np.float32]]:
+        """Where its scores jump or bend, by feature."""
+        ...
+
+    def scored(self, rows: NDArray[np.float32]) -> Scored:
+        """The same as its graph, in float64."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WithUplift:
+    """A propensity model and a model of uplift over the same input, in one graph."""
+
+    model: PropensityModel
+    uplift: UpliftModel
+
+    @property
+    def features(self) -> tuple[ModelFeature, ...]:
+        """See `Exported`."""
+        return self.model.features
+
+    @property
+    def split(self) -> TimeSplit:
+        """See `Exported`."""
+        return self.model.split
+
+    @property
+    def learner(self) -> str:
+        """See `Exported`."""
+        return self.model.learner
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """See `Exported`."""
+        return (*self.model.outputs, "uplift")
+
+    @property
+    def edges(self) -> list[NDArray[np.float32]]:
+        """See `Exported`."""
+        return thresholds([self.model.booster, self.uplift.booster], len(self.features))
+
+    def scored(self, rows: NDArray[np.float32]) -> Scored:
+        """See `Exported`."""
+        return self.model.scored(rows)._replace(uplift=self.uplift.uplifts(rows))
+
+
+def check_parity(graph: bytes, model: Exported, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    """What the graph gives for these rows, `(n_outputs, n)`, after holding it against the model.
+
+    The model is computed in float64, by LightGBM and numpy.
 
     Raises:
         BundleError: They differ by more than 1e-5 somewhere; says on how many rows and where first.
     """
-    scored = GraphScorer(graph, outputs_of(uplift)).score(rows)
-    _hold(OUTPUT_NAME, scored.propensity, model.propensities(rows))
-    if uplift is not None:
-        assert scored.uplift is not None
-        _hold("uplift", scored.uplift, uplift.uplifts(rows))
-    return scored
-
-
-def _hold(output: Output, scores: NDArray[np.floating], expected: NDArray[np.float64]) -> None:
-    error = np.abs(scores - expected)
-    wrong = ~(error <= PROBE_TOLERANCE)  # NaN is wrong too
-    if wrong.any():
-        worst = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
-        raise BundleError(
-            f"the ONNX graph's {output} differs from the model on {int(wrong.sum())} of {len(scores)} probe rows, by up"
-            f" to {error[worst]:.2g} where at most {PROBE_TOLERANCE:g} is allowed (row {worst}: graph"
-            f" {scores[worst]:.6f}, model {expected[worst]:.6f}); it was not packed, and the last bundle stands"
-        )
+    given, wanted = GraphScorer(graph, model.outputs).score(rows), model.scored(rows)
+    scores = np.array([getattr(given, output) for output in model.outputs])
+    for output, found in zip(model.outputs, scores, strict=True):
+        expected = getattr(wanted, output)
+        error = np.abs(found - expected)
+        wrong = ~(error <= PROBE_TOLERANCE)  # NaN is wrong too
+        if wrong.any():
+            worst = int(np.nanargmax(np.where(np.isnan(error), np.inf, error)))
+            raise BundleError(
+                f"the ONNX graph differs from the model on {int(wrong.sum())} of {len(rows)} probe rows, by up to"
+                f" {error[worst]:.2g} where at most {PROBE_TOLERANCE:g} is allowed (row {worst}: {output} of the graph"
+                f" {found[worst]:.6f}, of the model {expected[worst]:.6f}); not packed, the last bundle stands"
+            )
+    return scores
 
 
 def build_manifest(
-    model: PropensityModel,
+    model: Exported,
     graph: bytes,
     *,
-    uplift: UpliftModel | None = None,
     domain: str,
     name: str,
     version: str,
@@ -142,16 +206,13 @@ def build_manifest(
     now: datetime,
     rng: np.random.Generator,
 ) -> Manifest:
-    """The manifest of a graph that agrees with its model on every edge that its trees have.
+    """The manifest of a graph that agrees with its model on every edge that it has.
 
     Raises:
         BundleError: It does not agree.
     """
-    boosters = [each.booster for each in (model, uplift) if each is not None]
-    rows = synthetic_rows(model.features, thresholds(boosters, len(model.features)), rng=rng)
-    scored = check_parity(graph, model, rows, uplift)
-    outputs = outputs_of(uplift)
-    scores = np.array([getattr(scored, output)[:PROBE_ROWS] for output in outputs])
+    rows = synthetic_rows(model.features, model.edges, rng=rng)
+    scores = check_parity(graph, model, rows)
     probe = np.ascontiguousarray(rows[:PROBE_ROWS])
     return Manifest(
         domain=domain,
@@ -162,9 +223,10 @@ def build_manifest(
         features=model.features,
         graph_sha256=hashlib.sha256(graph).hexdigest(),
         probe=probe.astype("<f4").tobytes(),
-        probe_scores=scores.astype("<f8").tobytes(),
+        probe_scores=scores[:, :PROBE_ROWS].astype("<f8").tobytes(),
         data_sha256=data_sha256,
         trained_until=model.split.trained_until,
         git_commit=git_commit,
-        outputs=outputs,
+        outputs=model.outputs,
+        learner=model.learner,
     )

@@ -9,26 +9,34 @@ from numpy.typing import NDArray
 from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, Bundle, Output, Scored, check_probe
 from decisioning.errors import BundleError
 
-BLOCK = 50_000  # rows at a time: bounds what ONNX Runtime holds
+BLOCK = 4_096  # rows at a time: bounds what ONNX Runtime holds, some tens of KB a row for a linear model
+
+
+def open_session(graph: bytes) -> onnxruntime.InferenceSession:
+    """A session with one thread: with more, the last bits of one row in seven change.
+
+    Raises:
+        BundleError: ONNX Runtime cannot read the graph.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has a tree of its own, without a public base
+        raise BundleError(f"ONNX Runtime cannot read the graph: {str(error).splitlines()[0]}") from error
 
 
 class GraphScorer:
-    """An ONNX graph with one thread: with more, the last bits of one row in seven change.
+    """An ONNX graph, scored with one thread.
 
     Raises:
         BundleError: ONNX Runtime cannot read the graph, or it lacks an output.
     """
 
     def __init__(self, graph: bytes, outputs: Sequence[Output] = (OUTPUT_NAME,)) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime has a tree of its own, without a public base
-            raise BundleError(f"ONNX Runtime cannot read the graph: {str(error).splitlines()[0]}") from error
-
+        self._session = open_session(graph)
         missing = set(outputs) - {node.name for node in self._session.get_outputs()}
         if missing:
             raise BundleError(f"the graph does not give {', '.join(sorted(missing))}, which its manifest names")

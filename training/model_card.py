@@ -11,6 +11,7 @@ import pandas as pd
 
 from decisioning.bundle import Manifest
 from training.examples import LEDGER_WINDOW, LEFT_OUT
+from training.linear_model import LinearModel
 from training.model_input import CONTEXT_SHARE, MINIMUM_COUNT, MOST_CONTEXT_FEATURES
 from training.propensity import PropensityModel
 from training.time_split import SHARES
@@ -18,7 +19,7 @@ from training.time_split import SHARES
 
 def model_card(
     manifest: Manifest,
-    model: PropensityModel,
+    model: PropensityModel | LinearModel,
     examples: pd.DataFrame,
     metrics: Mapping[str, float],
     *,
@@ -42,7 +43,7 @@ def model_card(
     left_out = "".join(f"; {line}" for line in examples.attrs.get(LEFT_OUT, ()))
     return f"""# {manifest.name}, version {manifest.version}
 
-LightGBM ({model.booster.num_trees()} trees) with Platt calibration in one ONNX graph: how likely a
+{model.description} with Platt calibration in one ONNX graph: how likely a
 customer is to respond to an action, here and now. Built {_time(manifest.created_at)} from commit
 `{manifest.git_commit}`; bundle `{bundle_sha256}`.
 
@@ -69,8 +70,8 @@ least {CONTEXT_SHARE:.0%} of the rows of `train` have, {MOST_CONTEXT_FEATURES} a
 |---|---|---|---|---|
 {slices}
 
-Trees learn from `train`, stop by `valid`, are calibrated on `calibration`, and are judged on `test`,
-which is later than all. Customers may recur.
+It learns from `train`, trees stop by `valid` before they learn from that, too; it is calibrated on
+`calibration` and judged on `test`, which is later than all. Customers may recur.
 
 ## On the test slice
 | metric | value |

@@ -16,6 +16,7 @@ with LightGBM's defaults (uniform .83, best constant 1.02), and log loss fell fr
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import lightgbm as lgb
 import numpy as np
@@ -23,12 +24,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from decisioning.bundle import ModelFeature
+from decisioning.bundle import ModelFeature, Output, Scored
 from decisioning.catalog import Catalog
 from decisioning.errors import DataError
 from training.calibration import FLOOR, Calibration, fit_calibration
 from training.example_sources import Progress, silent
 from training.model_input import MOST_LEVELS, encode_shown, learn_features
+from training.probe import thresholds
 from training.time_split import TEST_SHARE, TimeSplit, split_by_time
 
 ROUNDS, PATIENCE = 600, 40
@@ -66,6 +68,23 @@ class PropensityModel:
     split: TimeSplit
     parameters: Parameters
 
+    learner: ClassVar[str] = "lightgbm"
+    outputs: ClassVar[tuple[Output, ...]] = ("propensity",)
+
+    @property
+    def description(self) -> str:
+        """What it is, for its card."""
+        return f"LightGBM ({self.booster.num_trees()} trees)"
+
+    @property
+    def edges(self) -> list[NDArray[np.float32]]:
+        """Where scores jump, by feature: see `probe.synthetic_rows`."""
+        return thresholds([self.booster], len(self.features))
+
+    def scored(self, rows: NDArray[np.float32]) -> Scored:
+        """What the graph must give for model input `(n, n_features)`."""
+        return Scored(self.propensities(rows))
+
     def propensities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated propensities, in float64, `(n,)`, of model input `(n, n_features)`."""
         return self.calibration.apply(np.asarray(self.booster.predict(rows, num_threads=THREADS), dtype=np.float64))
@@ -89,13 +108,7 @@ def fit_propensity(
     """
     split = split_by_time(examples["decided_at"], test_share=test_share)
     success = examples["success"].to_numpy(dtype=np.int64)
-    for name in ("train", "valid", "calibration"):
-        rate = success[getattr(split, name)].mean()
-        if rate in (0.0, 1.0):
-            raise DataError(
-                f"every example of the {name} slice is a {'success' if rate else 'failure'}: nothing to learn;"
-                " log longer, or look at the placements' rewards and at the outcomes that arrive"
-            )
+    refuse_one_sided(success, split)
     progress("encoding features")
     features = learn_features(examples.iloc[split.train], catalog)
     rows = encode_shown(features, examples, catalog)
@@ -120,6 +133,21 @@ def fit_propensity(
         parameters={**parameters, "rounds": booster.num_trees()},
     )
     return model, rows
+
+
+def refuse_one_sided(success: NDArray[np.int64], split: TimeSplit) -> None:
+    """Refuse slices that tell nothing.
+
+    Raises:
+        DataError: A slice that is learnt from has no success, or no failure.
+    """
+    for name in ("train", "valid", "calibration"):
+        rate = success[getattr(split, name)].mean()
+        if rate in (0.0, 1.0):
+            raise DataError(
+                f"every example of the {name} slice is a {'success' if rate else 'failure'}: nothing to learn;"
+                " log longer, or look at the placements' rewards and at the outcomes that arrive"
+            )
 
 
 def _fit(

@@ -13,7 +13,7 @@ from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, Manifest, ModelFeature
 from decisioning.next_stage import ASKED
 from training.export import IR_VERSION, check_parity, export_graph
 from training.graph_scorer import GraphScorer
-from training.probe import PROBE_ROWS, synthetic_rows, thresholds
+from training.probe import PROBE_ROWS, synthetic_rows
 from training.propensity import PropensityModel
 from training.tracking import git_commit
 
@@ -53,7 +53,7 @@ def stage_bundle(
 
 def _checked(model: PropensityModel, rng: np.random.Generator) -> bytes:
     graph = export_graph(model)
-    check_parity(graph, model, synthetic_rows(model.features, thresholds(model.booster, len(model.features)), rng=rng))
+    check_parity(graph, model, synthetic_rows(model.features, model.edges, rng=rng))
     return graph
 
 
@@ -62,7 +62,7 @@ def _probe(
 ) -> NDArray[np.float32]:
     """Synthetic rows of a customer, each asked about one of the stages."""
     some = next(iter(models.values()))
-    rows = synthetic_rows(some.features, thresholds(some.booster, len(some.features)), rng=rng)[:PROBE_ROWS]
+    rows = synthetic_rows(some.features, some.edges, rng=rng)[:PROBE_ROWS]
     asked = (np.arange(len(rows)) % len(features[-1].categories)).astype(np.float32)
     return np.ascontiguousarray(np.column_stack([rows, asked]), dtype=np.float32)
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,33 @@ class Tracking:
                 signature=signature,
                 pip_requirements=[f"lightgbm=={lgb.__version__}"],  # inferring them imports the model in a new process
             )
+        return self._version(run_id, domain, logged)
+
+    def register_graph(self, run_id: str, domain: str, graph: bytes, n_features: int, outputs: Sequence[str]) -> str:
+        """Log an ONNX graph with its signature and register it; the new version."""
+        import mlflow.onnx
+        import onnx
+        import onnxruntime
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        signature = ModelSignature(
+            inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, n_features), "features")]),
+            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1,), name) for name in outputs]),
+        )
+        self._mlflow.set_tracking_uri(self._uri)
+        with self._mlflow.start_run(run_id=run_id):
+            logged = mlflow.onnx.log_model(
+                onnx.load_from_string(graph),
+                name="graph",
+                signature=signature,
+                save_as_external_data=False,
+                pip_requirements=[f"onnxruntime=={onnxruntime.__version__}"],
+            )
+        return self._version(run_id, domain, logged)
+
+    def _version(self, run_id: str, domain: str, logged: Any) -> str:
+        """A new version of the domain's registered model."""
         name = model_name(domain)
         if not self.client.search_registered_models(f"name='{name}'"):
             self.client.create_registered_model(name)
@@ -195,6 +222,22 @@ class Tracking:
             return _registered(self.client.get_model_version_by_alias(model_name(domain), alias))
         except MlflowException:
             return None
+
+    def version_named(self, domain: str, name: str) -> RegisteredModel:
+        """What an alias, or a version's number, means.
+
+        Raises:
+            SetupError: There is no such model.
+        """
+        found = self.version_by_alias(domain, name) or next(
+            (v for v in self._versions(domain) if v.version == name), None
+        )
+        if found is None:
+            known = ", ".join(sorted((v.version for v in self._versions(domain)), key=int)) or "none"
+            raise SetupError(
+                f"domain '{domain}' has no model '{name}', must be {CHAMPION}, {CHALLENGER}, or a version: {known}"
+            )
+        return found
 
     def version_by_run(self, domain: str, run_id: str) -> RegisteredModel:
         """The version that a run registered.

@@ -1,6 +1,7 @@
 """One training run: examples in; a checked bundle, its metrics and its MLflow run out."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,15 +12,19 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import Bundle, pack
 from decisioning.catalog import Catalog
+from decisioning.errors import SetupError
 from storage.blobs import BlobStore
 from storage.bundles import publish_bundle
 from storage.settings import Settings
 from training.domains import Domain
 from training.example_sources import Progress, examples_of, silent
 from training.examples import met_by_customers
-from training.export import build_manifest, export_graph
+from training.export import Exported, WithUplift, build_manifest, export_graph
 from training.figures import importance_figure, reliability_figure
 from training.graph_scorer import GraphScorer
+from training.linear_export import export_linear
+from training.linear_model import LinearModel, fit_linear
+from training.linear_report import log_linear
 from training.model_card import model_card
 from training.model_quality import quality, quality_by_action
 from training.propensity import PropensityModel, fit_propensity
@@ -27,6 +32,9 @@ from training.time_split import TEST_SHARE
 from training.tracking import BUNDLE_TAG, CHALLENGER, TRAINED_UNTIL_TAG, Tracking, git_commit, model_name
 from training.uplift_quality import UpliftQuality, uplift_quality
 from training.uplift_run import LearntUplift, learn_uplift, log_uplift, uplift_metrics
+
+Fit = Callable[..., tuple[PropensityModel | LinearModel, NDArray[np.float32]]]
+LEARNERS: dict[str, Fit] = {"lightgbm": fit_propensity, "linear": fit_linear}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class TrainedModel:
     run_id: str
     version: str
     bundle: Bundle
-    model: PropensityModel
+    model: PropensityModel | LinearModel
     metrics: dict[str, float]
     by_action: pd.DataFrame
     n_examples: int
@@ -58,6 +66,7 @@ def train(
     *,
     catalog: Catalog,
     now: datetime,
+    learner: str = "lightgbm",
     seed: int = 1,
     test_share: float = TEST_SHARE,
     progress: Progress = silent,
@@ -70,6 +79,7 @@ def train(
         settings: Where MLflow and the bundles are.
         catalog: Whose actions the model learns about.
         now: When this is; windows that close later are still open.
+        learner: `lightgbm`, or `linear`, which also says how far its scores may be off.
         seed: Of everything random.
         test_share: Share of the examples, the latest, that are only tested on.
         progress: Told what happens.
@@ -78,27 +88,34 @@ def train(
     Raises:
         DataError: The examples cannot be learnt from.
         BundleError: The graph does not agree with the model; nothing was registered.
+        SetupError: There is no such learner.
     """
-    draws = examples_of(source, settings, catalog, now=now, progress=progress)
-    examples = met_by_customers(draws)
+    if learner not in LEARNERS:
+        raise SetupError(f"the learner is '{learner}', must be one of {', '.join(LEARNERS)}", where="learner")
+    everything = examples_of(source, settings, catalog, now=now, progress=progress)
+    examples = met_by_customers(everything)
     progress(f"training on {len(examples)} examples")
-    model, rows = fit_propensity(examples, catalog, seed=seed, test_share=test_share, progress=progress)
+    model, rows = LEARNERS[learner](examples, catalog, seed=seed, test_share=test_share, progress=progress)
     success = examples["success"].to_numpy(dtype=np.int64)
     test = model.split.test
     propensities = model.propensities(rows[test])
     metrics = quality(propensities, success[test], base_rate=float(success[model.split.train].mean()))
     by_action = quality_by_action(examples["action_id"].iloc[test], propensities, success[test])
-    uplift = learn_uplift(draws, model, catalog, seed=seed, progress=progress)
+    uplift = learn_uplift(everything, model, catalog, seed=seed, progress=progress)
     progress("exporting to ONNX and checking that it agrees")
-    graph = export_graph(model, uplift.model)
+    whole: Exported = model
+    if isinstance(model, LinearModel):
+        graph = export_linear(model)
+    else:
+        graph = export_graph(model, uplift.model)
+        whole = model if uplift.model is None else WithUplift(model, uplift.model)
     data_sha256 = _hash(examples, rows, success)
     domain = catalog.content.domain
 
     commit = git_commit()
     draft = build_manifest(
-        model,
+        whole,
         graph,
-        uplift=uplift.model,
         domain=domain,
         name=model_name(domain),
         version=f"unregistered-{data_sha256[:12]}",
@@ -110,7 +127,7 @@ def train(
     )
     ranked: list[UpliftQuality] = []
     if uplift.model is not None:
-        later = draws[(draws["decided_at"] > pd.Timestamp(model.split.trained_until)).to_numpy()]
+        later = everything[(everything["decided_at"] > pd.Timestamp(model.split.trained_until)).to_numpy()]
         scorer = GraphScorer(graph, draft.outputs)
         ranked = uplift_quality(scorer, model.features, later, catalog, rng=np.random.default_rng(seed))
         metrics |= uplift_metrics(ranked)
@@ -121,7 +138,11 @@ def train(
     progress("logging to MLflow")
     tracking = Tracking(settings)
     with tracking.run(f"train {domain}", commit=commit, tags={"domain": domain}) as run_id:
-        version = tracking.register(run_id, domain, model.booster, len(model.features))
+        n_features = len(model.features)
+        if isinstance(model, LinearModel):
+            version = tracking.register_graph(run_id, domain, graph, n_features, model.outputs)
+        else:
+            version = tracking.register(run_id, domain, model.booster, n_features)
         manifest = msgspec.structs.replace(draft, version=version, run_id=run_id)
         blobs = BlobStore(settings)
         try:
@@ -133,13 +154,14 @@ def train(
         tracking.log(
             run_id,
             parameters={
+                "learner": model.learner,
                 **model.parameters,
                 "calibration_slope": model.calibration.slope,
                 "calibration_intercept": model.calibration.intercept,
                 "examples": len(examples),
                 **{f"{name}_from": at.isoformat() for name, at in zip(_LATER_SLICES, split.boundaries, strict=True)},
                 "trained_until": split.trained_until.isoformat(),
-                "n_features": len(model.features),
+                "n_features": n_features,
             },
             metrics={f"test_{name}": value for name, value in metrics.items()},
             tags={BUNDLE_TAG: bundle.sha256, "data_sha256": data_sha256, "mlflow.note.content": card},
@@ -147,8 +169,12 @@ def train(
         tracking.log_data(run_id, name=domain, sha256=data_sha256, context="training")
         tracking.log_table(run_id, "by_action", by_action)
         tracking.log_figure(run_id, "figures/reliability.png", reliability_figure(propensities, success[test]))
-        tracking.log_figure(run_id, "figures/importance.png", importance_figure(model.booster, model.features))
         log_uplift(tracking, run_id, uplift, ranked)
+        if isinstance(model, LinearModel):
+            progress("valuing what it would have done while it learnt")
+            log_linear(tracking, run_id, model, rows, examples, everything, catalog, seed=seed)
+        else:
+            tracking.log_figure(run_id, "figures/importance.png", importance_figure(model.booster, model.features))
         tracking.log_text(run_id, "model_card.md", card)
         tracking.log_file(run_id, "bundle/manifest.json", pack(manifest, graph)[0])
         tracking.log_file(run_id, "bundle/model.onnx", graph)

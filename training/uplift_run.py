@@ -10,12 +10,14 @@ from decisioning.catalog import Catalog
 from decisioning.errors import DataError
 from training.example_sources import Progress
 from training.figures import qini_figure
+from training.linear_model import LinearModel
 from training.propensity import PropensityModel
 from training.tracking import Tracking
 from training.uplift import UpliftModel, fit_uplift, ranks_by_uplift
 from training.uplift_quality import UpliftQuality, quality_estimates, quality_table
 
 NOT_WANTED = "no live action ranks by uplift"
+NOT_LINEAR = "not learnt beside a linear model, so it is the propensity above that of showing nothing"
 
 
 class LearntUplift(NamedTuple):
@@ -26,7 +28,7 @@ class LearntUplift(NamedTuple):
 
 
 def learn_uplift(
-    draws: pd.DataFrame, propensity: PropensityModel, catalog: Catalog, *, seed: int, progress: Progress
+    draws: pd.DataFrame, propensity: PropensityModel | LinearModel, catalog: Catalog, *, seed: int, progress: Progress
 ) -> LearntUplift:
     """A model of uplift beside this one, if a live action ranks by it and the log has what it takes.
 
@@ -34,7 +36,11 @@ def learn_uplift(
     """
     learnt = LearntUplift(None, NOT_WANTED)
     if any(ranks_by_uplift(catalog, name) for name in catalog.actions):
-        learnt = _learn(draws, propensity, catalog, seed=seed)
+        learnt = (
+            LearntUplift(None, NOT_LINEAR)
+            if isinstance(propensity, LinearModel)
+            else _learn(draws, propensity, catalog, seed=seed)
+        )
     progress(f"uplift: {learnt.said}")
     return learnt
 
