@@ -266,7 +266,7 @@ def _cost(home: Path, count: int) -> TrainingCost:
         decisions=count,
         customer_columns=NUMBERS + TEXTS,
         columns=len(trained.model.features),
-        trees=trained.model.booster.num_trees(),
+        trees=int(trained.model.parameters["rounds"]),
         ledger_gib=settings.ledger_path.stat().st_size / GIB,
         seconds=seconds,
         cpu_seconds=cpu,

@@ -61,7 +61,9 @@ def export_graph(model: PropensityModel, uplift: UpliftModel | None = None) -> b
         helper.make_node("Sigmoid", ["calibrated"], ["column"]),
         helper.make_node("Reshape", ["column", "flat"], [OUTPUT_NAME]),
     ]
+    outputs: list[Output] = [OUTPUT_NAME]
     if uplift is not None:
+        outputs.append("uplift")
         effects = _trees(uplift.booster, n_features, "TreeEnsembleRegressor")
         effects.output[:] = ["effects"]
         nodes += [effects, helper.make_node("Reshape", ["effects", "flat"], ["uplift"])]
@@ -69,10 +71,7 @@ def export_graph(model: PropensityModel, uplift: UpliftModel | None = None) -> b
         nodes,
         "propensity",
         [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, [None, n_features])],
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [None])
-            for name in (OUTPUT_NAME, *([] if uplift is None else ["uplift"]))
-        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in outputs],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     opsets = [helper.make_opsetid(domain, version) for domain, version in _CONVERTER_OPSET.items()]

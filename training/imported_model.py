@@ -9,9 +9,9 @@ import numpy as np
 
 from decisioning.bundle import Bundle, Manifest, ModelFeature
 from decisioning.catalog import Catalog
+from decisioning.contact_history import HISTORY_FEATURES, ContactHistory
 from decisioning.encoding import REQUEST_FACTS, RowEncoder
 from decisioning.errors import DataError
-from decisioning.profile import HISTORY_FEATURES, ContactHistory
 from storage.blobs import BlobStore
 from storage.bundles import publish_bundle
 from storage.settings import Settings

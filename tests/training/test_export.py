@@ -144,7 +144,7 @@ def test_one_graph_gives_propensity_and_uplift(both: tuple[PropensityModel, Upli
 def test_uplift_that_differs_is_refused(both: tuple[PropensityModel, UpliftModel]) -> None:
     model, uplift = both
     moved = with_thresholds_moved(export_graph(model, uplift), 1e-4, of="TreeEnsembleRegressor")
-    with pytest.raises(BundleError, match="the ONNX graph differs from the model on .*: uplift of the graph"):
+    with pytest.raises(BundleError, match=r"the ONNX graph differs from the model on .*: uplift of the graph"):
         manifest(WithUplift(model, uplift), moved)
 
 
