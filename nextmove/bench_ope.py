@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from decisioning.conservative_intervals import confidence_sequence, empirical_bernstein
+from decisioning.conservative_intervals import Bounds, conservative_value
 from decisioning.errors import DataError
 from decisioning.evaluation import (
     Bootstrap,
@@ -152,13 +152,9 @@ def simulated_coverage(
     ]
 
 
-def _conservative(log: Log, target: Floats) -> dict[str, tuple[float, float]]:
-    """Of IPS, whose rows lie between 0 and the largest weight there can be; the sequence's at its end."""
-    [ratio] = inverse_propensity(log, target).ratios
-    most = 1.0 / float(_logging().min())
-    low, high = confidence_sequence(ratio.numerator, least=0.0, most=most)
-    bounds = empirical_bernstein(ratio.numerator, least=0.0, most=most)
-    return {_CONSERVATIVE[0]: bounds, _CONSERVATIVE[1]: (float(low[-1]), float(high[-1]))}
+def _conservative(log: Log, target: Floats) -> dict[str, Bounds]:
+    found = conservative_value(log, target, least=0.0, most=1.0, rarest=float(_logging().min()))
+    return dict(zip(_CONSERVATIVE, found, strict=True))
 
 
 def _logging() -> Floats:
