@@ -1,6 +1,6 @@
 """Figures for MLflow's pages, drawn without a display and without pyplot's global state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import lightgbm as lgb
 import numpy as np
@@ -74,6 +74,33 @@ def shift_figure(masses: Sequence[tuple[str, float, float]], estimates: Sequence
     bars.set(xlabel="first slots, sum of probabilities", title="What if", yticks=places)
     bars.set_yticklabels([name for name, _, _ in shown])
     bars.legend(frameon=False)
+    return figure
+
+
+def weights_figure(weights: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """How often rows weigh how much, by policy: a long tail to the right is luck of a few rows."""
+    figure, axes = _figure(6.5, 4.0)
+    largest = max(float(each.max()) for each in weights.values())
+    bins = [0.0, *np.geomspace(0.01, max(largest, 0.02) * 1.01, 40).tolist()]
+    for policy, each in weights.items():
+        axes.hist(each, bins=bins, histtype="step", label=f"{policy}, at most {each.max():.3g}")
+    axes.set(xlabel="weight of a row", ylabel="rows", yscale="log", title="Weights")
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def over_time_figure(series: Mapping[str, Sequence[tuple[int, Estimate]]]) -> Figure:
+    """Values in parts of the log, by the number of each part's first row."""
+    figure, axes = _figure(7.0, 4.0)
+    for policy, parts in series.items():
+        places, estimates = [place for place, _ in parts], [estimate for _, estimate in parts]
+        [line] = axes.plot(places, [each.value for each in estimates], marker="o", markersize=3, label=policy)
+        axes.fill_between(
+            places, [e.low for e in estimates], [e.high for e in estimates], color=line.get_color(), alpha=0.15, lw=0
+        )
+    axes.set(xlabel="row of the log", ylabel="value a decision, 95 % interval", title="Over time")
+    axes.legend(frameon=False, fontsize="small")
     return figure
 
 
