@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from decisioning.errors import NextmoveError
@@ -20,6 +19,7 @@ from nextmove.console import err, next_command, print_json, print_table, step
 from nextmove.customer_commands import customers, init
 from nextmove.decision_commands import explain, replay
 from nextmove.doctor_command import doctor
+from nextmove.evaluate_command import evaluate
 from nextmove.event_commands import ingest_app
 from nextmove.key_commands import keys_app
 from nextmove.moment_commands import moments_app
@@ -47,6 +47,7 @@ app.add_typer(bench_app, name="bench")
 catalog_app.command("init")(init)
 ingest_app.command("customers")(customers)
 app.command("doctor")(doctor)
+app.command("evaluate")(evaluate)
 app.command("explain")(explain)
 app.command("replay")(replay)
 
@@ -98,34 +99,6 @@ def train(
     else:
         print_table("Test slice", ("metric", "value"), list(trained.metrics.items()))
     next_command(f"nextmove evaluate {dataset_options(settings)}")
-
-
-@app.command()
-def evaluate(
-    dataset: Dataset = None,
-    data: Data = None,
-    mapping: Mapping = None,
-    run: Annotated[str | None, typer.Option(help="MLflow run to evaluate; the challenger when absent.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Estimate what a model would earn, from decisions later than all it learnt from.
-
-    Example: nextmove evaluate --dataset hillstrom --data ../shared/data/hillstrom/hillstrom.csv
-    """
-    from nextmove import steps
-    from nextmove.reports import print_evaluation
-    from training.evaluation_run import evaluate_run
-
-    settings = settings_of(dataset, data, mapping)
-    steps.open_home(settings)
-    catalog, domain = steps.released(settings).everywhere, steps.domain_of(settings)
-    with step("evaluate") as progress:
-        report = evaluate_run(domain, settings, catalog=catalog, now=now_utc(), run_id=run, progress=progress)
-    if as_json:
-        print_json(msgspec.to_builtins(report))
-    else:
-        print_evaluation(report)
-    next_command(f"nextmove promote {dataset_options(settings)}")
 
 
 @app.command()
