@@ -19,10 +19,16 @@ class Said(NamedTuple):
     err: str
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's store takes seconds to create."""
+    return tmp_path_factory.mktemp("evaluate") / "state"
+
+
 @pytest.fixture
-def evaluate(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Said]:
+def evaluate(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path) -> Callable[..., Said]:
     def run(*arguments: str) -> Said:
-        monkeypatch.setenv("NEXTMOVE_HOME", str(tmp_path / "state"))
+        monkeypatch.setenv("NEXTMOVE_HOME", str(home))
         code = 0
         try:
             main(lambda: app(["evaluate", *arguments], standalone_mode=False))
@@ -49,7 +55,7 @@ def log(tmp_path: Path) -> Path:
 MAPPED = ("--map", "action=banner", "--map", "reward=clicked", "--map", "probability=p")
 
 
-def test_a_log_is_evaluated_printed_and_kept(evaluate: Callable[..., Said], log: Path, tmp_path: Path) -> None:
+def test_a_log_is_evaluated_printed_and_kept(evaluate: Callable[..., Said], log: Path, home: Path) -> None:
     said = evaluate("--log", str(log), *MAPPED, "--policy", "always:new", "--policy", "uniform")
     assert said.code == 0, said.err
     for part in ("4,000 decisions", "always:new", "DRos", "at any rate, bernstein", "minus the log's own"):
@@ -57,7 +63,7 @@ def test_a_log_is_evaluated_printed_and_kept(evaluate: Callable[..., Said], log:
     verdict = next(line for line in said.out.splitlines() if line.startswith("always:new: "))
     assert "earns measurably more than what was logged" in verdict
     assert "trust DR" in verdict
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/state/mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db")
     [run] = client.search_runs([client.get_experiment_by_name("off-policy").experiment_id])
     assert {each.path for each in client.list_artifacts(run.info.run_id, "figures")} == {
         "figures/reward_by_policy.png", "figures/weights.png", "figures/reward_over_time.png",
