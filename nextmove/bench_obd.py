@@ -75,8 +75,9 @@ def obd_errors(
     random, thompson = (_read(logs / policy / "all" / "all.csv") for policy in ("random", "bts"))
     truth, n = float(thompson.log.reward.mean()), len(thompson.number)
     places = [random.actions.index(str(item)) for item in items["item_id"]]
-    about = np.empty((len(places), items.shape[1]))
-    about[places] = _about(items)
+    by_item = _about(items)
+    about = np.empty_like(by_item)
+    about[places] = by_item
     target_by_slot = np.empty_like(chances)
     target_by_slot[places] = chances
     slot = random.features[:, random.feature_names.index("position")].astype(np.int64) - 1
@@ -127,7 +128,7 @@ def _dummies(bandit: LoggedBandit) -> Floats:
 
 def _about(items: pd.DataFrame) -> Floats:
     """Items' features as the reference has them: levels by number, the number as it is."""
-    levels = items.drop(columns="item_feature_0").apply(LabelEncoder().fit_transform)
+    levels = items.drop(columns=["item_id", "item_feature_0"]).apply(LabelEncoder().fit_transform)
     found: Floats = np.column_stack([levels.to_numpy(), items["item_feature_0"].to_numpy()]).astype(np.float64)
     return found
 

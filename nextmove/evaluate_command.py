@@ -120,7 +120,6 @@ def _of_log(
     as_json: bool,
 ) -> None:
     from nextmove.reports import print_log_evaluation
-    from training.estimators import estimators_of
     from training.log_evaluation import evaluate_log
     from training.log_evaluation_run import log_evaluation
     from training.logged_bandit import read_logged_bandit
@@ -128,7 +127,6 @@ def _of_log(
     from training.logged_rows import columns_of
     from training.tracking import Tracking
 
-    named = estimators_of(estimators)
     columns = columns_of(
         log,
         maps,
@@ -138,9 +136,9 @@ def _of_log(
         bandit = read_logged_bandit(log, columns, now=now_utc())
         progress.result = f"{len(bandit.number):,} rows, {len(bandit.actions):,} actions"
     with step("evaluate"):
-        evaluated = evaluate_log(bandit, policies, estimators=named, rewards=_range_of(reward_range), seed=seed)
+        evaluated = evaluate_log(bandit, policies, estimators=estimators, rewards=_range_of(reward_range), seed=seed)
     tracking = Tracking(settings)
-    run_id = log_evaluation(tracking, evaluated, bandit)
+    run_id = log_evaluation(tracking, evaluated)
     address = tracking.address(run_id)
     if as_json:
         print_json({**msgspec.to_builtins(evaluated.report), "run_id": run_id, "run": address})

@@ -19,20 +19,17 @@ from decisioning.robust_estimators import self_normalised_doubly_robust, tuned
 
 FEW = ("ips", "snips", "dr", "dros")
 ALL = ("dm", "ips", "snips", "dr", "sndr", "switch_dr", "dros")
+FEW_OF_SLATES = ("sips", "rips", "cascade_dr")
+ALL_OF_SLATES = ("sips", "snsips", "rips", "snrips", "cascade_dr")
 SHOWN = {
-    "dm": "DM",
-    "ips": "IPS",
-    "snips": "SNIPS",
-    "dr": "DR",
-    "sndr": "SNDR",
-    "switch_dr": "Switch-DR",
-    "dros": "DRos",
-}
-HEAVY = 0.05  # of the sum of weights, by one row
+    "dm": "DM", "ips": "IPS", "snips": "SNIPS", "dr": "DR", "sndr": "SNDR", "switch_dr": "Switch-DR", "dros": "DRos",
+    "sips": "SIPS", "snsips": "SNSIPS", "rips": "RIPS", "snrips": "SNRIPS", "cascade_dr": "Cascade-DR",
+}  # fmt: skip
+HEAVY, THIN = 0.05, 0.02  # one row of all weight; effective rows of all
 
 
-def estimators_of(said: str) -> tuple[str, ...]:
-    """Those that `few`, `all` or a list with commas names.
+def estimators_of(said: str, *, slates: bool = False) -> tuple[str, ...]:
+    """Those that `few`, `all` or a list with commas names; of slates, those that value slates.
 
     >>> estimators_of("ips,dros")
     ('ips', 'dros')
@@ -40,13 +37,15 @@ def estimators_of(said: str) -> tuple[str, ...]:
     Raises:
         RequestError: One is not known.
     """
+    few, known = (FEW_OF_SLATES, ALL_OF_SLATES) if slates else (FEW, ALL)
     if said in ("few", "all"):
-        return FEW if said == "few" else ALL
+        return few if said == "few" else known
     names = tuple(dict.fromkeys(name.strip().lower().replace("-", "_") for name in said.split(",")))
-    unknown = [name for name in names if name not in ALL]
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise RequestError(
-            f"there is no estimator '{unknown[0]}', must be few, all, or some of {', '.join(ALL)} with commas between",
+            f"there is no estimator '{unknown[0]}'{' of slates' if slates else ''}, must be few, all, or some of"
+            f" {', '.join(known)} with commas between",
             where="estimators",
         )
     return names
@@ -76,22 +75,21 @@ def estimated(log: Log, target: Floats, q_hat: Floats, names: Sequence[str]) -> 
     return found
 
 
-def to_trust(log: Log, target: Floats) -> tuple[str | None, str]:
-    """The estimator to trust for this target on this log, and why, in one sentence; None where none is."""
-    weights = importance_weights(log, target)
-    effective = effective_sample_size(weights)
+def to_trust(weights: Floats, *, slates: bool = False) -> tuple[str | None, str]:
+    """The estimator to trust where rows, or slates, weigh so, `(n,)`, and why in a sentence; None where none is."""
+    effective, n = effective_sample_size(weights), len(weights)
     if effective < SMALL_SAMPLE:
         return None, (
-            f"trust none: the log did what this policy would so rarely that it counts as {effective:.0f} of"
-            f" {len(weights):,} rows; DM alone says anything, and that is a guess"
+            f"trust none: the log did what this policy would so rarely that it counts as {effective:.0f} of {n:,}"
+            " decisions; whatever is said of it is a guess"
         )
-    share = float(weights.max() / weights.sum())
-    if share > HEAVY or effective < 0.02 * len(weights):
-        return "dros", (
-            f"trust DRos: few rows decide ({effective:,.0f} effective ones of {len(weights):,}), and it gives up a"
-            " little truth for far less of their luck"
+    unbiased, bounded = ("cascade_dr", "snrips") if slates else ("dr", "dros")
+    if weights.max() > HEAVY * weights.sum() or effective < THIN * n:
+        return bounded, (
+            f"trust {SHOWN[bounded]}: few decisions decide ({effective:,.0f} effective ones of {n:,}), and it gives up"
+            " a little truth for far less of their luck"
         )
-    return "dr", (
-        f"trust DR: unbiased as long as the logged probabilities are right, and {effective:,.0f} effective rows are"
-        " enough"
+    return unbiased, (
+        f"trust {SHOWN[unbiased]}: unbiased as long as the logged probabilities are right, and {effective:,.0f}"
+        " effective decisions are enough"
     )

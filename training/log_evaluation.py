@@ -19,15 +19,16 @@ from decisioning.evaluation import (
     mean_of,
     overlap_warnings,
 )
-from training.estimators import FEW, SHOWN, estimated, to_trust
+from training.estimators import SHOWN, estimated, estimators_of, to_trust
 from training.evaluation_report import Cautious, PolicyValue, cautious_intervals
-from training.logged_bandit import LoggedBandit
+from training.logged_bandit import LoggedBandit, slates
 from training.logged_policies import ExpectedRewards, logged_target
+from training.slate_log import estimated_slates, slate_rewards, slate_weights
 
 AS_LOGGED = "as logged"
 METRIC = "reward"
 FEWEST_CUSTOMERS = 2
-PREFERRED = ("dr", "dros", "sndr", "switch_dr", "snips", "ips", "dm")
+PREFERRED = ("dr", "dros", "sndr", "switch_dr", "snips", "ips", "cascade_dr", "snrips", "rips")
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -83,10 +84,10 @@ class LogEvaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Evaluated(NamedTuple):
-    """A report with what its figures are drawn from: each policy's chances, `(n, n_actions)`, and its estimates."""
+    """A report with what its figures are drawn from: the weights of each policy's decisions, `(n,)`, and its terms."""
 
     report: LogEvaluation
-    targets: dict[str, Floats]
+    weights: dict[str, Floats]
     terms: dict[tuple[str, str], Terms]
 
 
@@ -94,13 +95,14 @@ def evaluate_log(
     bandit: LoggedBandit,
     policies: Sequence[str],
     *,
-    estimators: Sequence[str] = FEW,
+    estimators: str = "few",
     rewards: tuple[float, float] | None = None,
     seed: int = 1,
 ) -> Evaluated:
     """What each policy would have earned a decision.
 
-    `rewards` are the least and the largest that one can be; where they are absent and all are 0 or 1, those.
+    `estimators` are `few`, `all` or names with commas between; of slates, those that value slates. `rewards` are the
+    least and the largest that one can be; where they are absent and all are 0 or 1, those.
 
     Raises:
         RequestError: A policy is not known, or a reward outside its bounds.
@@ -114,14 +116,23 @@ def evaluate_log(
     expected = ExpectedRewards(bandit, seed=seed)
     targets = {policy: logged_target(policy, bandit, expected) for policy in dict.fromkeys(policies)}
     terms: dict[tuple[str, str], Terms] = {}
+    weights: dict[str, Floats] = {}
+    is_of_slates = bandit.slot is not None
+    names = estimators_of(estimators, slates=is_of_slates)
+    customer, earned = log.customer, log.reward
+    if is_of_slates:
+        customer, earned = slates(bandit, log.customer)[:, 0], slate_rewards(bandit).sum(axis=1)
     for policy, target in targets.items():
-        for name, each in estimated(log, target, expected.values, estimators).items():
-            terms[policy, name] = each
-    own = mean_of(log.reward, np.ones(len(log.reward)))
+        if is_of_slates:
+            found = estimated_slates(bandit, target, expected, names)
+            weights[policy] = slate_weights(bandit, target)[:, -1]
+        else:
+            found = estimated(log, target, expected.values, names)
+            weights[policy] = importance_weights(log, target)
+        terms |= {(policy, name): each for name, each in found.items()}
+    own = mean_of(earned, np.ones(len(earned)))
     bootstrap = Bootstrap(
-        {AS_LOGGED: own, **{_key(*key): each for key, each in terms.items()}},
-        log.customer,
-        rng=np.random.default_rng(seed),
+        {AS_LOGGED: own, **{_key(*key): each for key, each in terms.items()}}, customer, rng=np.random.default_rng(seed)
     )
     values = [PolicyValue(policy, METRIC, name, bootstrap.estimate(_key(policy, name))) for policy, name in terms]
     differences = [
@@ -136,23 +147,25 @@ def evaluate_log(
     ]
     report = LogEvaluation(
         log=bandit.name,
-        n_decisions=len(log.reward),
+        n_decisions=len(earned),
         n_customers=n_customers,
         n_actions=len(bandit.actions),
         rewards=rewards,
         values=(PolicyValue(AS_LOGGED, METRIC, "mean", bootstrap.estimate(AS_LOGGED)), *values),
         differences=tuple(differences),
-        cautious=() if rewards is None else cautious_intervals(log, targets, least=rewards[0], most=rewards[1]),
-        verdicts=tuple(_verdict(policy, log, target, differences) for policy, target in targets.items()),
+        cautious=()
+        if rewards is None or is_of_slates
+        else cautious_intervals(log, targets, least=rewards[0], most=rewards[1]),
+        verdicts=tuple(_verdict(policy, each, differences, slates=is_of_slates) for policy, each in weights.items()),
         warnings=tuple(_warnings(bandit, targets)),
     )
-    return Evaluated(report, targets, terms)
+    return Evaluated(report, weights, terms)
 
 
-def _verdict(policy: str, log: Log, target: Floats, differences: Sequence[PolicyValue]) -> Verdict:
+def _verdict(policy: str, weights: Floats, differences: Sequence[PolicyValue], *, slates: bool) -> Verdict:
     """Whether it measurably earns more, or less, than the log did, by the estimator to trust."""
-    estimator, why = to_trust(log, target)
-    effective = effective_sample_size(importance_weights(log, target))
+    estimator, why = to_trust(weights, slates=slates)
+    effective = effective_sample_size(weights)
     over_log = {
         each.estimator: each.estimate for each in differences if (each.policy, each.over) == (policy, AS_LOGGED)
     }

@@ -3,21 +3,20 @@
 import msgspec
 import numpy as np
 
-from decisioning.evaluation import Estimate, Floats, Terms, importance_weights
+from decisioning.evaluation import Estimate, Floats, Terms
 from training.estimators import SHOWN
 from training.figures import forest_figure, over_time_figure, weights_figure
 from training.log_evaluation import Evaluated
-from training.logged_bandit import LoggedBandit
 from training.tracking import Tracking
 
 BOARD = "off-policy"
 PERIODS = 10
-_OF_ROWS = ("dr", "dros", "switch_dr", "ips", "dm")  # means of rows, the best first
+_OF_ROWS = ("dr", "dros", "switch_dr", "ips", "cascade_dr", "rips", "sips", "dm")  # means of rows, the best first
 
 
-def log_evaluation(tracking: Tracking, evaluated: Evaluated, bandit: LoggedBandit) -> str:
+def log_evaluation(tracking: Tracking, evaluated: Evaluated) -> str:
     """Metrics, tables, the report as JSON, and figures: values, weights, and the value over time; its id."""
-    report, log = evaluated.report, bandit.log
+    report = evaluated.report
     said = "; ".join(f"{each.policy}: {each.says}" for each in report.verdicts)
     tags = {"log": report.log, "verdict": said, "warnings": "; ".join(report.warnings) or "none"}
     with tracking.run(f"evaluate {report.log}", board=BOARD, tags=tags) as run_id:
@@ -37,11 +36,10 @@ def log_evaluation(tracking: Tracking, evaluated: Evaluated, bandit: LoggedBandi
         estimates = [(f"{each.policy} {SHOWN.get(each.estimator, '')}", each.estimate) for each in report.values]
         title = f"reward a decision, {report.n_decisions:,} of {report.log}"
         tracking.log_figure(run_id, "figures/reward_by_policy.png", forest_figure(title, estimates))
-        weights = {policy: importance_weights(log, target) for policy, target in evaluated.targets.items()}
-        tracking.log_figure(run_id, "figures/weights.png", weights_figure(weights))
+        tracking.log_figure(run_id, "figures/weights.png", weights_figure(evaluated.weights))
         series = {
             policy: over_time(terms)
-            for policy in evaluated.targets
+            for policy in evaluated.weights
             if (terms := _of_rows(evaluated, policy)) is not None
         }
         if series:

@@ -33,7 +33,11 @@ class ExpectedRewards:
     @cached_property
     def values(self) -> Floats:
         """`(n, n_actions)`; 0 where not available."""
-        return self._fitted(np.arange(len(self._bandit.number)), self._seed)
+        return self.of(self._bandit.log.reward)
+
+    def of(self, earned: Floats) -> Floats:
+        """The same of something else than the reward, `(n,)`, that rows earned."""
+        return self._fitted(earned, np.arange(len(earned)), self._seed)
 
     @cached_property
     def members(self) -> Floats:
@@ -54,10 +58,12 @@ class ExpectedRewards:
         drawn = []
         for member in range(MEMBERS):
             times = rng.poisson(1.0, size=customer.max() + 1)[customer]
-            drawn.append(self._fitted(np.repeat(np.arange(len(times)), times), self._seed + member))
+            drawn.append(
+                self._fitted(self._bandit.log.reward, np.repeat(np.arange(len(times)), times), self._seed + member)
+            )
         return np.stack(drawn)
 
-    def _fitted(self, learnt_from: np.ndarray, seed: int) -> Floats:
+    def _fitted(self, earned: Floats, learnt_from: np.ndarray, seed: int) -> Floats:
         bandit = self._bandit
         log = bandit.log
         kinds = [ModelFeature("action", "action", "category")]
@@ -72,12 +78,12 @@ class ExpectedRewards:
         shown = np.column_stack([log.action.astype(np.float32), features])
         rows, columns = np.nonzero(log.available)
         asked = np.column_stack([columns.astype(np.float32), features[rows]])
-        metric = "success" if set(np.unique(log.reward)) <= {0.0, 1.0} else "reward"
+        metric = "success" if set(np.unique(earned)) <= {0.0, 1.0} else "reward"
         customers = pd.Series(log.customer)
         found = predicted_by_others(
             kinds,
             shown[learnt_from],
-            {metric: log.reward[learnt_from]},
+            {metric: earned[learnt_from]},
             customers.iloc[learnt_from],
             asked,
             log.available,
