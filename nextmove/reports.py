@@ -4,8 +4,17 @@ from collections.abc import Sequence
 
 from decisioning.evaluation import Estimate
 from nextmove.console import out, print_table
-from training.estimators import SHOWN
-from training.evaluation_report import METRICS, SUCCESS, Cautious, EvaluationReport, PolicyValue
+from training.estimators import SHOWN, earns_than
+from training.evaluation_report import (
+    BEST_CONSTANT,
+    CHAMPION_POLICY,
+    METRICS,
+    SUCCESS,
+    UNIFORM,
+    Cautious,
+    EvaluationReport,
+    PolicyValue,
+)
 from training.log_evaluation import AS_LOGGED, LogEvaluation
 from training.promotion import Promotion
 
@@ -30,6 +39,10 @@ def print_evaluation(report: EvaluationReport) -> None:
         out.print(line)
     for warning in report.warnings:
         out.print(f"caution: {warning}")
+    for other, name in ((CHAMPION_POLICY, "the champion"), (BEST_CONSTANT, "the best constant"), (UNIFORM, "uniform")):
+        difference = report.difference(other)
+        if difference is not None:
+            out.print(f"the model: {earns_than(difference, name)} by DR")
 
 
 def print_log_evaluation(report: LogEvaluation) -> None:

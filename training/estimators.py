@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from decisioning.errors import RequestError
 from decisioning.evaluation import (
     SMALL_SAMPLE,
+    Estimate,
     Floats,
     Log,
     Terms,
@@ -73,6 +74,18 @@ def estimated(log: Log, target: Floats, q_hat: Floats, names: Sequence[str]) -> 
                 self_normalised(log, target) if name == "snips" else self_normalised_doubly_robust(log, target, q_hat)
             )
     return found
+
+
+def earns_than(difference: Estimate, other: str) -> str:
+    """What a paired difference says, in words.
+
+    >>> earns_than(Estimate(0.02, -0.01, 0.05, 100, 100.0), "uniform")
+    'no evidence that it earns another amount than uniform: +0.02 [-0.01, +0.05] a decision'
+    """
+    said = f"no evidence that it earns another amount than {other}"
+    if difference.low > 0.0 or difference.high < 0.0:
+        said = f"earns measurably {'more' if difference.low > 0.0 else 'less'} than {other}"
+    return f"{said}: {difference.value:+.3g} [{difference.low:+.3g}, {difference.high:+.3g}] a decision"
 
 
 def to_trust(weights: Floats, *, slates: bool = False) -> tuple[str | None, str]:

@@ -19,7 +19,7 @@ from decisioning.evaluation import (
     mean_of,
     overlap_warnings,
 )
-from training.estimators import SHOWN, estimated, estimators_of, to_trust
+from training.estimators import SHOWN, earns_than, estimated, estimators_of, to_trust
 from training.evaluation_report import Cautious, PolicyValue, cautious_intervals
 from training.logged_bandit import LoggedBandit, slates
 from training.logged_policies import ExpectedRewards, logged_target
@@ -176,13 +176,8 @@ def _verdict(policy: str, weights: Floats, differences: Sequence[PolicyValue], *
         why = f"{why} (not asked for; this is {SHOWN[asked]})"
         estimator = asked
     found = over_log[estimator]
-    said = "no evidence that it earns another amount than what was logged"
-    if found.low > 0.0:
-        said = "earns measurably more than what was logged"
-    elif found.high < 0.0:
-        said = "earns measurably less than what was logged"
-    interval = f"{found.value:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"
-    return Verdict(policy, estimator, why, effective, f"{said}: {interval} a decision by {SHOWN[estimator]}")
+    says = f"{earns_than(found, 'what was logged')} by {SHOWN[estimator]}"
+    return Verdict(policy, estimator, why, effective, says)
 
 
 def _key(policy: str, estimator: str) -> str:

@@ -74,10 +74,11 @@ def logged_bandit(name: str, rows: Sequence[LoggedRow], columns: Columns) -> Log
     customer = pd.factorize(pd.Series([row.customer for row in rows], dtype=object))[0]
     if columns.customer is None:
         customer = np.arange(len(rows)) if decision is None else decision
+    logged = np.array([row.probability for row in rows])
     log = Log(
         reward=np.array([row.reward for row in rows]),
         action=np.array([column[row.action] for row in rows], dtype=np.int64),
-        probability=np.array([row.probability for row in rows]),
+        probability=np.where(np.isnan(logged), 1.0 / available.sum(axis=1), logged),
         customer=np.asarray(customer, dtype=np.int64),
         available=available,
     )

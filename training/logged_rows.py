@@ -5,6 +5,7 @@ outweigh every right one.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from fnmatch import fnmatchcase
@@ -21,7 +22,11 @@ from storage.row_values import Clock, Mistake, Wrong, number_of, shown, text_of,
 
 SUM_TOLERANCE = 1e-3  # as files round
 MOST_SHOWN = 5
+_NO_PROBABILITY = (
+    "; where every candidate had the same chance, --map probability=uniform; else nothing can be evaluated"
+)
 ONE_COLUMN = ("action", "reward", "probability", "customer", "time", "candidates", "probabilities", "decision", "slot")
+UNIFORM = "uniform"
 NEEDED = ("action", "reward", "probability")
 
 
@@ -29,7 +34,8 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
     """Which column says what; None where the file does not say it.
 
     Attributes:
-        probability: The chance with which the action was chosen; in a slate, given the slots before it.
+        probability: The chance with which the action was chosen; in a slate, given the slots before it. Or
+            `uniform`: everything that could be chosen had the same.
         customer: Absent: every row, or every slate, is another customer's.
         candidates: What could have been chosen. Absent: every action of the log.
         probabilities: The chance of every candidate; may stand instead of `probability`, or be checked by it.
@@ -52,7 +58,10 @@ class Columns(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoggedRow(NamedTuple):
-    """A row; `candidates` and `decision` are None where it does not say them, `chosen` is by policies' columns."""
+    """A row; `candidates` and `decision` are None where it does not say them, `chosen` is by policies' columns.
+
+    `probability` is NaN where everything that could be chosen had the same.
+    """
 
     number: int
     action: str
@@ -96,7 +105,7 @@ def columns_of(path: Path, maps: Sequence[str], *, policies: Sequence[str] = ())
             raise _no_column(path, f"the feature '{pattern.strip()}'", known)
         features += found
     for role, column in said.items():
-        if role != "features" and column not in known:
+        if role != "features" and column not in known and (role, column) != ("probability", UNIFORM):
             raise _no_column(path, f"'{column}' (--map {role})", known)
     for column in policies:
         if column not in known:
@@ -108,8 +117,7 @@ def columns_of(path: Path, maps: Sequence[str], *, policies: Sequence[str] = ())
     if lacking:
         raise DataError(
             f"nothing says which column of {path.name} is the {lacking[0]}: --map {lacking[0]}=COLUMN;"
-            f" its columns are {', '.join(known)}"
-            + ("; without logged probabilities nothing can be evaluated" if lacking[0] == "probability" else ""),
+            f" its columns are {', '.join(known)}" + (_NO_PROBABILITY if lacking[0] == "probability" else ""),
             where=str(path),
         )
     for role, other in (("decision", "slot"), ("slot", "decision")):
@@ -133,7 +141,9 @@ def read_rows(path: Path, columns: Columns, *, now: datetime) -> list[LoggedRow]
     Raises:
         DataError: There are wrong ones: the first of them, with their numbers and what to do.
     """
-    named = [getattr(columns, role) for role in ONE_COLUMN]
+    named = [
+        getattr(columns, role) for role in ONE_COLUMN if (role, getattr(columns, role)) != ("probability", UNIFORM)
+    ]
     needed = dict.fromkeys(c for c in (*named, *columns.features, *columns.policies) if c is not None)
     file = RowFile(path, FileFormat(), needed=tuple(needed))
     rows, mistakes = _rows_of(file.rows(), columns, now)
@@ -182,7 +192,11 @@ def _row(row: FileRow, columns: Columns, clock: Clock | None) -> LoggedRow:
         raise Wrong(
             Mistake(row.number, columns.action, f"is {shown(action)}, which is not among the candidates {candidates}")
         )
-    probability = None if columns.probability is None else _probability(row, columns.probability)
+    probability: float | None = None
+    if columns.probability == UNIFORM and UNIFORM not in row.values:
+        probability = math.nan
+    elif columns.probability is not None:
+        probability = _probability(row, columns.probability)
     if columns.probabilities is not None:
         every = _distribution(row, columns.probabilities, candidates)
         candidates = tuple(every)

@@ -1,6 +1,7 @@
 """`nextmove evaluate --log` on files that other systems wrote."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from typer.main import get_command
 
 from nextmove.cli import app, main
+from training.logged_rows import ONE_COLUMN
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
 
 
 class Said(NamedTuple):
@@ -109,3 +114,26 @@ def test_what_cannot_be_meant_is_one_clear_line(
     assert said.code == 1
     assert named in said.err
     assert "Traceback" not in said.err
+
+
+def test_the_guide_names_every_role_and_only_options_that_there_are() -> None:
+    named = {
+        name
+        for row in re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", GUIDE, re.MULTILINE)
+        for name in re.findall(r"\w+", row)
+    }
+    assert named == {*ONE_COLUMN, "features"}
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    known = {
+        option
+        for command in (commands["evaluate"], commands["bench"].commands["ope"])
+        for each in command.params
+        for option in each.opts
+    }
+    assert set(re.findall(r"--[a-z]+(?:-[a-z]+)*", GUIDE)) <= known
+
+
+def test_a_log_of_equal_chances_needs_no_column_of_them(evaluate: Callable[..., Said], log: Path) -> None:
+    asked = (*MAPPED[:4], "--map", "probability=uniform", "--policy", "uniform", "--estimators", "ips", "--json")
+    logged, uniform = json.loads(evaluate("--log", str(log), *asked).out)["values"]
+    assert uniform["estimate"]["value"] == pytest.approx(logged["estimate"]["value"])

@@ -126,6 +126,11 @@ def test_chances_that_are_no_distribution_are_refused(tmp_path: Path, chances: s
     assert said in refusal(tmp_path, [{**GOOD, "candidates": "a,b", "probabilities": chances}])
 
 
+def test_where_everything_had_the_same_chance_that_can_be_said(tmp_path: Path) -> None:
+    rows = [{"action": "a", "reward": 1, "candidates": "a,b"}, {"action": "c", "reward": 0, "candidates": "a,b,c,d"}]
+    assert read(tmp_path, rows, "probability=uniform").log.probability.tolist() == [0.5, 0.25]
+
+
 def test_percentages_are_recognised(tmp_path: Path) -> None:
     found = refusal(tmp_path, [{**GOOD, "probability": percent} for percent in (50, 33.3, 100, 1)])
     assert "probability seems to hold percentages: divide it by 100" in found
