@@ -251,3 +251,12 @@ def test_of_slates_the_doubly_robust_estimate_is_the_steadiest_and_trusted() -> 
 def test_estimators_of_rows_are_none_of_slates() -> None:
     with pytest.raises(RequestError, match="no estimator 'dros' of slates, must be few, all, or some of sips"):
         evaluate_log(slate_bandit(100), ["uniform"], estimators="dros")
+
+
+def test_an_ensemble_is_less_sure_of_what_was_rarely_seen() -> None:
+    made = bandit(1_500)
+    members = ExpectedRewards(made, seed=1).members
+    doubt = members.std(axis=0, ddof=1).mean(axis=0)
+    assert members.shape == (10, 1_500, 3)
+    assert (doubt > 0.0).all()
+    assert doubt[2] > doubt[0]  # drawn with 0.2 and 0.5
