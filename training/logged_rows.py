@@ -22,12 +22,12 @@ from storage.row_values import Clock, Mistake, Wrong, number_of, shown, text_of,
 
 SUM_TOLERANCE = 1e-3  # as files round
 MOST_SHOWN = 5
-_NO_PROBABILITY = (
-    "; where every candidate had the same chance, --map probability=uniform; else nothing can be evaluated"
-)
 ONE_COLUMN = ("action", "reward", "probability", "customer", "time", "candidates", "probabilities", "decision", "slot")
 UNIFORM = "uniform"
 NEEDED = ("action", "reward", "probability")
+_NO_PROBABILITY = (
+    "; where every candidate had the same chance, --map probability=uniform; else nothing can be evaluated"
+)
 
 
 class Columns(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,7 +148,7 @@ def read_rows(path: Path, columns: Columns, *, now: datetime) -> list[LoggedRow]
     file = RowFile(path, FileFormat(), needed=tuple(needed))
     rows, mistakes = _rows_of(file.rows(), columns, now)
     if mistakes:
-        raise DataError(_said(file.name, columns, mistakes, len(rows) + len(mistakes)), where=str(path))
+        raise DataError(_said(file.name, mistakes, len(rows) + len(mistakes)), where=str(path))
     if columns.time is not None:
         rows.sort(key=lambda row: (row.at, row.number))
     return rows
@@ -237,8 +237,12 @@ def _number(row: FileRow, column: str) -> float | None:
 def _probability(row: FileRow, column: str) -> float | None:
     number = number_of(row, column, decimal=".")
     if number is not None and not 0.0 < number <= 1.0:
-        why = "" if number > 1.0 else "; what could not happen cannot be weighed: log the chance that it really had"
-        raise Wrong(Mistake(row.number, column, f"is {shown(row.values[column])}, must be above 0 and at most 1{why}"))
+        why = "what could not happen cannot be weighed: log the chance that it really had"
+        if number > 1.0:
+            why = "a percentage must be divided by 100"
+        raise Wrong(
+            Mistake(row.number, column, f"is {shown(row.values[column])}, must be above 0 and at most 1; {why}")
+        )
     return number
 
 
@@ -312,14 +316,10 @@ def _choice(row: FileRow, column: str, candidates: Sequence[str] | None) -> dict
     return {action: 1.0}
 
 
-def _said(name: str, columns: Columns, mistakes: Sequence[Mistake], rows: int) -> str:
-    """The first mistakes, and what they have in common."""
-    of_probability = [each for each in mistakes if each.column == columns.probability]
-    head = f"{len(mistakes):,} of {rows:,} rows of {name} are wrong"
-    if len(of_probability) > rows / 2 and all(
-        "at most 1" in each.said and "at most 1;" not in each.said for each in of_probability
-    ):
-        head += f"; {columns.probability} seems to hold percentages: divide it by 100"
-    lines = [each.shown(name) for each in mistakes[:MOST_SHOWN]]
-    more = [f"and {len(mistakes) - MOST_SHOWN:,} more"] if len(mistakes) > MOST_SHOWN else []
-    return "\n".join([head, *lines, *more])
+def _said(name: str, mistakes: Sequence[Mistake], rows: int) -> str:
+    """How many are wrong, and the first of them."""
+    lines = [f"{len(mistakes):,} of {rows:,} rows of {name} are wrong"]
+    lines += [each.shown(name) for each in mistakes[:MOST_SHOWN]]
+    if len(mistakes) > MOST_SHOWN:
+        lines.append(f"and {len(mistakes) - MOST_SHOWN:,} more")
+    return "\n".join(lines)
