@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from decisioning.evaluation import Floats
+from decisioning.evaluation import Floats, Log, importance_weights
 
 
 class Bounds(NamedTuple):
@@ -63,6 +63,48 @@ def confidence_sequence(rows: Floats, *, least: float, most: float, level: float
     low = np.maximum.accumulate(np.clip(centre - half, 0.0, 1.0))
     high = np.minimum.accumulate(np.clip(centre + half, 0.0, 1.0))
     return least + (most - least) * low, least + (most - least) * high
+
+
+class Conservative(NamedTuple):
+    """Intervals of a policy's value: at this size of the log, and as one that may be looked at after every row."""
+
+    bernstein: Bounds
+    sequence: Bounds
+
+
+def conservative_value(
+    log: Log, target: Floats, *, least: float, most: float, rarest: float, level: float = 0.95
+) -> Conservative:
+    """What a policy may earn, by IPS, whatever the distribution of rewards between `least` and `most`.
+
+    A customer's rows count together, since they are not independent; customers stand in the order of their first
+    row. `rarest` is the smallest chance with which the log could choose anything: no weight can be above the target's
+    largest chance over it.
+
+    >>> only = np.ones((1000, 1))
+    >>> log = Log(np.tile([0.0, 1.0], 500), np.zeros(1000, int), np.ones(1000), np.arange(1000), only > 0.0)
+    >>> held = conservative_value(log, only, least=0.0, most=1.0, rarest=1.0)
+    >>> round(held.bernstein.low, 2), round(held.bernstein.high, 2)
+    (0.44, 0.56)
+
+    Raises:
+        DataError: A row of `target` is no distribution over what was available.
+        ValueError: There are fewer than 2 customers, or a reward or chance outside the bounds.
+    """
+    weights = importance_weights(log, target)
+    _, first, cluster = np.unique(log.customer, return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first))[cluster]
+    n, n_clusters = len(weights), len(first)
+    earned = np.asarray(weights * (log.reward - least), dtype=np.float64)
+    rows = np.asarray(np.bincount(place, weights=earned), dtype=np.float64) * (n_clusters / n)
+    largest = float(np.bincount(place).max()) * (n_clusters / n) * (most - least) * float(target.max()) / rarest
+    fixed = empirical_bernstein(rows, least=0.0, most=largest, level=level)
+    low, high = confidence_sequence(rows, least=0.0, most=largest, level=level)
+
+    def shifted(bounds: Bounds) -> Bounds:
+        return Bounds(least + bounds.low, min(most, least + bounds.high))  # no policy earns more than `most`
+
+    return Conservative(shifted(fixed), shifted(Bounds(float(low[-1]), float(high[-1]))))
 
 
 def _scaled(rows: Floats, least: float, most: float) -> Floats:

@@ -18,8 +18,7 @@ from decisioning.errors import RequestError
 from decisioning.record import AuditRecord
 from decisioning.running_dry import PAST, Size, by_day, warnings
 from nextmove.console import err, next_command, out, print_json, print_table, step
-from nextmove.decision_commands import since_when
-from nextmove.options import AsJson, Dataset, Market, now_utc, refuse_unknown, settings_of, user
+from nextmove.options import AsJson, Dataset, Market, now_utc, refuse_unknown, settings_of, since_when, user
 from storage.contact_files import write_contacts
 from storage.ledger.audience_sizes import keep_sizes, kept_sizes
 from storage.settings import Settings

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from decisioning.conservative_intervals import confidence_sequence, empirical_bernstein
+from decisioning.conservative_intervals import Bounds, conservative_value
 from decisioning.errors import DataError
 from decisioning.evaluation import (
     Bootstrap,
@@ -33,7 +33,9 @@ from decisioning.slate_evaluation import (
     slate_inverse_propensity,
     slate_self_normalised,
 )
+from nextmove.bench_obd import ObdBench, as_document, obd_errors
 from nextmove.console import print_json, print_table, step
+from training.estimators import SHOWN
 
 # Relative; the real log's q_hat is stored as float32.
 TOLERANCES: Mapping[str, float] = {"synthetic": 1e-9, "obd_random_all": 1e-6, "slate": 1e-9}
@@ -72,11 +74,13 @@ class Coverage(NamedTuple):
         return missed <= 0.0 if self.is_conservative else abs(missed) <= 4.0 * _error_of_share(self.replications)
 
 
-def run_ope(folder: Path, *, replications: int, seed: int, as_json: bool) -> None:
-    """Compare, simulate and print.
+def run_ope(folder: Path, obd: Path, *, replications: int, bootstraps: int, seed: int, as_json: bool) -> bool:
+    """Compare, simulate and print; whether every estimate is the reference's and every interval holds as it says.
+
+    Without `bootstraps` nothing is done with the Open Bandit Dataset.
 
     Raises:
-        DataError: The vectors are not there.
+        DataError: The vectors, or the data, are not there.
     """
     with step("estimates") as progress:
         agreements = golden_agreements(folder)
@@ -84,14 +88,21 @@ def run_ope(folder: Path, *, replications: int, seed: int, as_json: bool) -> Non
         progress.result = f"{len(agreements)}; furthest {worst.estimator} of {worst.log}, {worst.error:.1e}"
     with step("intervals") as progress:
         coverages = simulated_coverage(replications=replications, seed=seed, progress=progress)
+    real: ObdBench | None = None
+    if bootstraps:
+        with step("Open Bandit Dataset") as progress:
+            real = obd_errors(obd, folder, bootstraps=bootstraps, progress=progress)
+    held = all(each.error <= TOLERANCES[each.log] for each in agreements) and all(c.is_as_stated for c in coverages)
     if as_json:
         print_json(
             {
                 "estimates": [{**msgspec.to_builtins(each._asdict()), "error": each.error} for each in agreements],
                 "intervals": [each._asdict() for each in coverages],
+                "open_bandit_dataset": real and as_document(real),
+                "held": held,
             }
         )
-        return
+        return held
     print_table(
         "Estimates beside the reference's",
         ["log", "estimator", "ours", "reference", "relative error", "allowed"],
@@ -102,6 +113,14 @@ def run_ope(folder: Path, *, replications: int, seed: int, as_json: bool) -> Non
         ["estimator", "covered", "width", "as often as it says"],
         [(each.estimator, each.covered, each.width, "yes" if each.is_as_stated else "no") for each in coverages],
     )
+    if real is not None:
+        print_table(
+            f"Relative error for the Thompson policy from the uniform log, over {real.bootstraps} bootstraps; it truly"
+            f" earned {real.truth:.4f}, give or take {real.truth_error / real.truth:.0%}",
+            ["estimator", "published", "ours, same protocol", "spread", "with our reward model", "spread"],
+            [(SHOWN[each.estimator], *each[1:]) for each in real.errors],
+        )
+    return held
 
 
 def golden_agreements(folder: Path) -> list[Agreement]:
@@ -152,13 +171,9 @@ def simulated_coverage(
     ]
 
 
-def _conservative(log: Log, target: Floats) -> dict[str, tuple[float, float]]:
-    """Of IPS, whose rows lie between 0 and the largest weight there can be; the sequence's at its end."""
-    [ratio] = inverse_propensity(log, target).ratios
-    most = 1.0 / float(_logging().min())
-    low, high = confidence_sequence(ratio.numerator, least=0.0, most=most)
-    bounds = empirical_bernstein(ratio.numerator, least=0.0, most=most)
-    return {_CONSERVATIVE[0]: bounds, _CONSERVATIVE[1]: (float(low[-1]), float(high[-1]))}
+def _conservative(log: Log, target: Floats) -> dict[str, Bounds]:
+    found = conservative_value(log, target, least=0.0, most=1.0, rarest=float(_logging().min()))
+    return dict(zip(_CONSERVATIVE, found, strict=True))
 
 
 def _logging() -> Floats:

@@ -9,8 +9,7 @@ import typer
 
 from decisioning.errors import DataError
 from nextmove.console import next_command, out, print_json, step
-from nextmove.decision_commands import since_when
-from nextmove.options import AsJson, Dataset, Mapping, dataset_options, now_utc, settings_of
+from nextmove.options import AsJson, Dataset, Mapping, dataset_options, now_utc, settings_of, since_when
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 

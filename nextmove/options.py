@@ -2,15 +2,16 @@
 
 import getpass
 import os
+import re
 from collections.abc import Collection
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from decisioning.errors import RequestError
+from decisioning.errors import RequestError, SetupError
 from storage.settings import Settings, load_settings
 
 Dataset = Annotated[str | None, typer.Option(help="Data domain: simulated, hillstrom, or files for your own data.")]
@@ -20,7 +21,12 @@ Mapping = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 OWN_DATA = "files"
+Ledger = Annotated[
+    Path | None, typer.Option(help="State directory whose decisions are meant, such as a simulation's; else the own.")
+]
 Market = Annotated[str | None, typer.Option(help="Market; the blueprint when absent.")]
+_DURATION = re.compile(r"(\d+)(m|h|d|w)")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def settings_of(dataset: str | None, data: Path | None = None, mapping: Path | None = None) -> Settings:
@@ -70,6 +76,30 @@ def dataset_options(settings: Settings) -> str:
 def now_utc() -> datetime:
     """This instant."""
     return datetime.now(UTC)
+
+
+def since_when(text: str, *, now: datetime, option: str = "--since") -> datetime:
+    """The instant that `30m`, `12h`, `1d`, `2w` or a date says.
+
+    >>> since_when("2w", now=datetime(2026, 1, 15, tzinfo=UTC)).isoformat()
+    '2026-01-01T00:00:00+00:00'
+    >>> since_when("2026-01-02", now=datetime(2026, 1, 15, tzinfo=UTC)).isoformat()
+    '2026-01-02T00:00:00+00:00'
+
+    Raises:
+        SetupError: It says none.
+    """
+    ago = _DURATION.fullmatch(text)
+    try:
+        if ago is not None:
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        at = datetime.fromisoformat(text)
+    except (ValueError, OverflowError) as error:
+        raise SetupError(
+            f"{option} is '{text}', must be a time ago such as 30m, 12h, 1d or 2w, or a date such as 2026-01-31",
+            where=option.removeprefix("--"),
+        ) from error
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
 def refuse_unknown(what: str, name: str | None, known: Collection[str]) -> None:

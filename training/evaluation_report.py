@@ -1,5 +1,6 @@
 """What acting on a model would have earned, beside simpler policies, on decisions that it never saw."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,16 +11,17 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import Bundle
 from decisioning.catalog import Catalog
+from decisioning.conservative_intervals import conservative_value
 from decisioning.errors import DataError
 from decisioning.evaluation import (
     Bootstrap,
     Estimate,
+    Floats,
+    Log,
     Terms,
-    doubly_robust,
-    inverse_propensity,
     overlap_warnings,
-    self_normalised,
 )
+from training.estimators import estimated
 from training.examples import LEFT_OUT
 from training.graph_scorer import verified_scorer
 from training.reward_model import cross_fitted
@@ -35,8 +37,9 @@ from training.target_policies import (
     uniform,
 )
 
-METRICS = ("success", "reward")
-ESTIMATORS = ("ips", "snips", "dr")
+SUCCESS = "success"
+METRICS = (SUCCESS, "reward")
+ESTIMATORS = ("ips", "snips", "dr", "sndr", "dros")
 MODEL, CHAMPION_POLICY, BEST_CONSTANT, UNIFORM = "greedy", "champion", "best_constant", "uniform"
 MOST_CONSTANTS = 10  # with more actions, only the best constant is reported
 FEWEST_DECISIONS = 200
@@ -55,6 +58,32 @@ class PolicyValue(msgspec.Struct, frozen=True):
     estimate: Estimate
     over: str | None = None
 
+    def row(self) -> dict[str, str | float]:
+        """For a table."""
+        return {
+            "policy": self.policy,
+            "over": self.over or "",
+            "metric": self.metric,
+            "estimator": self.estimator,
+            "value": self.estimate.value,
+            "low": self.estimate.low,
+            "high": self.estimate.high,
+            "n": self.estimate.n,
+            "effective_sample_size": self.estimate.effective_sample_size,
+        }
+
+
+class Cautious(msgspec.Struct, frozen=True):
+    """An interval that holds for any rewards within bounds: `bernstein` at this size, `sequence` at every one.
+
+    By IPS, in which no weight is above the policy's likeliest choice over the rarest that the log made.
+    """
+
+    policy: str
+    kind: str
+    low: float
+    high: float
+
 
 class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     """The comparison of a model's greedy policy with others.
@@ -65,6 +94,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
         logged: What the decisions earned as they were made, by metric.
         values: Each policy, metric and estimator.
         differences: The model's policy over each other one, paired.
+        cautious: Of success, which is 0 or 1, each policy's interval that holds whatever the log is like.
         left_out: Lines that say how many decisions could not be judged, since their outcomes were not told.
     """
 
@@ -82,6 +112,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     values: tuple[PolicyValue, ...]
     differences: tuple[PolicyValue, ...]
     warnings: tuple[str, ...]
+    cautious: tuple[Cautious, ...] = ()
     left_out: tuple[str, ...] = ()
 
     def difference(self, over: str, *, metric: str = "reward", estimator: str = "dr") -> Estimate | None:
@@ -93,22 +124,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def table(self) -> pd.DataFrame:
         """Values, then differences, one row each."""
-        return pd.DataFrame(
-            [
-                {
-                    "policy": found.policy,
-                    "over": found.over or "",
-                    "metric": found.metric,
-                    "estimator": found.estimator,
-                    "value": found.estimate.value,
-                    "low": found.estimate.low,
-                    "high": found.estimate.high,
-                    "n": found.estimate.n,
-                    "effective_sample_size": found.estimate.effective_sample_size,
-                }
-                for found in (*self.values, *self.differences)
-            ]
-        )
+        return pd.DataFrame([found.row() for found in (*self.values, *self.differences)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +164,8 @@ def evaluate(
     terms: dict[str, Terms] = {}
     for policy, target in targets.items():
         for metric, log in logs.items():
-            terms[_key(policy, metric, "ips")] = inverse_propensity(log, target)
-            terms[_key(policy, metric, "dr")] = doubly_robust(log, target, q_hat[metric])
-            if terms[_key(policy, metric, "ips")].weights.any():  # else SNIPS is 0 / 0
-                terms[_key(policy, metric, "snips")] = self_normalised(log, target)
+            for name, found in estimated(log, target, q_hat[metric], ESTIMATORS).items():
+                terms[_key(policy, metric, name)] = found
     customer = logs[METRICS[0]].customer
     bootstrap = Bootstrap(terms, customer, rng=np.random.default_rng(seed))
     each = [(m, policy, e) for m in METRICS for policy in targets for e in ESTIMATORS if _key(policy, m, e) in terms]
@@ -178,8 +192,20 @@ def evaluate(
             for policy, target in targets.items()
             for warning in overlap_warnings(logs[METRICS[0]], target)
         ),
+        cautious=cautious_intervals(logs[SUCCESS], targets, least=0.0, most=1.0),
         left_out=examples.attrs.get(LEFT_OUT, ()),
     )
+
+
+def cautious_intervals(log: Log, targets: Mapping[str, Floats], *, least: float, most: float) -> tuple[Cautious, ...]:
+    """Both of each target, `(n, n_actions)`, where rewards are between `least` and `most`; none of one customer."""
+    if len(np.unique(log.customer)) < 2:
+        return ()
+    found = []
+    for policy, target in targets.items():
+        held = conservative_value(log, target, least=least, most=most, rarest=float(log.probability.min()))
+        found += [Cautious(policy, kind, *bounds) for kind, bounds in zip(held._fields, held, strict=True)]
+    return tuple(found)
 
 
 def _targets(

@@ -1,6 +1,6 @@
 """Figures for MLflow's pages, drawn without a display and without pyplot's global state."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import lightgbm as lgb
 import numpy as np
@@ -92,6 +92,33 @@ def qini_figure(found: Sequence[UpliftQuality]) -> Figure:
         qini = f"Qini {each.qini.value:.3f} [{each.qini.low:.3f}, {each.qini.high:.3f}]"
         axes.set(title=f"{each.action_id}\n{qini}", xlabel="share that gets it", ylabel="gained a customer")
         axes.legend(frameon=False)
+    return figure
+
+
+def weights_figure(weights: Mapping[str, NDArray[np.float64]]) -> Figure:
+    """How often rows weigh how much, by policy: a long tail to the right is luck of a few rows."""
+    figure, axes = _figure(6.5, 4.0)
+    largest = max(float(each.max()) for each in weights.values())
+    bins = [0.0, *np.geomspace(0.01, max(largest, 0.02) * 1.01, 40).tolist()]
+    for policy, each in weights.items():
+        axes.hist(each, bins=bins, histtype="step", label=f"{policy}, at most {each.max():.3g}")
+    axes.set(xlabel="weight of a row", ylabel="rows", yscale="log", title="Weights")
+    axes.set_xscale("symlog", linthresh=0.01)
+    axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def over_time_figure(series: Mapping[str, Sequence[tuple[int, Estimate]]]) -> Figure:
+    """Values in parts of the log, by the number of each part's first row."""
+    figure, axes = _figure(7.0, 4.0)
+    for policy, parts in series.items():
+        places, estimates = [place for place, _ in parts], [estimate for _, estimate in parts]
+        [line] = axes.plot(places, [each.value for each in estimates], marker="o", markersize=3, label=policy)
+        axes.fill_between(
+            places, [e.low for e in estimates], [e.high for e in estimates], color=line.get_color(), alpha=0.15, lw=0
+        )
+    axes.set(xlabel="row of the log", ylabel="value a decision, 95 % interval", title="Over time")
+    axes.legend(frameon=False, fontsize="small")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""A logged decision, decided again under another catalogue.
+"""A logged decision, decided again under another catalogue or another exploration policy.
 
 Narrowed and planned with the facts of its record and the rules of the new catalogue. What its model
 said of a candidate is taken from the record where it was asked, and asked of the same model where
@@ -22,6 +22,7 @@ from decisioning.content_types import BLUEPRINT, NO_ACTION
 from decisioning.decision import Narrowed, Plan
 from decisioning.encoding import RowEncoder
 from decisioning.errors import BundleError, CatalogError, RequestError, StoreError
+from decisioning.exploration import ExplorationPolicy
 from decisioning.profile import BudgetLeft, Facts
 from decisioning.record import DecisionRecord
 from decisioning.replay import facts_of, model_rows, recorded_case
@@ -66,25 +67,35 @@ class LeftOut(Exception):
     """This decision cannot be compared; the message says why."""
 
 
-class Comparison:
-    """Decides logged decisions again under a new release.
+class Redecision:
+    """Decides logged decisions again under what `_asked` makes of them.
 
-    Args:
-        new: What would have been served.
-        releases: A logged decision's release by its version; StoreError where it is gone.
-        models: The model of a bundle's hash; BundleError or StoreError where it cannot score.
-        key_of: The secret of a `key_id`, or None.
+    Attributes:
+        domain: Whose decisions these are.
+        change: What is other than it was, for people.
+        assumed_full: Budgets of which the log knows nothing, found while deciding.
     """
 
     def __init__(
         self,
-        new: Release,
+        domain: str,
+        change: str,
         *,
         releases: Callable[[str], Release],
         models: Callable[[str], Model],
         key_of: KeyOf,
     ) -> None:
-        self.new = new
+        """Nothing is decided yet.
+
+        Args:
+            domain: See above.
+            change: See above.
+            releases: A logged decision's release by its version; StoreError where it is gone.
+            models: The model of a bundle's hash; BundleError or StoreError where it cannot score.
+            key_of: The secret of a `key_id`, or None.
+        """
+        self.domain = domain
+        self.change = change
         self._releases = releases
         self._models = models
         self._key_of = key_of
@@ -97,11 +108,8 @@ class Comparison:
         Raises:
             LeftOut: It cannot be said.
         """
-        old, new = self.catalog_of(record), self._new(record)
-        try:
-            case = recorded_case(record, new)
-        except RequestError as error:
-            raise LeftOut(f"the new catalogue lacks what the request names: {error.where}") from error
+        old, case = self.catalog_of(record), self._asked(record)
+        new = case.catalog
         facts = self._facts(record, old, new)
         narrowed = funnel.narrow(case, facts)
         key = self._key_of(record.key_id)
@@ -144,11 +152,9 @@ class Comparison:
             self._encoders[sha256] = RowEncoder(model.features)
         return model, self._encoders[sha256]
 
-    def _new(self, record: DecisionRecord) -> Catalog:
-        try:
-            return self.new.of(market_of(record))
-        except RequestError as error:
-            raise LeftOut(f"the new catalogue has no market {record.market}") from error
+    def _asked(self, record: DecisionRecord) -> Case:
+        """The decision's case, changed as it is to be compared."""
+        raise NotImplementedError
 
     def _facts(self, record: DecisionRecord, old: Catalog, new: Catalog) -> Facts:
         """As logged; budgets that the new catalogue changes hold so much more or less, new ones all."""
@@ -209,6 +215,50 @@ class Comparison:
             sds=np.array([sds.get(action.id, 0.0) for action in actions]),
         )
         return funnel.plan(case, narrowed, scores, key=key)
+
+
+class Comparison(Redecision):
+    """Decides logged decisions again under a new release; `new` is what would have been served."""
+
+    def __init__(
+        self, new: Release, *, releases: Callable[[str], Release], models: Callable[[str], Model], key_of: KeyOf
+    ) -> None:
+        super().__init__(new.domain, new.version, releases=releases, models=models, key_of=key_of)
+        self.new = new
+
+    def _asked(self, record: DecisionRecord) -> Case:
+        try:
+            new = self.new.of(market_of(record))
+        except RequestError as error:
+            raise LeftOut(f"the new catalogue has no market {record.market}") from error
+        try:
+            return recorded_case(record, new)
+        except RequestError as error:
+            raise LeftOut(f"the new catalogue lacks what the request names: {error.where}") from error
+
+
+class PolicyComparison(Redecision):
+    """Decides logged decisions again under the catalogue that they were made under, with another exploration policy.
+
+    What was a candidate, what it was worth and what was available stay as they were logged.
+    """
+
+    def __init__(
+        self,
+        policy: ExplorationPolicy,
+        domain: str,
+        *,
+        releases: Callable[[str], Release],
+        models: Callable[[str], Model],
+        key_of: KeyOf,
+    ) -> None:
+        named = msgspec.json.encode(policy).decode()
+        super().__init__(domain, named, releases=releases, models=models, key_of=key_of)
+        self.policy = policy
+
+    def _asked(self, record: DecisionRecord) -> Case:
+        case = recorded_case(record, self.catalog_of(record))
+        return case._replace(placement=msgspec.structs.replace(case.placement, exploration=self.policy))
 
 
 def market_of(record: DecisionRecord) -> str:

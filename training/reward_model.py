@@ -16,11 +16,12 @@ from training.target_policies import Decisions
 FOLDS = 3
 ROUNDS = 50
 MOST_EXAMPLES = 30_000
+FEWEST_IN_LEAF, MOST_IN_LEAF = 20, 200
+FEW_FEATURES = 10
 PARAMETERS = {
     "learning_rate": 0.08,
     "num_leaves": 15,
     "max_bin": 63,
-    "min_data_in_leaf": 200,
     "lambda_l2": 10.0,
     "feature_fraction": 0.7,
     "deterministic": True,
@@ -78,16 +79,19 @@ def predicted_by_others(
     rows, columns = np.nonzero(available)
     categorical = [place for place, feature in enumerate(features) if feature.kind == "category"]
     expected = {metric: np.full(available.shape, np.nan) for metric in earned}
+    parameters = {**PARAMETERS, "min_data_in_leaf": int(np.clip(len(shown) // 100, FEWEST_IN_LEAF, MOST_IN_LEAF))}
+    if len(features) < FEW_FEATURES:
+        parameters["feature_fraction"] = 1.0  # else trees of one feature each, which cannot tell whom an action suits
     for fold in range(FOLDS):
         other, here = fold_of_example != fold, fold_of_row[rows] == fold
         if not here.any():
             continue
-        data = lgb.Dataset(shown[other], categorical_feature=categorical, params=PARAMETERS, free_raw_data=False)
+        data = lgb.Dataset(shown[other], categorical_feature=categorical, params=parameters, free_raw_data=False)
         for metric, labels in earned.items():
             of_others = labels[other]
             objective = "binary" if metric == "success" and 0.0 < of_others.mean() < 1.0 else "regression"
             data.set_label(of_others)
-            booster = lgb.train({**PARAMETERS, "objective": objective, "seed": seed}, data, num_boost_round=ROUNDS)
+            booster = lgb.train({**parameters, "objective": objective, "seed": seed}, data, num_boost_round=ROUNDS)
             expected[metric][rows[here], columns[here]] = booster.predict(encoded[here], num_threads=1)
     return expected
 

@@ -1,6 +1,6 @@
-"""What would have been decided under another catalogue, and what that would have earned.
+"""What would have been decided under another catalogue or policy, and what that would have earned.
 
-How much changes is exact, since both catalogues' policies state probabilities for the first slot;
+How much changes is exact, since both policies state probabilities for the first slot;
 what it earns is off-policy evaluation over what was shown.
 """
 
@@ -20,12 +20,21 @@ from decisioning.reward import closes_at, counted, credited, of_slot, reward
 from training.example_sources import Progress, silent
 from training.examples import FEATURES_UNAVAILABLE
 from training.figures import shift_figure
-from training.redecide import Comparison, LeftOut, Shift, market_of
+from training.redecide import LeftOut, Redecision, Shift, market_of
 from training.tracking import Tracking
 from training.what_if_reward import Earned, earned_by
 
 BOARD = "what-if"
 SAID_EVERY = 5_000
+
+
+def shortened(change: str) -> str:
+    """A catalogue's version as people tell it from others; a policy in full.
+
+    >>> shortened("sha256:" + 64 * "5")
+    'sha256:555555555555'
+    """
+    return change[:19] if change.startswith("sha256:") else change
 
 
 class ActionShift(msgspec.Struct, frozen=True):
@@ -50,6 +59,7 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     """The comparison.
 
     Attributes:
+        change: The version of the new catalogue, or the new exploration policy as JSON.
         decisions: That were compared; `left_out` says how many were not, by why.
         changed: Decisions whose first slot would be another: the least expected number, that is the
             sum of the total variation between both distributions.
@@ -64,7 +74,7 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime | None
     until: datetime
     catalogs: dict[str, int]
-    new_catalog: str
+    change: str
     decisions: int
     left_out: dict[str, int]
     changed: float
@@ -80,7 +90,7 @@ class WhatIf(msgspec.Struct, frozen=True, kw_only=True):
 def what_if(
     records: Iterable[DecisionRecord],
     outcomes: Mapping[str, Sequence[OutcomeRecord]],
-    comparison: Comparison,
+    comparison: Redecision,
     *,
     now: datetime,
     since: datetime | None = None,
@@ -147,12 +157,12 @@ def what_if(
         warnings.append(f"the log knows nothing of the budgets {names}: taken as unspent at every decision")
     drawn = [shift.drawn for shift in shifts if shift.drawn is not None]
     return WhatIf(
-        domain=comparison.new.domain,
+        domain=comparison.domain,
         market=market,
         since=since,
         until=now,
         catalogs=dict(catalogs),
-        new_catalog=comparison.new.version,
+        change=comparison.change,
         decisions=len(shifts),
         left_out=dict(left_out),
         changed=sum(shift.changed for shift in shifts),
@@ -168,8 +178,8 @@ def what_if(
 
 def log_what_if(tracking: Tracking, report: WhatIf) -> str:
     """A run on the board `what-if`: numbers, tables, a figure, the report as JSON; its id."""
-    tags = {"domain": report.domain, "new_catalog": report.new_catalog, "warnings": "; ".join(report.warnings)}
-    with tracking.run(f"what if {report.new_catalog[:19]}", board=BOARD, tags=tags) as run_id:
+    tags = {"domain": report.domain, "change": report.change, "warnings": "; ".join(report.warnings)}
+    with tracking.run(f"what if {shortened(report.change)}", board=BOARD, tags=tags) as run_id:
         metrics = {
             "decisions": report.decisions,
             "changed": report.changed,
@@ -193,7 +203,7 @@ def log_what_if(tracking: Tracking, report: WhatIf) -> str:
                 "market": report.market or "all",
                 "since": report.since.isoformat() if report.since else "the beginning",
                 "catalogs": ", ".join(report.catalogs),
-                "new_catalog": report.new_catalog,
+                "change": report.change,
             },
             metrics=metrics,
         )

@@ -24,7 +24,7 @@ from decisioning.evaluation import (
 )
 from decisioning.record import DecisionRecord
 from decisioning.replay import facts_of, model_rows, recorded_case
-from training.redecide import Comparison, LeftOut, Masses, Model, Shift
+from training.redecide import LeftOut, Masses, Model, Redecision, Shift
 from training.reward_model import predicted_by_others
 
 # Under so many rows a reward model learns little, and its three folds less.
@@ -49,7 +49,7 @@ class Earned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def earned_by(
-    learnable: Sequence[tuple[Shift, float]], comparison: Comparison, seed: int
+    learnable: Sequence[tuple[Shift, float]], comparison: Redecision, seed: int
 ) -> tuple[Earned | None, list[str]]:
     """The estimates, and what to be careful about."""
     if not learnable:
@@ -107,7 +107,7 @@ def _expected(
     reward: NDArray[np.float64],
     supported: NDArray[np.bool_],
     actions: Sequence[str],
-    comparison: Comparison,
+    comparison: Redecision,
     seed: int,
 ) -> NDArray[np.float64] | None:
     """What a cross-fitted reward model expects of everything that the log could have shown, `(n, n_actions)`.
@@ -149,7 +149,7 @@ def _one_a_model(shifts: Sequence[Shift]) -> Iterator[DecisionRecord]:
     return reversed(list(newest.values()))
 
 
-def _model(comparison: Comparison, record: DecisionRecord) -> tuple[Model, RowEncoder] | None:
+def _model(comparison: Redecision, record: DecisionRecord) -> tuple[Model, RowEncoder] | None:
     try:
         return comparison.model_of(record)
     except LeftOut:

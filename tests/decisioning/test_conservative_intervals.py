@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from decisioning.conservative_intervals import confidence_sequence, empirical_bernstein
+from decisioning.conservative_intervals import confidence_sequence, conservative_value, empirical_bernstein
+from decisioning.evaluation import Log
 
 FOUR_ERRORS = 4.0 * np.sqrt(0.05 * 0.95 / 400)
 
@@ -53,3 +54,54 @@ def test_rows_outside_their_bounds_are_refused() -> None:
         empirical_bernstein(np.array([0.0, 2.0]), least=0.0, most=1.0)
     with pytest.raises(ValueError, match="there are 1 rows"):
         confidence_sequence(np.array([0.0]), least=0.0, most=1.0)
+
+
+def two_actions(rng: np.random.Generator, n: int, *, times: int = 1, worth: float = 1.0) -> Log:
+    """The second action is drawn once in ten; each row stands there so often, of the same customer."""
+    rare = rng.random(n) < 0.1
+    reward = worth * (rng.random(n) < np.where(rare, 0.3, 0.1))
+    chance = np.where(rare, 0.1, 0.9)
+    rows = np.repeat(np.arange(n), times)
+    return Log(reward[rows], rare.astype(np.int64)[rows], chance[rows], rows, np.ones((n * times, 2), dtype=bool))
+
+
+SECOND = np.array([[0.0, 1.0]])
+
+
+def test_a_policys_value_is_held_as_often_as_they_say() -> None:
+    held = []
+    for seed in range(200):
+        log = two_actions(np.random.default_rng(seed), 500)
+        found = conservative_value(log, np.repeat(SECOND, 500, axis=0), least=0.0, most=1.0, rarest=0.1)
+        held.append([bounds.low <= 0.3 <= bounds.high for bounds in found])
+    assert (np.mean(held, axis=0) >= 0.95).all()
+
+
+def test_rows_of_one_customer_say_no_more_than_one_of_them() -> None:
+    once, often = (
+        conservative_value(
+            two_actions(np.random.default_rng(1), 500, times=times),
+            np.repeat(SECOND, 500 * times, axis=0),
+            least=0.0,
+            most=1.0,
+            rarest=0.1,
+        )
+        for times in (1, 7)
+    )
+    np.testing.assert_allclose(np.array(once), np.array(often))
+
+
+def test_losses_are_held_as_gains_are() -> None:
+    gains, losses = (
+        conservative_value(
+            two_actions(np.random.default_rng(1), 500, worth=worth),
+            np.repeat(SECOND, 500, axis=0),
+            least=min(0.0, worth),
+            most=max(0.0, worth),
+            rarest=0.1,
+        )
+        for worth in (1.0, -1.0)
+    )
+    assert gains.bernstein.low <= 0.3 <= gains.bernstein.high
+    assert losses.bernstein.low <= -0.3 <= losses.bernstein.high
+    assert losses.bernstein.low >= -1.0

@@ -238,6 +238,25 @@ def test_what_if_reads_a_folder_of_files_too(
     assert json.loads(said.out)["decisions"] >= COUNT
 
 
+def test_another_catalogue_is_evaluated_as_it_is_replayed(nextmove: Callable[..., Said], past: Past) -> None:
+    asked = ("--since", "6d", "--catalog", past.without_umbrellas[:12], "--json")
+    replayed, evaluated = (json.loads(nextmove(command, *asked).out) for command in ("replay", "evaluate"))
+    for changing in ("run_id", "run", "since", "until"):
+        assert replayed.pop(changing)
+        evaluated.pop(changing)
+    assert replayed == evaluated
+
+
+def test_another_exploration_policy_is_evaluated_on_the_ledger(nextmove: Callable[..., Said], past: Past) -> None:
+    same = json.loads(nextmove("evaluate", "--policy", "epsilon_greedy:0.9", "--json").out)
+    assert same["changed"] == pytest.approx(0.0, abs=1e-9)
+    found = json.loads(nextmove("evaluate", "--policy", "greedy", "--json").out)
+    # Of three candidates the best had 0.4, each other 0.3.
+    assert found["changed"] == pytest.approx(0.6 * found["decisions"])
+    assert json.loads(found["change"])["policy"] == "greedy"
+    assert '{"policy":"greedy"}' in nextmove("evaluate", "--policy", "greedy").out
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

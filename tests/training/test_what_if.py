@@ -27,7 +27,7 @@ from tests.builders import CONSENTED, NOW, action, contact, placement, release, 
 from tests.fakes import FakeFeatures, FakeHotState, FakeLedger, FakeScorer
 from tests.random_shops import KEY, back, random_decisions
 from training import what_if_reward
-from training.redecide import NOTHING, Comparison
+from training.redecide import NOTHING, Comparison, PolicyComparison, market_of
 from training.tracking import Tracking
 from training.what_if import WhatIf, log_what_if, what_if
 
@@ -195,6 +195,45 @@ def test_the_estimate_is_near_the_truth(count: int, estimator: str) -> None:
         name: (pytest.approx(count / 3.0), pytest.approx(after))
         for name, after in (("card", 0.0), ("loan", count / 2.0), (NO_ACTION, count / 2.0))
     }
+
+
+@pytest.mark.parametrize(("count", "estimator"), [(900, "snips"), (1800, "dr")])
+def test_the_estimate_of_another_policy_is_near_the_truth(count: int, estimator: str) -> None:
+    served = shop()
+    records, model = logged(served, count), Model()
+    comparison = PolicyComparison(
+        EpsilonGreedy(epsilon=0.3),
+        "test",
+        releases=lambda _: served,
+        models=lambda _: model,
+        key_of=lambda _: KEY.secret,
+    )
+    report = what_if(records, accepted(records), comparison, now=CLOSED)
+    worth = {name: np.mean([chance(name, age_of(n)) for n in range(count)]) for name in ("card", "loan", NO_ACTION)}
+    truth = 0.7 * worth["card"] + 0.1 * sum(worth.values())  # the card's priority is the highest
+    before = np.mean(list(worth.values()))
+    assert report.earned is not None
+    assert report.earned.estimator == estimator
+    assert near(report.earned.new, float(truth))
+    assert near(report.earned.difference, float(truth - before))
+    assert report.earned.difference.low > 0.0
+    assert {shift.action_id: shift.after for shift in report.actions} == {
+        name: pytest.approx(count * share) for name, share in (("card", 0.8), ("loan", 0.1), (NO_ACTION, 0.1))
+    }
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_logged_policy_changes_no_random_decision(seed: int) -> None:
+    pairs = list(random_decisions(np.random.default_rng([seed, 3]), 8))
+    served, records = pairs[0][0], [record for _, record in pairs]
+    for record in records:
+        placed = served.of(market_of(record)).placements[record.placement]
+        comparison = PolicyComparison(
+            placed.exploration, "test", releases=lambda _: served, models=lambda _: Model(), key_of=lambda _: KEY.secret
+        )
+        shift = comparison.shift(record)
+        assert shift.changed == pytest.approx(0.0, abs=1e-12)
+        assert shift.drawn is None or shift.drawn[0] == shift.drawn[1]
 
 
 @pytest.mark.parametrize(("count", "estimator"), [(900, "snips"), (1800, "dr")])
