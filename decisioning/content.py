@@ -57,6 +57,8 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         exploration: The exploration policy.
         priority_scale: The priority that counts as 1 for the exploration policy: about the
             highest that is seen; higher ones count as 1 too.
+        apprentice: Serve the order in which the request names its `actions` (the catalogue's, where it names
+            none), as far as consent, rules and caps allow, while the model only says what it would have done.
     """
 
     id: Id
@@ -68,6 +70,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     reward: Annotated[dict[str, float | Literal["value"]], msgspec.Meta(min_length=1)]
     exploration: ExplorationPolicy = EpsilonGreedy(epsilon=0.1)
     priority_scale: PositiveNumber
+    apprentice: bool = False
 
     @property
     def is_push(self) -> bool:

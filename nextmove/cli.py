@@ -25,6 +25,7 @@ from nextmove.key_commands import keys_app
 from nextmove.moment_commands import moments_app
 from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of
 from nextmove.privacy_commands import privacy_app
+from nextmove.shadow_commands import apprentice, shadow_app
 
 app = typer.Typer(
     name="nextmove",
@@ -42,10 +43,12 @@ app.add_typer(ingest_app, name="ingest")
 app.add_typer(keys_app, name="keys")
 app.add_typer(moments_app, name="moments")
 app.add_typer(privacy_app, name="privacy")
+app.add_typer(shadow_app, name="shadow")
 app.add_typer(state_app, name="state")
 app.add_typer(bench_app, name="bench")
 catalog_app.command("init")(init)
 ingest_app.command("customers")(customers)
+app.command("apprentice")(apprentice)
 app.command("doctor")(doctor)
 app.command("explain")(explain)
 app.command("replay")(replay)
@@ -250,6 +253,7 @@ def bench_decide(
     placement: Annotated[str | None, typer.Option(help="Placement to decide for; the first when absent.")] = None,
     decisions: Annotated[int, typer.Option(min=10, help="Decisions a round.")] = 1_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are over them.")] = 5,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Score a second time, in the shadow.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """CPU microseconds per decision by stage, in process, with embedded stores and a durable ledger.
@@ -258,7 +262,14 @@ def bench_decide(
     """
     from nextmove.bench import run_decide
 
-    run_decide(settings_of(dataset), placement=placement, decisions=decisions, rounds=rounds, as_json=as_json)
+    run_decide(
+        settings_of(dataset),
+        placement=placement,
+        decisions=decisions,
+        rounds=rounds,
+        shadow=shadow,
+        as_json=as_json,
+    )
 
 
 @bench_app.command("funnel")

@@ -139,6 +139,7 @@ class Runtime:
             hot_state = open_contacts(settings)
             closing.callback(hot_state.close)
             engine = open_engine(settings, blobs, ledger, hot_state)
+            engine.on_shadow = lambda result: self.metrics.shadow.labels(result).inc()
             database = open_ledger(settings)
             closing.callback(database.dispose)
             moment_store = MomentStore(settings)

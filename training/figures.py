@@ -1,6 +1,7 @@
 """Figures for MLflow's pages, drawn without a display and without pyplot's global state."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import lightgbm as lgb
 import numpy as np
@@ -74,6 +75,17 @@ def shift_figure(masses: Sequence[tuple[str, float, float]], estimates: Sequence
     bars.set(xlabel="first slots, sum of probabilities", title="What if", yticks=places)
     bars.set_yticklabels([name for name, _, _ in shown])
     bars.legend(frameon=False)
+    return figure
+
+
+def trend_figure(title: str, label: str, lines: Sequence[tuple[str, Sequence[datetime], Sequence[float]]]) -> Figure:
+    """Values over time, a line each."""
+    figure, axes = _figure(8.0, 3.6)
+    for name, at, values in lines:
+        axes.plot(np.array([each.replace(tzinfo=None) for each in at], dtype="datetime64[s]"), values, "o-", label=name)
+    axes.set(title=title, ylabel=label)
+    axes.tick_params(axis="x", rotation=30)
+    axes.legend(frameon=False)
     return figure
 
 

@@ -16,7 +16,7 @@ from decisioning.bundle import Bundle
 from decisioning.catalog import Catalog
 from decisioning.errors import GateRefused, SetupError, StoreError
 from storage.blobs import BlobStore, Pointing
-from storage.bundles import bundle_pointer, load_bundle
+from storage.bundles import bundle_pointer, end_shadow, load_bundle
 from storage.settings import Settings
 from training.domains import Domain
 from training.evaluation_report import EvaluationReport, evaluate
@@ -130,6 +130,7 @@ def promote(
             tracking.point_alias(domain, CHAMPION, model.version)
             reason = f"forced: {force}" if force is not None else f"promoted version {model.version}"
             blobs.point(bundle_pointer(domain), bundle.sha256, now=now, reason=reason[:MOST_REASON])
+            end_shadow(blobs, domain, now=now, reason=f"version {model.version} was promoted")
         finally:
             blobs.close()
     return _promotion(domain, model, bundle, served, changed=True, forced=force, verdict=verdict, report=report)
