@@ -21,6 +21,7 @@ from nextmove.customer_commands import customers, init
 from nextmove.decision_commands import explain, replay
 from nextmove.doctor_command import doctor
 from nextmove.event_commands import ingest_app
+from nextmove.fairness_command import fairness
 from nextmove.key_commands import keys_app
 from nextmove.moment_commands import moments_app
 from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of
@@ -51,6 +52,7 @@ ingest_app.command("customers")(customers)
 app.command("apprentice")(apprentice)
 app.command("doctor")(doctor)
 app.command("explain")(explain)
+app.command("fairness")(fairness)
 app.command("replay")(replay)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")]

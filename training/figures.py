@@ -78,6 +78,20 @@ def shift_figure(masses: Sequence[tuple[str, float, float]], estimates: Sequence
     return figure
 
 
+def ratio_figure(title: str, ratios: Sequence[tuple[str, Estimate]], floor: float) -> Figure:
+    """Ratios with their intervals on a logarithmic axis, with lines at 1, at the floor and at one over it."""
+    figure, axes = _figure(7.5, 0.32 * len(ratios) + 1.4)
+    for place, (label, ratio) in enumerate(reversed(ratios)):
+        axes.plot([max(ratio.low, 0.01), max(ratio.high, 0.01)], [place, place], color="C0")
+        axes.plot(max(ratio.value, 0.01), place, "o", color="C0")
+        axes.annotate(label, (0, place), xycoords=("axes fraction", "data"), xytext=(-6, 0), ha="right", va="center",
+                      textcoords="offset points")  # fmt: skip
+    for at, style in ((1.0, "-"), (floor, ":"), (1.0 / floor, ":")):
+        axes.axvline(at, color="0.7", linestyle=style, zorder=0)
+    axes.set(title=title, xlabel="ratio", xscale="log", yticks=[], ylim=(-0.7, len(ratios) - 0.3))
+    return figure
+
+
 def trend_figure(title: str, label: str, lines: Sequence[tuple[str, Sequence[datetime], Sequence[float]]]) -> Figure:
     """Values over time, a line each."""
     figure, axes = _figure(8.0, 3.6)

@@ -22,6 +22,7 @@ from training.domains import Domain
 from training.evaluation_report import EvaluationReport, evaluate
 from training.evaluation_run import bundle_of, log_report, registered, served_bundle
 from training.example_sources import Progress, examples_of, silent
+from training.fair_promotion import with_fairness
 from training.gate import Verdict, judge, judge_unseen
 from training.graph_scorer import verified_scorer
 from training.tracking import CHAMPION, ROLLED_BACK_TAG, RegisteredModel, Tracking
@@ -120,6 +121,9 @@ def promote(
                     champion_damaged=served is not None and champion is None,
                     non_inferior=non_inferior,
                 )
+            verdict = with_fairness(
+                verdict, bundle, catalog, lambda: examples_of(source, settings, catalog, now=now, progress=progress)
+            )
             _log_verdict(tracking, domain, model, verdict, force, now=now)
             if not verdict.passes and force is None:
                 raise GateRefused(

@@ -1,4 +1,4 @@
-"""A challenger goes into the shadow, services take it, it is reported on, and leaves."""
+"""A challenger in the shadow, apprentices and fairness, from the command line over one small ledger."""
 
 import asyncio
 import json
@@ -191,3 +191,17 @@ def test_without_a_shadow_the_report_says_what_to_do(
     code, _, said = nextmove("shadow", "report")
     assert code == 1
     assert "nextmove shadow start" in said
+
+
+def test_groups_are_compared_and_those_that_cannot_be_are_one_clear_line(
+    nextmove: Callable[..., tuple[int, str, str]], settings: Settings, models: tuple[TrainedModel, TrainedModel]
+) -> None:
+    logged(settings, models)
+    code, out, _ = nextmove("fairness", "--by", "colour", "--json")
+    assert code == 0
+    assert {(each["attribute"], each["group"]) for each in json.loads(out)["ratios"]} == {("colour", "red")}
+    code, out, said = nextmove("fairness", "--by", "colour")
+    assert (code, "exposure: red" in out, "next: nextmove drift" in said) == (0, True, True)
+    for options, word in (((), "protects no feature"), (("--by", "faith"), "faith")):
+        code, _, said = nextmove("fairness", *options)
+        assert (code, word in said.strip().splitlines()[-1]) == (1, True)
