@@ -20,6 +20,7 @@ from nextmove.console import err, next_command, print_json, print_table, step
 from nextmove.customer_commands import customers, init
 from nextmove.decision_commands import explain, replay
 from nextmove.doctor_command import doctor
+from nextmove.drift_command import drift
 from nextmove.event_commands import ingest_app
 from nextmove.fairness_command import fairness
 from nextmove.key_commands import keys_app
@@ -51,6 +52,7 @@ catalog_app.command("init")(init)
 ingest_app.command("customers")(customers)
 app.command("apprentice")(apprentice)
 app.command("doctor")(doctor)
+app.command("drift")(drift)
 app.command("explain")(explain)
 app.command("fairness")(fairness)
 app.command("replay")(replay)

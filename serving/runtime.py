@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from decisioning.errors import SetupError
 from serving.engine import Engine
 from serving.http.audience_metrics import AudienceMetrics
 from serving.http.callers import Callers
+from serving.http.drift_metrics import DriftMetrics
 from serving.http.guard import Access, Readiness
 from serving.http.metrics import Metrics
 from serving.http.signing_keys import SigningKeys
@@ -160,7 +162,8 @@ class Runtime:
             for beside in (erasures, feeds, keeper, follower):
                 beside.start()
                 closing.callback(beside.stop)
-            self.metrics.show(AudienceMetrics(settings, lambda: engine.release))
+            audiences, drift = AudienceMetrics(settings, lambda: engine.release), DriftMetrics(settings)
+            self.metrics.show(lambda: chain(audiences(), drift()))
             self._opened = _Opened(
                 engine=engine,
                 privacy=Privacy(settings, database, features=engine.features, hot_state=hot_state, wake=erasures.wake),

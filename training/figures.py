@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from decisioning.bundle import ModelFeature
 from decisioning.evaluation import Estimate
@@ -18,15 +18,8 @@ MOST_FEATURES = 25
 
 
 def reliability_figure(propensities: NDArray[np.float64], success: NDArray[np.int64]) -> Figure:
-    """Mean propensity against success rate, in ten bins of equal mass, with 95 % normal intervals."""
-    score, rate, rows = reliability(propensities, success).T
-    figure, axes = _figure(5.5, 5.0)
-    top = 1.1 * max(score.max(), rate.max(), 1e-3)
-    axes.plot([0, top], [0, top], color="0.7", linewidth=1, label="perfect")
-    axes.errorbar(score, rate, yerr=1.96 * np.sqrt(rate * (1 - rate) / rows), fmt="o-", capsize=3, label="test slice")
-    axes.set(xlabel="propensity", ylabel="success rate", title="Reliability", xlim=(0, top), ylim=(0, top))
-    axes.legend()
-    return figure
+    """Mean propensity against success rate, in ten bins of equal mass; see `calibration_figure`."""
+    return calibration_figure(reliability(propensities, success), label="test slice")
 
 
 def importance_figure(booster: lgb.Booster, features: Sequence[ModelFeature]) -> Figure:
@@ -89,6 +82,33 @@ def ratio_figure(title: str, ratios: Sequence[tuple[str, Estimate]], floor: floa
     for at, style in ((1.0, "-"), (floor, ":"), (1.0 / floor, ":")):
         axes.axvline(at, color="0.7", linestyle=style, zorder=0)
     axes.set(title=title, xlabel="ratio", xscale="log", yticks=[], ylim=(-0.7, len(ratios) - 0.3))
+    return figure
+
+
+def drift_figure(drifts: Sequence[tuple[str, float, str]]) -> Figure:
+    """The stability index of each feature, the furthest on top, with lines where it is moderate and major."""
+    shown = sorted(drifts, key=lambda each: each[1])[-MOST_FEATURES:]
+    figure, axes = _figure(7.0, 0.28 * len(shown) + 1.4)
+    colours = {"major": "C3", "moderate": "C1"}
+    axes.barh(
+        [name for name, _, _ in shown], [psi for _, psi, _ in shown],
+        color=[colours.get(level, "0.7") for _, _, level in shown],
+    )  # fmt: skip
+    for at in (0.1, 0.25):
+        axes.axvline(at, color="0.5", linestyle=":")
+    axes.set(title="Live against training; coloured where it is more than chance", xlabel="PSI")
+    return figure
+
+
+def calibration_figure(bins: ArrayLike, *, label: str = "live") -> Figure:
+    """Mean propensity against success rate, with 95 % normal intervals; `bins` is `(n, 3)`: both, and how many."""
+    score, rate, rows = np.array(bins, dtype=np.float64).T
+    figure, axes = _figure(5.5, 5.0)
+    top = 1.1 * max(score.max(), rate.max(), 1e-3)
+    axes.plot([0, top], [0, top], color="0.7", linewidth=1, label="perfect")
+    axes.errorbar(score, rate, yerr=1.96 * np.sqrt(rate * (1 - rate) / rows), fmt="o-", capsize=3, label=label)
+    axes.set(xlabel="propensity", ylabel="success rate", title="Reliability", xlim=(0, top), ylim=(0, top))
+    axes.legend()
     return figure
 
 

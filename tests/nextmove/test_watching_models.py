@@ -1,4 +1,4 @@
-"""A challenger in the shadow, apprentices and fairness, from the command line over one small ledger."""
+"""Shadow, apprentices, fairness and drift from the command line, over one small ledger."""
 
 import asyncio
 import json
@@ -14,10 +14,13 @@ import pytest
 from decisioning.content import Content
 from decisioning.record import DecisionRecord, ModelVersion, Shadow
 from nextmove.cli import app, main
+from nextmove.doctor import drift_finding
 from serving.follower import Follower
+from serving.http.drift_metrics import DriftMetrics
 from storage.blobs import BlobStore
 from storage.bundles import NOTHING, bundle_pointer, shadow_bundle, shadow_pointer
 from storage.catalog_files import catalog_pointer
+from storage.drift_findings import keep_drift, last_drift
 from storage.ledger.database import migrate
 from storage.ledger.writer import Ledger
 from storage.settings import Settings
@@ -205,3 +208,30 @@ def test_groups_are_compared_and_those_that_cannot_be_are_one_clear_line(
     for options, word in (((), "protects no feature"), (("--by", "faith"), "faith")):
         code, _, said = nextmove("fairness", *options)
         assert (code, word in said.strip().splitlines()[-1]) == (1, True)
+
+
+def test_drift_is_looked_for_and_then_in_metrics_and_doctor(
+    nextmove: Callable[..., tuple[int, str, str]],
+    settings: Settings,
+    models: tuple[TrainedModel, TrainedModel],
+    blobs: BlobStore,
+) -> None:
+    assert {metric.name for metric in DriftMetrics(settings)()} == set()
+    assert drift_finding(settings, now=NOW).level == "note"
+    logged(settings, models)
+    code, out, _ = nextmove("drift", "--since", "30d", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert {each["name"] for each in found["features"]} == {"age", "colour", "weather", "placement", "channel"}
+    assert {each["level"] for each in found["features"]} == {"too few"}
+    gauges = {metric.name: metric.samples for metric in DriftMetrics(settings)()}
+    assert {sample.labels["feature"] for sample in gauges["nextmove_drift_psi"]} >= {"age", "colour"}
+    assert gauges["nextmove_drift_alarms"][0].value == 0
+    assert drift_finding(settings, now=datetime.now(UTC)).level == "ok"
+    assert drift_finding(settings, now=datetime.now(UTC) + timedelta(days=8)).level == "note"
+    summary = last_drift(blobs, "tiny")
+    assert summary is not None
+    keep_drift(blobs, "tiny", msgspec.structs.replace(summary, alarms=("age drifted",)), now=NOW)
+    assert drift_finding(settings, now=datetime.now(UTC)).level == "warning"
+    code, out, said = nextmove("drift", "--since", "30d")
+    assert (code, "next: nextmove doctor" in said) == (0, True)
