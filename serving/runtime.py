@@ -12,9 +12,9 @@ import numpy as np
 
 from decisioning.errors import SetupError
 from serving.engine import Engine
-from serving.http.audience_metrics import AudienceMetrics
+from serving.http.audience_metrics import audience_metrics
 from serving.http.callers import Callers
-from serving.http.drift_metrics import DriftMetrics
+from serving.http.drift_metrics import drift_metrics
 from serving.http.guard import Access, Readiness
 from serving.http.metrics import Metrics
 from serving.http.signing_keys import SigningKeys
@@ -162,7 +162,7 @@ class Runtime:
             for beside in (erasures, feeds, keeper, follower):
                 beside.start()
                 closing.callback(beside.stop)
-            audiences, drift = AudienceMetrics(settings, lambda: engine.release), DriftMetrics(settings)
+            audiences, drift = audience_metrics(settings, lambda: engine.release), drift_metrics(settings)
             self.metrics.show(lambda: chain(audiences(), drift()))
             self._opened = _Opened(
                 engine=engine,

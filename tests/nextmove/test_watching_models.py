@@ -16,7 +16,7 @@ from decisioning.record import DecisionRecord, ModelVersion, Shadow
 from nextmove.cli import app, main
 from nextmove.doctor import drift_finding
 from serving.follower import Follower
-from serving.http.drift_metrics import DriftMetrics
+from serving.http.drift_metrics import drift_metrics
 from storage.blobs import BlobStore
 from storage.bundles import NOTHING, bundle_pointer, shadow_bundle, shadow_pointer
 from storage.catalog_files import catalog_pointer
@@ -216,7 +216,7 @@ def test_drift_is_looked_for_and_then_in_metrics_and_doctor(
     models: tuple[TrainedModel, TrainedModel],
     blobs: BlobStore,
 ) -> None:
-    assert {metric.name for metric in DriftMetrics(settings)()} == set()
+    assert {metric.name for metric in drift_metrics(settings)()} == set()
     assert drift_finding(settings, now=NOW).level == "note"
     logged(settings, models)
     code, out, _ = nextmove("drift", "--since", "30d", "--json")
@@ -224,7 +224,7 @@ def test_drift_is_looked_for_and_then_in_metrics_and_doctor(
     found = json.loads(out)
     assert {each["name"] for each in found["features"]} == {"age", "colour", "weather", "placement", "channel"}
     assert {each["level"] for each in found["features"]} == {"too few"}
-    gauges = {metric.name: metric.samples for metric in DriftMetrics(settings)()}
+    gauges = {metric.name: metric.samples for metric in drift_metrics(settings)()}
     assert {sample.labels["feature"] for sample in gauges["nextmove_drift_psi"]} >= {"age", "colour"}
     assert gauges["nextmove_drift_alarms"][0].value == 0
     assert drift_finding(settings, now=datetime.now(UTC)).level == "ok"
