@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decisioning.errors import BundleError
+from decisioning.reference import Reference
 
 FORMAT = 1
 PROBE_TOLERANCE = 1e-5
@@ -72,6 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         learner: What learnt it: `lightgbm`, `linear`, or `imported` for a graph that was made elsewhere.
         action_sd: By action, how far the log-odds of its propensity may be off as a whole, for having been
             met so often: the online posterior begins there. `new_action_sd` is that of any other action.
+        reference: What its live data are compared with; None where nobody said.
     """
 
     format: int = FORMAT
@@ -91,6 +93,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     learner: str = "lightgbm"
     action_sd: dict[str, float] = {}
     new_action_sd: float = 1.0
+    reference: Reference | None = None
 
     @property
     def probe_rows(self) -> NDArray[np.float32]:

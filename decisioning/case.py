@@ -31,6 +31,8 @@ REASON_DETAILS = {
 # For these nothing is scored.
 UNSCORED = frozenset({HOT_STATE_UNAVAILABLE, HOLDOUT, MODEL_UNAVAILABLE})
 
+APPRENTICE_DETAIL = "the caller's own order, as far as it may be shown: the placement's model is an apprentice"
+
 WITH_SCORES = frozenset({RANKED, UNKNOWN_CUSTOMER, NOT_PERSONALISED, FEATURES_UNAVAILABLE})
 
 
@@ -116,6 +118,11 @@ def placement_of(catalog: Catalog, request: DecisionRequest) -> Placement:
 def is_control(case: Case) -> bool:
     """Whether the customer is in the universal control."""
     return is_held_out(case.catalog.content.holdout, case.unit)
+
+
+def serves_the_caller(case: Case, reason: str) -> bool:
+    """Whether the caller's own order is served here: where nobody can say what is allowed, fallbacks are, as always."""
+    return case.placement.apprentice and reason != HOT_STATE_UNAVAILABLE
 
 
 def reason_of(case: Case, facts: Facts, *, has_model: bool) -> str:

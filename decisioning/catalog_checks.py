@@ -51,7 +51,7 @@ _ENTRIES: dict[str, type[msgspec.Struct]] = {
     "event_features": EventFeature,
 }
 
-_NEVER_A_MARKETS = ("domain", "market", "market_currency", "locked", "hooks", "event_features", "features")
+_NEVER_A_MARKETS = ("domain", "market", "market_currency", "locked", "fairness", "hooks", "event_features", "features")
 _EVENT_NAME = re.compile("[a-z][a-z0-9_]*")
 _FORETOLD = re.compile(r"\bcustomer\s*\.\s*chance_of_")
 SHORTEST_PERIOD = timedelta(minutes=1)
@@ -104,7 +104,7 @@ def mistakes(content: Content) -> list[str]:
         findings.unique(kind, findings.ids[kind])
     checks: tuple[Callable[[_Findings], None], ...] = (
         _market, _naming, _placements, _actions, _approvals, _budgets, _contact_policies, _cool_downs, _quiet_hours,
-        _journeys, _audiences, _sources, _hooks, _moments, _experiments, _event_features,
+        _journeys, _audiences, _sources, _hooks, _moments, _experiments, _event_features, _fairness,
     )  # fmt: skip
     for check in checks:
         check(findings)
@@ -493,3 +493,14 @@ def _event_feature(f: _Findings, path: str, feature: EventFeature) -> None:
             f.add(
                 f"{path}.values", f"'{value}' has no Latin letter or digit, which the feature's name would be made of"
             )
+
+
+def _fairness(f: _Findings) -> None:
+    wanted, features = f.content.fairness, f.content.rule_features()
+    if features is not None:
+        for name in wanted.protected:
+            f.refer("fairness.protected", name, features.customer)
+    for name in wanted.exposure_of:
+        f.refer("fairness.exposure_of", name, (*f.ids["actions"], *f.content.groups))
+    if wanted.floor is not None and not wanted.protected:
+        f.add("fairness.floor", "needs features whose groups are compared; name them in fairness.protected")

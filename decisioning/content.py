@@ -57,6 +57,8 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         exploration: The exploration policy.
         priority_scale: The priority that counts as 1 for the exploration policy: about the
             highest that is seen; higher ones count as 1 too.
+        apprentice: Serve the order in which the request names its `actions` (the catalogue's, where it names
+            none), as far as consent, rules and caps allow, while the model only says what it would have done.
     """
 
     id: Id
@@ -68,6 +70,7 @@ class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     reward: Annotated[dict[str, float | Literal["value"]], msgspec.Meta(min_length=1)]
     exploration: ExplorationPolicy = EpsilonGreedy(epsilon=0.1)
     priority_scale: PositiveNumber
+    apprentice: bool = False
 
     @property
     def is_push(self) -> bool:
@@ -305,6 +308,21 @@ class Holdout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     salt: str = "holdout"
 
 
+class Fairness(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What must not decide how customers are treated, and how alike groups must be.
+
+    Attributes:
+        protected: Customer features that no model learns from; `nextmove fairness` compares their groups.
+        exposure_of: Actions or groups of actions that are good to get; empty: any action.
+        floor: A model is not promoted whose policy would show them to a group less than this share as often as
+            to the largest group, or the other way round. Absent: it is only reported.
+    """
+
+    protected: tuple[Id, ...] = ()
+    exposure_of: tuple[Id, ...] = ()
+    floor: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+
+
 class Approver(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Who may approve actions; an empty list means: any. Nobody approves what is their own."""
 
@@ -361,6 +379,7 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
             money. `rates_as_of` is the day that they are of, `rates_owner` whom to ask about them.
         language: Of content whose request says nothing else.
         continuity: How long a shown action stays the choice.
+        fairness: In every market the same, as a model is.
         personalisation: Whether customers must have consented before stored features and history are used
             (`consent`), or may object (`default`: where another legal basis allows it).
         topics: Groups that customers may choose or refuse; absent: all of them. Of those that are left
@@ -384,6 +403,7 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     time_zone: str = "UTC"
     continuity: timedelta = timedelta(days=3)
     holdout: Holdout = Holdout()
+    fairness: Fairness = Fairness()
     personalisation: Literal["consent", "default"] = "consent"
     topics: tuple[Id, ...] | None = None
     naming: Naming = Naming()

@@ -16,12 +16,14 @@ from decisioning import eligibility
 from decisioning.arbitration import priority, scaled
 from decisioning.assignment import assignments
 from decisioning.case import (
+    APPRENTICE_DETAIL,
     HOLDOUT,
     NO_ELIGIBLE_ACTION,
     REASON_DETAILS,
     UNSCORED,
     WITH_SCORES,
     Case,
+    serves_the_caller,
 )
 from decisioning.catalog import Eligible, localised
 from decisioning.contact_policy import ContactCounts
@@ -32,7 +34,7 @@ from decisioning.journey import stages_of
 from decisioning.personalisation import may_personalise
 from decisioning.profile import Contact, Facts, HotProfile, Subject
 from decisioning.reasons import Drop
-from decisioning.record import Assignment, Candidate, DecisionRecord, ModelVersion, PolicyVersion, ShownSlot
+from decisioning.record import Assignment, Candidate, DecisionRecord, ModelVersion, PolicyVersion, Shadow, ShownSlot
 from decisioning.reservation import ReservationRequest
 from decisioning.rules import RuleScope
 from decisioning.scores import Scores
@@ -71,6 +73,15 @@ class Plan(NamedTuple):
     drawn: bool
     baseline: float | None = None
     counts: ContactCounts | None = None
+
+
+class Ranking(NamedTuple):
+    """What scores make of the candidates: the chances and uplifts that rank them, priorities, the policy's word."""
+
+    chances: list[float]
+    uplifts: list[float | None]
+    priorities: list[float]
+    spread: Distribution
 
 
 NOTHING = Plan((), (), Distribution(np.empty(0), np.empty(0, dtype=np.int64)), (), drawn=False)
@@ -137,18 +148,35 @@ def rule_scope(case: Case, facts: Facts) -> RuleScope:
 def plan(case: Case, narrowed: Narrowed, scores: Scores, *, key: bytes) -> Plan:
     """Phase 3: rank, let the policy state probabilities, and draw the full order.
 
-    Priority is propensity x context weight x value x lever; for actions that rank by uplift, what the
-    model learnt of it, or else the propensity above that of showing nothing, takes the propensity's
-    place. What goes on from earlier decisions comes before everything else.
-
     `scores` are in the order of `narrowed.eligible`. The draw hangs on the case's `draw_id` and the
-    secret `key` alone: so it can be replayed.
+    secret `key` alone: so it can be replayed. Where the model is an apprentice nothing is drawn: the
+    order is the caller's, and the candidates say what the policy would have done.
 
     Raises:
         ArithmeticError: A propensity, the baseline or a priority is not a finite number.
     """
     if not narrowed.eligible:
         return NOTHING
+    chances, uplifts, priorities, spread = ranked(case, narrowed, scores)
+    candidates = _candidates(narrowed.eligible, chances, uplifts, priorities, spread, scores)
+    if case.placement.apprentice:
+        order = callers_order(case, narrowed.eligible)
+    else:
+        order = tuple(draw_order(spread, uniforms(key, case.draw_id, len(chances))).tolist())
+    drawn = not case.placement.apprentice
+    return Plan(candidates, narrowed.eligible, spread, order, drawn, scores.baseline, narrowed.counts)
+
+
+def ranked(case: Case, narrowed: Narrowed, scores: Scores) -> Ranking:
+    """What these scores of `narrowed.eligible` make of them, before anything is drawn.
+
+    Priority is propensity x context weight x value x lever; for actions that rank by uplift, what the
+    model learnt of it, or else the propensity above that of showing nothing, takes the propensity's
+    place. What goes on from earlier decisions comes before everything else.
+
+    Raises:
+        ArithmeticError: A propensity, the baseline or a priority is not a finite number.
+    """
     corrected = scores.corrected
     chances: list[float] = corrected.tolist()
     baseline = scores.baseline
@@ -170,10 +198,16 @@ def plan(case: Case, narrowed: Narrowed, scores: Scores, *, key: bytes) -> Plan:
         # By how much a value moves with the log-odds of its propensity.
         sds = np.abs(np.array(worth)) / scale * corrected * (1.0 - corrected) * scores.sds
     spread = _continued(distribution(case.placement.exploration, Estimates(values, sds)), narrowed)
-    order = draw_order(spread, uniforms(key, case.draw_id, len(values)))
-    candidates = _candidates(narrowed.eligible, chances, uplifts, priorities, spread, scores)
-    drawn = tuple(order.tolist())
-    return Plan(candidates, narrowed.eligible, spread, drawn, True, baseline, narrowed.counts)
+    return Ranking(chances, uplifts, priorities, spread)
+
+
+def callers_order(case: Case, eligible: Sequence[Eligible]) -> tuple[int, ...]:
+    """Places in the order in which the caller named the actions; else the catalogue's, with showing nothing last."""
+    named = case.request.actions
+    if named is None:
+        return tuple(sorted(range(len(eligible)), key=lambda place: eligible[place].proposal.action.is_no_action))
+    at = {action_id: number for number, action_id in reversed(list(enumerate(named)))}
+    return tuple(sorted(range(len(eligible)), key=lambda place: at[eligible[place].proposal.action.id]))
 
 
 def _uplifts(narrowed: Narrowed, chances: Sequence[float], scores: Scores) -> list[float | None]:
@@ -209,9 +243,15 @@ def _continued(spread: Distribution, narrowed: Narrowed) -> Distribution:
     return Distribution(spread.weights, tiers)
 
 
-def plan_fallback(narrowed: Narrowed) -> Plan:
-    """Without scores: fallback actions alone, in the order of the catalogue, nothing drawn."""
-    fallbacks = tuple(eligible for eligible in narrowed.eligible if eligible.proposal.action.fallback)
+def plan_fallback(case: Case, narrowed: Narrowed, reason: str) -> Plan:
+    """Without scores: fallback actions alone, in the order of the catalogue, nothing drawn.
+
+    Where the model is an apprentice the caller's own order is the status quo, and needs no scores.
+    """
+    if serves_the_caller(case, reason):
+        fallbacks = tuple(narrowed.eligible[place] for place in callers_order(case, narrowed.eligible))
+    else:
+        fallbacks = tuple(eligible for eligible in narrowed.eligible if eligible.proposal.action.fallback)
     count = len(fallbacks)
     spread = Distribution(np.ones(count), np.arange(count))
     nothing: list[float | None] = [None] * count
@@ -330,9 +370,9 @@ def lost(planned: Plan, filled: Sequence[FilledSlot]) -> tuple[Drop, ...]:
     )
 
 
-def _no_fallbacks(choice: Choice) -> tuple[Drop, ...]:
+def _no_fallbacks(case: Case, choice: Choice) -> tuple[Drop, ...]:
     """Where nothing is scored, what could be shown but is no fallback."""
-    if choice.reason not in UNSCORED:
+    if choice.reason not in UNSCORED or serves_the_caller(case, choice.reason):
         return ()
     reason, detail = (
         ("HELD_OUT", "the control gets fallback actions alone")
@@ -358,6 +398,7 @@ def record_of(
     *,
     model: ModelVersion | None,
     key_id: str,
+    shadow: Shadow | None = None,
 ) -> DecisionRecord:
     """Everything that this decision used and gave."""
     placement, catalog, hot = case.placement, case.catalog, facts.hot or HotProfile()
@@ -370,6 +411,7 @@ def record_of(
         )
     nothing_left = not slots and choice.reason in WITH_SCORES
     reason = NO_ELIGIBLE_ACTION if nothing_left else choice.reason
+    apprentice = bool(slots) and serves_the_caller(case, reason)
     return DecisionRecord(
         decision_id=case.decision_id,
         decided_at=case.now,
@@ -387,11 +429,11 @@ def record_of(
         suppressed=hot.suppressed,
         contacts=hot.contacts,
         assignments=choice.narrowed.assignments,
-        dropped=(*choice.narrowed.dropped, *_no_fallbacks(choice), *lost(choice.planned, filled)),
+        dropped=(*choice.narrowed.dropped, *_no_fallbacks(case, choice), *lost(choice.planned, filled)),
         candidates=choice.planned.candidates,
         slots=slots,
         reason=reason,
-        reason_detail=REASON_DETAILS[reason],
+        reason_detail=APPRENTICE_DETAIL if apprentice else REASON_DETAILS[reason],
         policy=policy_version(placement),
         model=model,
         catalog_version=catalog.version,
@@ -415,6 +457,8 @@ def record_of(
         preferences=hot.preferences,
         personal=facts.personal,
         erased=hot.erased,
+        shadow=shadow,
+        apprentice=apprentice,
     )
 
 

@@ -125,6 +125,8 @@ def policy_name(record: DecisionRecord) -> str:
 def _how(record: DecisionRecord) -> str:
     if not record.slots:
         return f"nothing is shown: {record.reason_detail}" if record.reason_detail else "nothing is shown"
+    if record.apprentice:
+        return record.reason_detail
     if all(slot.probability is None for slot in record.slots):
         return f"{record.reason_detail}; nothing was scored or drawn, the order is the catalogue's"
     drew = f"{policy_name(record)} drew the order among {len(record.candidates)} candidates"
@@ -170,7 +172,13 @@ def _why(record: DecisionRecord, candidate: Candidate, slot: ShownSlot | None, r
         return "; ".join([*said, _closed(record, place) or "not shown"])
     if slot.repeats is not None:
         said.append(f"still the contact of decision {slot.repeats}")
-    if slot.probability is None:
+    if record.apprentice:
+        place = record.candidates.index(candidate)
+        would = _chance(record, place, slot) if candidate.propensity is not None else None
+        said.append("the caller's choice")
+        if would is not None:
+            said.append(f"the policy would have drawn it with probability {_number(would)}")
+    elif slot.probability is None:
         said.append("a fallback action")
     elif candidate.tier >= 0:
         drawn = f"drawn with probability {_number(slot.probability)}"
@@ -222,7 +230,12 @@ class _Rival(NamedTuple):
 
 
 def _losers(record: DecisionRecord) -> Iterator[Loser]:
-    """The three of the highest priority that were available for some slot and got none."""
+    """The three of the highest priority that were available for some slot and got none.
+
+    None where the caller's order was served: no number decided.
+    """
+    if record.apprentice:
+        return
     shown = {slot.action_id for slot in record.slots}
     by_id = {candidate.action_id: candidate for candidate in record.candidates}
     rivals: dict[int, list[_Rival]] = {}

@@ -92,7 +92,8 @@ class Shadow(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         propensities: By place in `candidates`.
-        probabilities: The placement's policy over all candidates, by the challenger's scores.
+        probabilities: Likewise: the placement's policy by the challenger's scores, over what could have been in
+            the first slot.
     """
 
     model: ModelVersion

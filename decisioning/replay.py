@@ -1,7 +1,7 @@
 """Replay: a decision computed again from its record, its catalogue and the server's secret.
 
-Facts are taken as they were logged: features, consents, contacts, stages' events, propensities.
-Everything else is worked out anew, by the functions that the engine calls, and held against the
+Facts are taken as they were logged: features, consents, contacts, stages' events, propensities, and what
+a shadow said. Everything else is worked out anew, by the functions that the engine calls, and held against the
 record bit for bit.
 
 What was available at the reservation hung on others as well. Replay works it out from the profile
@@ -99,7 +99,7 @@ def replay(record: DecisionRecord, catalog: Catalog, *, key: bytes) -> Replayed:
     changed = [slot.available for slot in filled] != logged
     if changed:
         filled = fill_slots(reservation.order, reservation.slots, _as_logged(logged, len(choice.planned.candidates)))
-    again = funnel.record_of(case, facts, choice, filled, model=record.model, key_id=key_id(key))
+    again = funnel.record_of(case, facts, choice, filled, model=record.model, key_id=key_id(key), shadow=record.shadow)
     if msgspec.json.encode(again) == msgspec.json.encode(record):
         return Replayed(record.decision_id, True, changed_meanwhile=changed)
     return Replayed(record.decision_id, False, tuple(differences(record, again)), changed)
@@ -175,7 +175,7 @@ def _check(record: DecisionRecord, catalog: Catalog, key: bytes) -> None:
 def _choice(record: DecisionRecord, case: Case, facts: Facts, narrowed: Narrowed, key: bytes) -> Choice:
     reason = reason_of(case, facts, has_model=record.model is not None)
     if reason in UNSCORED:
-        return Choice(narrowed, funnel.plan_fallback(narrowed), reason)
+        return Choice(narrowed, funnel.plan_fallback(case, narrowed, reason), reason)
     if not narrowed.has_choice:
         return Choice(narrowed, funnel.NOTHING, reason)
     return Choice(narrowed, _plan(record, case, narrowed, key), reason)

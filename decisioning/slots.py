@@ -131,6 +131,20 @@ def fill_slots(
     return tuple(filled)
 
 
+def first_slot(spread: Distribution, available: Sequence[int]) -> NDArray[np.float64]:
+    """The chance of each candidate, `(n_candidates,)`, to be in the first slot, of those that could be; 0 elsewhere.
+
+    >>> first_slot(Distribution(np.array([0.6, 0.3, 0.1]), np.zeros(3, dtype=np.int64)), (1, 2)).round(3).tolist()
+    [0.0, 0.75, 0.25]
+    """
+    chances = np.zeros(len(spread.weights))
+    places = np.asarray(available, dtype=np.int64)
+    if len(places):
+        ahead = places[spread.tiers[places] == spread.tiers[places].min()]
+        chances[ahead] = spread.weights[ahead] / spread.weights[ahead].sum()
+    return chances
+
+
 def slot_probabilities(spread: Distribution, filled: Sequence[FilledSlot]) -> list[float]:
     """The chance with which each slot got what it got, given its availability.
 

@@ -34,14 +34,17 @@ class DecideBench(NamedTuple):
     wall_p99: float
 
 
-def run_decide(settings: Settings, *, placement: str | None, decisions: int, rounds: int, as_json: bool) -> None:
-    """Measure and print.
+def run_decide(
+    settings: Settings, *, placement: str | None, decisions: int, rounds: int, shadow: bool, as_json: bool
+) -> None:
+    """Measure and print; `shadow`: the same model scores a second time, as a challenger.
 
     Raises:
         SetupError: No model is promoted, or nobody is ingested.
     """
     sandbox = Sandbox(settings, settings.bench_dir / "decide")
     try:
+        sandbox.engine.shadow = sandbox.engine.scorer if shadow else None
         asked = placement or steps.example_placement(sandbox.catalog).id
         customers = steps.example_customers(settings, 1_000)
         requests = [

@@ -19,13 +19,16 @@ from nextmove.console import err, next_command, print_json, print_table, step
 from nextmove.customer_commands import customers, init
 from nextmove.decision_commands import explain, replay
 from nextmove.doctor_command import doctor
+from nextmove.drift_command import drift
 from nextmove.evaluate_command import evaluate
 from nextmove.event_commands import ingest_app
+from nextmove.fairness_command import fairness
 from nextmove.key_commands import keys_app
 from nextmove.model_commands import model_app
 from nextmove.moment_commands import moments_app
 from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of
 from nextmove.privacy_commands import privacy_app
+from nextmove.shadow_commands import apprentice, shadow_app
 from nextmove.stage_commands import foretell
 
 app = typer.Typer(
@@ -45,14 +48,18 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(model_app, name="model")
 app.add_typer(moments_app, name="moments")
 app.add_typer(privacy_app, name="privacy")
+app.add_typer(shadow_app, name="shadow")
 app.add_typer(state_app, name="state")
 app.add_typer(bench_app, name="bench")
 catalog_app.command("init")(init)
 ingest_app.command("customers")(customers)
+app.command("apprentice")(apprentice)
 app.command("doctor")(doctor)
 app.command("evaluate")(evaluate)
+app.command("drift")(drift)
 app.command("explain")(explain)
 app.command("foretell")(foretell)
+app.command("fairness")(fairness)
 app.command("replay")(replay)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")]
@@ -241,6 +248,7 @@ def bench_decide(
     placement: Annotated[str | None, typer.Option(help="Placement to decide for; the first when absent.")] = None,
     decisions: Annotated[int, typer.Option(min=10, help="Decisions a round.")] = 1_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are over them.")] = 5,
+    shadow: Annotated[bool, typer.Option("--shadow", help="Score a second time, in the shadow.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """CPU microseconds per decision by stage, in process, with embedded stores and a durable ledger.
@@ -249,7 +257,14 @@ def bench_decide(
     """
     from nextmove.bench import run_decide
 
-    run_decide(settings_of(dataset), placement=placement, decisions=decisions, rounds=rounds, as_json=as_json)
+    run_decide(
+        settings_of(dataset),
+        placement=placement,
+        decisions=decisions,
+        rounds=rounds,
+        shadow=shadow,
+        as_json=as_json,
+    )
 
 
 @bench_app.command("funnel")

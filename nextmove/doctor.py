@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from decisioning.catalog import Release
@@ -17,6 +17,8 @@ from serving.feeds import UNNAMED
 from serving.http.callers import THIS_MACHINE
 from storage.audience_warnings import audience_warnings
 from storage.blobs import BlobStore
+from storage.bundles import bundle_pointer
+from storage.drift_findings import last_drift
 from storage.feature_store import open_feature_store
 from storage.hook_secrets import read_hook_secrets
 from storage.hot_state.rebuild import needs_rebuild
@@ -28,6 +30,7 @@ from training.graph_scorer import verified_scorer
 from training.tracking import CHAMPION, Tracking
 
 Check = Callable[[], Finding]
+DRIFT_AGE = timedelta(days=7)
 
 
 def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
@@ -44,9 +47,11 @@ def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
         yield Finding("error", "catalogue", error.message)
     else:
         yield _checked("catalogue", partial(_catalog, settings, release))
-    for subject, check in (
-        ("ledger", _ledger), ("hot state", _hot_state), ("features", _features), ("model", _model), ("keys", _keys),
-    ):  # fmt: skip
+    checks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
+        ("ledger", _ledger), ("hot state", _hot_state), ("features", _features), ("model", _model),
+        ("drift", partial(drift_finding, now=now)), ("keys", _keys),
+    )  # fmt: skip
+    for subject, check in checks:
         yield _checked(subject, partial(check, settings))
     if release is None:
         return
@@ -119,6 +124,21 @@ def _model(settings: Settings) -> Finding:
                 f"aliases deploy nothing: nextmove promote --run {named.run_id}, or set the alias back",
             )
     return Finding("ok", "model", said)
+
+
+def drift_finding(settings: Settings, *, now: datetime) -> Finding:
+    """What `nextmove drift` found last, and whether that is lately."""
+    with closing(BlobStore(settings)) as blobs:
+        found, served = last_drift(blobs, settings.domain), blobs.pointer(bundle_pointer(settings.domain))
+    if found is None:
+        return Finding("note", "drift", "nobody has looked for it", "run, daily: nextmove drift")
+    said = f"looked for at {found.at:%Y-%m-%d %H:%M} UTC over {found.decisions:,} decisions"
+    if found.alarms:
+        return Finding("warning", "drift", f"{'; '.join(found.alarms)} ({said})", "run: nextmove drift; nextmove train")
+    if found.bundle_sha256 != served or now - found.at > DRIFT_AGE:
+        why = "another model is served since" if found.bundle_sha256 != served else "that is long ago"
+        return Finding("note", "drift", f"{said}; {why}", "run: nextmove drift")
+    return Finding("ok", "drift", f"none; {said}")
 
 
 def _keys(settings: Settings) -> Finding:

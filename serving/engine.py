@@ -7,7 +7,7 @@ answer leaves only after its record is durable.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -30,12 +30,13 @@ from decisioning.event_state import MARGIN, KeptStates
 from decisioning.personalisation import considered
 from decisioning.profile import Facts, HotProfile, StoredFeatures, Subject
 from decisioning.pseudonyms import Pseudonyms
-from decisioning.record import DecisionRecord, ModelVersion
+from decisioning.record import DecisionRecord, ModelVersion, Shadow
 from decisioning.replay import Replayed, replay
 from decisioning.request import Context, DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take, with_contacts
 from decisioning.scores import Scores, scores_of
-from decisioning.slots import key_id
+from decisioning.shadow import casts_shadow, shadow_of
+from decisioning.slots import FilledSlot, key_id
 from serving.customers import Customers
 from serving.events import Events, Reported, Taken
 from serving.feeds import FeedTally
@@ -51,6 +52,8 @@ TWIN_WAIT = timedelta(seconds=5)
 # Decisions of a batch between two looks at other calls.
 TOGETHER = 32
 TWIN_POLL = timedelta(milliseconds=20)
+# Of an error's text, which may hold anything.
+MOST_SAID = 300
 # The feature, or key of a request's context, that names a customer's account.
 ACCOUNT_FEATURE = "account_id"
 
@@ -72,6 +75,7 @@ class _Versions(NamedTuple):
 
     catalog: Catalog
     model: "_Model | None"
+    shadow: "_Model | None"
     learnt: Mapping[str, Action]  # actions as the model knows them, the same in every market
     event_features: EventFeatures | None
     foreteller: Foreteller | None
@@ -101,6 +105,9 @@ class Engine:
         feeds: Counts what each source tells.
         moments_due: What events that were told have begun, to be decided at once.
         foreteller: Foretells journey stages; None where no such model is promoted.
+        shadow: The challenger that scores what `scorer` decides; None: there is none.
+        on_shadow: Told `scored` or `failed` of each decision that the shadow was asked about.
+        shadow_problem: Why the shadow failed, the first time that it did.
     """
 
     def __init__(
@@ -121,6 +128,8 @@ class Engine:
         self.release = release
         self.scorer = scorer
         self.foreteller: Foreteller | None = None
+        self.shadow = None
+        self.on_shadow: Callable[[str], None] = lambda _: None
         self.timers = timers or StageTimers()
         self.features = features
         self._hot_state = hot_state
@@ -145,6 +154,16 @@ class Engine:
     @scorer.setter
     def scorer(self, scorer: Scorer | None) -> None:
         self._model = _Model.of(scorer) if scorer is not None else None
+
+    @property
+    def shadow(self) -> Scorer | None:
+        """The challenger that scores beside it."""
+        return self._shadow.scorer if self._shadow else None
+
+    @shadow.setter
+    def shadow(self, scorer: Scorer | None) -> None:
+        self._shadow = _Model.of(scorer) if scorer is not None else None
+        self.shadow_problem: str | None = None
 
     async def decide(self, request: DecisionRequest, *, now: datetime) -> DecisionRecord:
         """Answer a request for one placement; see `decide_placements`."""
@@ -189,6 +208,7 @@ class Engine:
                     versions = _Versions(
                         release.of(request.market),
                         self._model,
+                        self._shadow,
                         release.everywhere.actions,
                         release.event_features,
                         self.foreteller,
@@ -245,8 +265,9 @@ class Engine:
             reservation = funnel.reservation(case, facts, choice.planned, digest=digest)
             filled = take(reservation, reservation.seen)
         laps.lap("reserve")
+        shadow = self._shadow_of(case, versions, facts, choice, filled, laps)
         version = versions.model.version if versions.model else None
-        record = funnel.record_of(case, facts, choice, filled, model=version, key_id=self._key.key_id)
+        record = funnel.record_of(case, facts, choice, filled, model=version, key_id=self._key.key_id, shadow=shadow)
         laps.lap("finish")
         if live:
             record = await self._keep(record, digest)
@@ -356,13 +377,36 @@ class Engine:
         laps.lap("narrow")
         reason = reason_of(case, facts, has_model=model is not None)
         if reason in UNSCORED or model is None:
-            return Choice(narrowed, funnel.plan_fallback(narrowed), reason)
+            return Choice(narrowed, funnel.plan_fallback(case, narrowed, reason), reason)
         if not narrowed.has_choice:
             return Choice(narrowed, funnel.NOTHING, reason)
         scores = _scores(case, narrowed, model, versions.learnt, facts, laps)
         planned = funnel.plan(case, narrowed, scores, key=self._key.secret)
         laps.lap("plan")
         return Choice(narrowed, planned, reason)
+
+    def _shadow_of(
+        self,
+        case: Case,
+        versions: "_Versions",
+        facts: Facts,
+        choice: Choice,
+        filled: Sequence[FilledSlot],
+        laps: Laps,
+    ) -> Shadow | None:
+        """What the challenger says of the same candidates; whatever it fails with, the decision stands."""
+        model = versions.shadow
+        if model is None or not casts_shadow(case, choice):
+            return None
+        try:
+            scores = _scores(case, choice.narrowed, model, versions.learnt, facts, laps, stages=("shadow", "shadow"))
+            found = shadow_of(case, choice, scores, filled, model=model.version)
+        except Exception as error:  # a model that nobody has promoted may be wrong in any way
+            self.shadow_problem = self.shadow_problem or f"{type(error).__name__}: {error}"[:MOST_SAID]
+            found = None
+        self.on_shadow("failed" if found is None else "scored")
+        laps.lap("shadow")
+        return found
 
     async def _read(
         self,
@@ -492,8 +536,13 @@ def _scores(
     learnt: Mapping[str, Action],
     facts: Facts,
     laps: Laps,
+    *,
+    stages: tuple[str, str] = ("encode", "score"),
 ) -> Scores:
-    """Scores of the eligible, with that of showing nothing where one of them ranks by uplift over it."""
+    """Scores of the eligible, with that of showing nothing where one of them ranks by uplift over it.
+
+    `stages` are what its time is charged to.
+    """
     by_uplift = "uplift" not in model.scorer.manifest.outputs and any(
         eligible.proposal.action.rank_by == "uplift" for eligible in narrowed.eligible
     )
@@ -505,9 +554,9 @@ def _scores(
         [*actions, learnt[NO_ACTION]] if by_uplift else actions,
         ContactHistory(facts.history, now=case.now),
     )
-    laps.lap("encode")
+    laps.lap(stages[0])
     scores = scores_of(model.scorer.score(rows), with_baseline=by_uplift)
-    laps.lap("score")
+    laps.lap(stages[1])
     return scores
 
 

@@ -10,7 +10,7 @@ from serving.adapters.onnx_scorer import OnnxScorer
 from serving.engine import Engine
 from serving.foretelling import Foreteller
 from storage.blobs import BlobStore
-from storage.bundles import bundle_pointer, load_bundle, stages_pointer
+from storage.bundles import bundle_pointer, load_bundle, shadow_bundle, stages_pointer
 from storage.catalog_files import catalog_pointer, decode_release
 from storage.settings import Settings
 
@@ -55,15 +55,18 @@ class Follower:
         self._thread.join()
 
     def warnings(self) -> list[str]:
-        """What could not be taken, and why."""
-        return list(self._failures.values())
+        """What could not be taken, and why; and why the challenger in the shadow failed, if it did."""
+        failed = self._engine.shadow_problem
+        said = [f"shadow: failed on a decision, which stands without it: {failed}"] if failed else []
+        return [*self._failures.values(), *said]
 
     def check(self) -> None:
-        """Look once at the keys and at both pointers."""
+        """Look once at the keys and at all pointers."""
         self._follow_keys()
         self._follow("bundle", bundle_pointer(self._domain), self._bundle_now, self._take_bundle)
         self._follow("next-stage model", stages_pointer(self._domain), self._stages_now, self._take_stages)
         self._follow("catalog", catalog_pointer(self._domain), self._catalog_now, self._take_catalog)
+        self._follow_shadow()
 
     def _run(self) -> None:
         while not self._stopping.wait(self._seconds):
@@ -116,6 +119,31 @@ class Follower:
                 self._failures[what] += f"; {what} {sha256[:12]}, released before, is served instead"
                 logger.warning("now serving %s %s, released before", what, sha256[:12])
                 return
+
+    def _follow_shadow(self) -> None:
+        """A challenger that cannot be taken scores nothing: no older one takes its place."""
+        try:
+            named = shadow_bundle(self._blobs, self._domain)
+            scoring = self._engine.shadow.sha256 if self._engine.shadow else None
+            if named == scoring:
+                self._failures.pop("shadow", None)
+                self._refused.pop("shadow", None)
+            elif named is None:
+                self._engine.shadow = None
+                self._failures.pop("shadow", None)
+            elif named != self._refused.get("shadow"):
+                self._refused["shadow"] = named
+                self._engine.shadow = None
+                self._engine.shadow = OnnxScorer(self._own_bundle(named))
+                self._failures.pop("shadow", None)
+                logger.info("now in the shadow: %s", named[:12])
+        except Exception as error:  # as above
+            if isinstance(error, StoreError):
+                self._refused.pop("shadow", None)
+            said = error.message if isinstance(error, NextmoveError) else repr(error)
+            self._failures["shadow"] = f"shadow: {said}; decisions are made without it"
+            self._on_failure("shadow")
+            logger.error("the challenger is not taken into the shadow: %s", said)
 
     def _bundle_now(self) -> str | None:
         return self._engine.scorer.sha256 if self._engine.scorer else None

@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from decisioning.errors import SetupError
 from serving.engine import Engine
-from serving.http.audience_metrics import AudienceMetrics
+from serving.http.audience_metrics import audience_metrics
 from serving.http.callers import Callers
+from serving.http.drift_metrics import drift_metrics
 from serving.http.guard import Access, Readiness
 from serving.http.metrics import Metrics
 from serving.http.signing_keys import SigningKeys
@@ -139,6 +141,7 @@ class Runtime:
             hot_state = open_contacts(settings)
             closing.callback(hot_state.close)
             engine = open_engine(settings, blobs, ledger, hot_state)
+            engine.on_shadow = lambda result: self.metrics.shadow.labels(result).inc()
             database = open_ledger(settings)
             closing.callback(database.dispose)
             moment_store = MomentStore(settings)
@@ -159,7 +162,8 @@ class Runtime:
             for beside in (erasures, feeds, keeper, follower):
                 beside.start()
                 closing.callback(beside.stop)
-            self.metrics.show(AudienceMetrics(settings, lambda: engine.release))
+            audiences, drift = audience_metrics(settings, lambda: engine.release), drift_metrics(settings)
+            self.metrics.show(lambda: chain(audiences(), drift()))
             self._opened = _Opened(
                 engine=engine,
                 privacy=Privacy(settings, database, features=engine.features, hot_state=hot_state, wake=erasures.wake),

@@ -43,6 +43,7 @@ def random_release(rng: np.random.Generator) -> Release:
     actions.append(action(NO_ACTION, group="other", value=float(rng.choice([0.0, 0.5, 1.0])), fallback=_one_in(rng, 3)))
     policy = [Greedy(), EpsilonGreedy(epsilon=0.2), SquareCB(gamma=20.0)][int(rng.integers(3))]
     slots = int(rng.integers(1, 4))
+    apprentice = _one_in(rng.spawn(1)[0], 3)  # a stream beside leaves the shops as they were
     welcome = Journey(
         id="welcome",
         stages=(
@@ -59,7 +60,7 @@ def random_release(rng: np.random.Generator) -> Release:
                 continuity=timedelta(days=int(rng.integers(0, 4))),
                 placements=(
                     placement(slots=slots, exploration=policy),
-                    placement("inbox", slots=2, exploration=policy, shown_by="decision"),
+                    placement("inbox", slots=2, exploration=policy, shown_by="decision", apprentice=apprentice),
                     placement("newsletter", channel="email", slots=1, shown_by="sent"),
                 ),
                 contact_policies=(
@@ -166,6 +167,8 @@ def decided(rng: np.random.Generator, release: Release, decision_id: str, *, alo
         scorer=None if _one_in(rng, 15) else FakeScorer({n: float(rng.choice([0.1, rng.random()])) for n in names}),
         draw_key=KEY,
     )  # fmt: skip
+    beside = rng.spawn(1)[0]
+    engine.shadow = FakeScorer({n: float(beside.random()) for n in names}) if _one_in(beside, 2) else None
     where: dict[str, Any] = [
         {}, {"placement": "inbox"},
         {"placement": "newsletter", "planned_at": NOW + timedelta(hours=int(rng.integers(48)))},

@@ -1,13 +1,14 @@
 """Figures for MLflow's pages, drawn without a display and without pyplot's global state."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 import lightgbm as lgb
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from decisioning.bundle import ModelFeature
 from decisioning.evaluation import Estimate
@@ -19,15 +20,8 @@ MOST_PANELS = 4
 
 
 def reliability_figure(propensities: NDArray[np.float64], success: NDArray[np.int64]) -> Figure:
-    """Mean propensity against success rate, in ten bins of equal mass, with 95 % normal intervals."""
-    score, rate, rows = reliability(propensities, success).T
-    figure, axes = _figure(5.5, 5.0)
-    top = 1.1 * max(score.max(), rate.max(), 1e-3)
-    axes.plot([0, top], [0, top], color="0.7", linewidth=1, label="perfect")
-    axes.errorbar(score, rate, yerr=1.96 * np.sqrt(rate * (1 - rate) / rows), fmt="o-", capsize=3, label="test slice")
-    axes.set(xlabel="propensity", ylabel="success rate", title="Reliability", xlim=(0, top), ylim=(0, top))
-    axes.legend()
-    return figure
+    """Mean propensity against success rate, in ten bins of equal mass; see `calibration_figure`."""
+    return calibration_figure(reliability(propensities, success), label="test slice")
 
 
 def importance_figure(booster: lgb.Booster, features: Sequence[ModelFeature]) -> Figure:
@@ -119,6 +113,58 @@ def over_time_figure(series: Mapping[str, Sequence[tuple[int, Estimate]]]) -> Fi
         )
     axes.set(xlabel="row of the log", ylabel="value a decision, 95 % interval", title="Over time")
     axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def ratio_figure(title: str, ratios: Sequence[tuple[str, Estimate]], floor: float) -> Figure:
+    """Ratios with their intervals on a logarithmic axis, with lines at 1, at the floor and at one over it."""
+    figure, axes = _figure(7.5, 0.32 * len(ratios) + 1.4)
+    for place, (label, ratio) in enumerate(reversed(ratios)):
+        axes.plot([max(ratio.low, 0.01), max(ratio.high, 0.01)], [place, place], color="C0")
+        axes.plot(max(ratio.value, 0.01), place, "o", color="C0")
+        axes.annotate(label, (0, place), xycoords=("axes fraction", "data"), xytext=(-6, 0), ha="right", va="center",
+                      textcoords="offset points")  # fmt: skip
+    for at, style in ((1.0, "-"), (floor, ":"), (1.0 / floor, ":")):
+        axes.axvline(at, color="0.7", linestyle=style, zorder=0)
+    axes.set(title=title, xlabel="ratio", xscale="log", yticks=[], ylim=(-0.7, len(ratios) - 0.3))
+    return figure
+
+
+def drift_figure(drifts: Sequence[tuple[str, float, str]]) -> Figure:
+    """The stability index of each feature, the furthest on top, with lines where it is moderate and major."""
+    shown = sorted(drifts, key=lambda each: each[1])[-MOST_FEATURES:]
+    figure, axes = _figure(7.0, 0.28 * len(shown) + 1.4)
+    colours = {"major": "C3", "moderate": "C1"}
+    axes.barh(
+        [name for name, _, _ in shown], [psi for _, psi, _ in shown],
+        color=[colours.get(level, "0.7") for _, _, level in shown],
+    )  # fmt: skip
+    for at in (0.1, 0.25):
+        axes.axvline(at, color="0.5", linestyle=":")
+    axes.set(title="Live against training; coloured where it is more than chance", xlabel="PSI")
+    return figure
+
+
+def calibration_figure(bins: ArrayLike, *, label: str = "live") -> Figure:
+    """Mean propensity against success rate, with 95 % normal intervals; `bins` is `(n, 3)`: both, and how many."""
+    score, rate, rows = np.array(bins, dtype=np.float64).T
+    figure, axes = _figure(5.5, 5.0)
+    top = 1.1 * max(score.max(), rate.max(), 1e-3)
+    axes.plot([0, top], [0, top], color="0.7", linewidth=1, label="perfect")
+    axes.errorbar(score, rate, yerr=1.96 * np.sqrt(rate * (1 - rate) / rows), fmt="o-", capsize=3, label=label)
+    axes.set(xlabel="propensity", ylabel="success rate", title="Reliability", xlim=(0, top), ylim=(0, top))
+    axes.legend()
+    return figure
+
+
+def trend_figure(title: str, label: str, lines: Sequence[tuple[str, Sequence[datetime], Sequence[float]]]) -> Figure:
+    """Values over time, a line each."""
+    figure, axes = _figure(8.0, 3.6)
+    for name, at, values in lines:
+        axes.plot(np.array([each.replace(tzinfo=None) for each in at], dtype="datetime64[s]"), values, "o-", label=name)
+    axes.set(title=title, ylabel=label)
+    axes.tick_params(axis="x", rotation=30)
+    axes.legend(frameon=False)
     return figure
 
 

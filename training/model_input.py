@@ -36,16 +36,17 @@ def learn_features(train: pd.DataFrame, catalog: Catalog) -> tuple[ModelFeature,
     """The model's columns, their kinds and levels, from the training slice alone.
 
     A name of the request's context becomes a feature where at least 1 % of the rows have a value
-    for it, the 50 most frequent at most; never a name that another source has. Lists, and features
-    that name somebody, are for rules.
+    for it, the 50 most frequent at most; never a name that another source has. Lists, features that
+    name somebody, and those that the catalogue protects (`fairness`), are for rules.
 
     Raises:
         DataError: Two sources that are not the callers' use one name.
     """
+    untouched = NAMES_OF_SOMEBODY.union(catalog.content.fairness.protected)
     customer = [
         _learnt(name.removeprefix(CUSTOMER), "customer", train[name])
         for name in train.columns
-        if name.startswith(CUSTOMER) and _says_something(name.removeprefix(CUSTOMER), train[name])
+        if name.startswith(CUSTOMER) and name.removeprefix(CUSTOMER) not in untouched and not _holds_lists(train[name])
     ]
     others = [_learnt(name, "context", train[name]) for name in REQUEST_FACTS]
     scopes = {action_id: action.scope() for action_id, action in catalog.actions.items()}
@@ -61,7 +62,8 @@ def learn_features(train: pd.DataFrame, catalog: Catalog) -> tuple[ModelFeature,
                 " since a request may supply a value by name: rename one"
             )
         sources[feature.name] = feature.source
-    sent = [_learnt(name, "context", _sent(name, train)) for name in _names_often_sent(train["context"], taken=sources)]
+    taken = untouched.union(sources)
+    sent = [_learnt(name, "context", _sent(name, train)) for name in _names_often_sent(train["context"], taken=taken)]
     return (*customer, *sent, *others)
 
 
@@ -107,11 +109,8 @@ def encode_shown(features: Sequence[ModelFeature], examples: pd.DataFrame, catal
     return encode_pairs(features, examples, catalog, np.arange(len(examples)), list(actions), codes.astype(np.int64))
 
 
-def _says_something(name: str, column: pd.Series) -> bool:
-    """Whether a model can learn from a customer feature."""
-    return name not in NAMES_OF_SOMEBODY and not (
-        column.dtype == object and any(isinstance(value, tuple | list) for value in column)
-    )
+def _holds_lists(column: pd.Series) -> bool:
+    return column.dtype == object and any(isinstance(value, tuple | list) for value in column)
 
 
 def _names_often_sent(contexts: pd.Series, *, taken: Container[str]) -> list[str]:

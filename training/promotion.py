@@ -16,12 +16,13 @@ from decisioning.bundle import Bundle
 from decisioning.catalog import Catalog
 from decisioning.errors import GateRefused, SetupError, StoreError
 from storage.blobs import BlobStore, Pointing
-from storage.bundles import bundle_pointer, load_bundle
+from storage.bundles import bundle_pointer, end_shadow, load_bundle
 from storage.settings import Settings
 from training.domains import Domain
 from training.evaluation_report import EvaluationReport, evaluate
 from training.evaluation_run import bundle_of, log_report, registered, served_bundle
 from training.example_sources import Progress, examples_of, silent
+from training.fair_promotion import with_fairness
 from training.gate import Verdict, judge, judge_unseen
 from training.graph_scorer import verified_scorer
 from training.tracking import CHAMPION, ROLLED_BACK_TAG, RegisteredModel, Tracking
@@ -120,6 +121,9 @@ def promote(
                     champion_damaged=served is not None and champion is None,
                     non_inferior=non_inferior,
                 )
+            verdict = with_fairness(
+                verdict, bundle, catalog, lambda: examples_of(source, settings, catalog, now=now, progress=progress)
+            )
             _log_verdict(tracking, domain, model, verdict, force, now=now)
             if not verdict.passes and force is None:
                 raise GateRefused(
@@ -130,6 +134,7 @@ def promote(
             tracking.point_alias(domain, CHAMPION, model.version)
             reason = f"forced: {force}" if force is not None else f"promoted version {model.version}"
             blobs.point(bundle_pointer(domain), bundle.sha256, now=now, reason=reason[:MOST_REASON])
+            end_shadow(blobs, domain, now=now, reason=f"version {model.version} was promoted")
         finally:
             blobs.close()
     return _promotion(domain, model, bundle, served, changed=True, forced=force, verdict=verdict, report=report)

@@ -178,8 +178,9 @@ class Redecision:
     def _plan(
         self, record: DecisionRecord, case: Case, facts: Facts, narrowed: Narrowed, old: Catalog, key: bytes
     ) -> Plan:
-        if reason_of(case, facts, has_model=record.model is not None) in UNSCORED:
-            return funnel.plan_fallback(narrowed)
+        reason = reason_of(case, facts, has_model=record.model is not None)
+        if reason in UNSCORED:
+            return funnel.plan_fallback(case, narrowed, reason)
         if not narrowed.has_choice:
             return funnel.NOTHING
         actions = [eligible.proposal.action for eligible in narrowed.eligible]

@@ -28,6 +28,7 @@ from training.linear_report import log_linear
 from training.model_card import model_card
 from training.model_quality import quality, quality_by_action
 from training.propensity import PropensityModel, fit_propensity
+from training.reference_of_model import learn_reference
 from training.time_split import TEST_SHARE
 from training.tracking import BUNDLE_TAG, CHALLENGER, TRAINED_UNTIL_TAG, Tracking, git_commit, model_name
 from training.uplift_quality import UpliftQuality, uplift_quality
@@ -135,6 +136,8 @@ def train(
         bundle = pack(draft, graph)[1]
         return TrainedModel("", draft.version, bundle, model, metrics, by_action, len(examples), uplift, ranked)
 
+    reference = learn_reference(model.features, rows, examples, model.split, catalog, model.propensities)
+    draft = msgspec.structs.replace(draft, reference=reference)
     progress("logging to MLflow")
     tracking = Tracking(settings)
     with tracking.run(f"train {domain}", commit=commit, tags={"domain": domain}) as run_id:
@@ -176,6 +179,7 @@ def train(
         else:
             tracking.log_figure(run_id, "figures/importance.png", importance_figure(model.booster, model.features))
         tracking.log_text(run_id, "model_card.md", card)
+        tracking.log_text(run_id, "reference.json", msgspec.json.encode(reference).decode())
         tracking.log_file(run_id, "bundle/manifest.json", pack(manifest, graph)[0])
         tracking.log_file(run_id, "bundle/model.onnx", graph)
         tracking.tag_version(

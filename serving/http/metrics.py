@@ -46,6 +46,10 @@ class Metrics:
             "nextmove_http_request_seconds", "Time to answer.", ("route",), buckets=_BUCKETS, registry=own
         )
         self.decisions = Counter("nextmove_decisions", "Decisions.", ("placement", "reason"), registry=own)
+        self.shadow = Counter(
+            "nextmove_shadow_decisions", "Decisions that the challenger in the shadow was asked about.", ("result",),
+            registry=own,
+        )  # fmt: skip
         self.outcomes = Counter("nextmove_outcomes", "Outcomes reported.", ("status",), registry=own)
         self.events = Counter("nextmove_events", "Events told.", ("type", "status"), registry=own)
         self.unmapped_events = Counter(

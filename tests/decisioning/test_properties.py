@@ -36,7 +36,7 @@ WORDS = {
 def planned_for(asked: Case, narrowed: Narrowed, chance: float = 0.1) -> Plan:
     """With scores that differ from action to action; the fallback where there is nothing to choose."""
     if not narrowed.has_choice:
-        return funnel.plan_fallback(narrowed)
+        return funnel.plan_fallback(asked, narrowed, RANKED)
     scores = np.array([chance / (place + 1) for place in range(len(narrowed.eligible))])
     return funnel.plan(asked, narrowed, Scores(scores, 0.01), key=b"key")
 

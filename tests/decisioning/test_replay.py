@@ -95,13 +95,16 @@ def test_a_thousand_random_decisions_come_out_again() -> None:
                 ["decisions", record.reason, f"slots {len(record.slots)}", *(drop.reason for drop in record.dropped)]
             )
             met["continued"] += any(candidate.tier < 0 for candidate in record.candidates)
+            met["shadow"] += record.shadow is not None
+            met["apprentice"] += record.apprentice
             met["by uplift"] += any(candidate.uplift is not None for candidate in record.candidates)
     assert met["decisions"] >= 1000
     for what in (
         "RANKED", "HOLDOUT", "NO_ELIGIBLE_ACTION", "FALLBACK_UNKNOWN_CUSTOMER", "FALLBACK_FEATURES_UNAVAILABLE",
         "FALLBACK_MODEL_UNAVAILABLE", "FALLBACK_HOT_STATE_UNAVAILABLE", "slots 3", "CAP_REACHED", "BUDGET_SPENT",
         "COOL_DOWN", "QUIET_HOURS", "STAGE", "FOLLOWED_UP", "SHOWN_ELSEWHERE", "TAKEN_MEANWHILE", "RULE_ERROR",
-        "HELD_OUT", "NOT_A_FALLBACK", "continued", "by uplift", "interleaved",
+        "HELD_OUT", "NOT_A_FALLBACK", "continued", "by uplift", "interleaved", "shadow",
+            "apprentice",
     ):  # fmt: skip
         assert met[what] >= 10, what
 

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import values
 
 from decisioning.running_dry import Size
-from serving.http.audience_metrics import AudienceMetrics
+from serving.http.audience_metrics import audience_metrics
 from serving.http.metrics import Metrics
 from storage.ledger.audience_sizes import keep_sizes
 from storage.settings import Settings
@@ -28,7 +28,7 @@ def scraped(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Metrics:
     monkeypatch.setattr(values, "ValueClass", values.MutexValue)
     shop = Shop()
     metrics = Metrics(lambda: shop.engine, hot_state_lost=lambda: False)
-    metrics.show(AudienceMetrics(settings, release))
+    metrics.show(audience_metrics(settings, release))
     return metrics
 
 
