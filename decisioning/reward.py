@@ -1,7 +1,8 @@
 """What a decision earned: a number computed from its outcomes within the attribution window."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Protocol
 
 import msgspec
@@ -9,7 +10,7 @@ import msgspec
 from decisioning.content import Placement
 from decisioning.content_types import NO_ACTION
 from decisioning.outcome_types import OF_MESSAGE
-from decisioning.record import DecisionRecord, OutcomeRecord, ShownSlot
+from decisioning.record import OutcomeRecord, ShownSlot
 
 # An e-mail that was not sent or came back was never seen: no failure of the action.
 NEVER_SEEN = frozenset({"not_sent", "bounce"})
@@ -18,6 +19,20 @@ PROVES_SHOWN = frozenset({"impression", "click", "accept", "reject", "purchase",
 
 # Callers' clocks differ from ours by less. What lies earlier cannot come of the decision.
 CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+class Timed(Protocol):
+    """What an attribution window needs of a decision; a `DecisionRecord` is one."""
+
+    @property
+    def decided_at(self) -> datetime:
+        """When it was made."""
+        ...
+
+    @property
+    def contact_at(self) -> datetime | None:
+        """When the contact is planned for, if for later."""
+        ...
 
 
 class Answered(Protocol):
@@ -76,12 +91,17 @@ def _means(outcome: OutcomeRecord, slot: ShownSlot, *, only: bool) -> bool:
     return outcome.action_id == slot.action_id
 
 
-def closes_at(record: DecisionRecord, placement: Placement) -> datetime:
-    """When a decision's attribution window closes: it lasts from the contact, which may be planned for later."""
-    return (record.contact_at or record.decided_at) + placement.attribution_window
+def opens_at(record: Timed) -> datetime:
+    """When a decision's contact is, from which its attribution window lasts: it may be planned for later."""
+    return record.contact_at or record.decided_at
 
 
-def counted(outcomes: Iterable[OutcomeRecord], record: DecisionRecord, placement: Placement) -> list[OutcomeRecord]:
+def closes_at(record: Timed, placement: Placement) -> datetime:
+    """When a decision's attribution window closes."""
+    return opens_at(record) + placement.attribution_window
+
+
+def counted(outcomes: Iterable[OutcomeRecord], record: Timed, placement: Placement) -> list[OutcomeRecord]:
     """A decision's outcomes that count: within its window (its end excluded), not by a machine, each id once.
 
     The window opens `CLOCK_TOLERANCE` before the decision, since a planned contact may come early.
@@ -111,13 +131,22 @@ def reward(outcomes: Iterable[OutcomeRecord], placement: Placement) -> float:
 
     Amounts (`value`) are added up, since a customer can buy twice.
     """
-    total = 0.0
+    return sum(_worths(sorted(outcomes, key=lambda o: (o.occurred_at, o.outcome_id)), placement))
+
+
+def succeeded_at(outcomes: Iterable[OutcomeRecord], placement: Placement) -> datetime | None:
+    """When it was first known that these earn more than 0: by arrival, not by when it happened; None if never."""
+    arrived = sorted(outcomes, key=lambda o: (o.received_at, o.outcome_id))
+    totals = accumulate(_worths(arrived, placement))
+    return next((each.received_at for each, total in zip(arrived, totals, strict=True) if total > 0.0), None)
+
+
+def _worths(outcomes: Iterable[OutcomeRecord], placement: Placement) -> Iterator[float]:
     met: set[str] = set()
-    for outcome in sorted(outcomes, key=lambda o: (o.occurred_at, o.outcome_id)):
+    for outcome in outcomes:
         worth = placement.reward.get(outcome.type)
         if worth == "value":
-            total += outcome.value or 0.0
-        elif worth is not None and outcome.type not in met:
-            total += float(worth)
+            yield outcome.value or 0.0
+        else:
+            yield 0.0 if worth is None or outcome.type in met else float(worth)
             met.add(outcome.type)
-    return total

@@ -48,7 +48,7 @@ LEFT_OUT = "left_out"
 # Bounds what one training holds in memory, however long a service has run; older habits tell little.
 LEDGER_WINDOW = timedelta(days=180)
 FEATURES_UNAVAILABLE = "FALLBACK_FEATURES_UNAVAILABLE"
-_A_REPEAT = b'"repeats":"'  # in the JSON of a record with a slot that repeats
+A_REPEAT = b'"repeats":"'  # in the JSON of a record with a slot that repeats
 _JOIN_KEYS = ("row_id", "customer_id", "event_timestamp")
 _LOG_COLUMNS = (
     "row_id", "customer_id", "decided_at", "placement", "action_id", "probability", "candidates", "context",
@@ -156,7 +156,7 @@ def ledger_examples(
     """
     untold = untold or Untold()
     since = now - LEDGER_WINDOW
-    repeating = reader.all_decisions(Repeating, since=since, until=now, containing=_A_REPEAT)
+    repeating = reader.all_decisions(Repeating, since=since, until=now, containing=A_REPEAT)
     outcomes = credited(reader.outcomes(since=since, until=now), repeating)
     rows: list[dict[str, Any]] = []
     left_out: Counter[Gap] = Counter()

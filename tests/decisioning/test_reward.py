@@ -5,7 +5,16 @@ import pytest
 
 from decisioning.content_types import NO_ACTION
 from decisioning.record import OutcomeRecord
-from decisioning.reward import CLOCK_TOLERANCE, PROVES_SHOWN, counted, credited, of_slot, reward, was_shown
+from decisioning.reward import (
+    CLOCK_TOLERANCE,
+    PROVES_SHOWN,
+    counted,
+    credited,
+    of_slot,
+    reward,
+    succeeded_at,
+    was_shown,
+)
 from tests.builders import NOW, placement, record, slot
 
 WEEK = timedelta(days=7)
@@ -120,3 +129,11 @@ def test_an_e_mail_that_came_back_came_back_for_every_slot_that_it_repeats() -> 
     found = credited({"e": [bounced]}, [again])
     assert [o.action_id for o in counted(found["d"], record(decision_id="d"), placement())] == ["card", "loan"]
     assert found["e"] == []
+
+
+def test_a_success_is_known_when_it_arrives_and_not_before_the_reward_is_above_nothing() -> None:
+    place = placement(reward={"click": 0.5, "unsubscribe": -1.0})
+    told_late = outcome("click", received_at=NOW + timedelta(days=2))
+    assert succeeded_at([told_late, outcome("impression")], place) == NOW + timedelta(days=2)
+    assert succeeded_at([told_late, outcome("unsubscribe")], place) is None
+    assert succeeded_at([], place) is None
