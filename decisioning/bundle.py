@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from decisioning.delays import DelayDistribution
 from decisioning.errors import BundleError
 
 FORMAT = 1
@@ -72,6 +73,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         learner: What learnt it: `lightgbm`, `linear`, or `imported` for a graph that was made elsewhere.
         action_sd: By action, how far the log-odds of its propensity may be off as a whole, for having been
             met so often: the online posterior begins there. `new_action_sd` is that of any other action.
+        delays: By placement, how long after a contact successes arrive; the default for any other.
     """
 
     format: int = FORMAT
@@ -91,6 +93,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     learner: str = "lightgbm"
     action_sd: dict[str, float] = {}
     new_action_sd: float = 1.0
+    delays: dict[str, DelayDistribution] = {}
 
     @property
     def probe_rows(self) -> NDArray[np.float32]:

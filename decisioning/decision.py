@@ -61,7 +61,8 @@ class Plan(NamedTuple):
 
     `drawn` is whether the policy drew the order; else it is the catalogue's, and nothing has a
     probability. `baseline` is the propensity of showing nothing, where that was asked for. `counts`
-    are the customer's contacts as they were counted on the way.
+    are the customer's contacts as they were counted on the way. `posterior` is the state of the online
+    posterior that corrected the scores, if one did.
     """
 
     candidates: tuple[Candidate, ...]
@@ -71,6 +72,7 @@ class Plan(NamedTuple):
     drawn: bool
     baseline: float | None = None
     counts: ContactCounts | None = None
+    posterior: str | None = None
 
 
 NOTHING = Plan((), (), Distribution(np.empty(0), np.empty(0, dtype=np.int64)), (), drawn=False)
@@ -173,7 +175,7 @@ def plan(case: Case, narrowed: Narrowed, scores: Scores, *, key: bytes) -> Plan:
     order = draw_order(spread, uniforms(key, case.draw_id, len(values)))
     candidates = _candidates(narrowed.eligible, chances, uplifts, priorities, spread, scores)
     drawn = tuple(order.tolist())
-    return Plan(candidates, narrowed.eligible, spread, drawn, True, baseline, narrowed.counts)
+    return Plan(candidates, narrowed.eligible, spread, drawn, True, baseline, narrowed.counts, scores.posterior)
 
 
 def _uplifts(narrowed: Narrowed, chances: Sequence[float], scores: Scores) -> list[float | None]:
@@ -415,6 +417,7 @@ def record_of(
         preferences=hot.preferences,
         personal=facts.personal,
         erased=hot.erased,
+        posterior=choice.planned.posterior,
     )
 
 
