@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,13 +86,18 @@ def train(
     Example: nextmove train --dataset simulated
     """
     from nextmove import steps
+    from storage.ledger.reader import LedgerReader
+    from training.response_delays import response_delays
     from training.training_run import train as train_model
 
     settings = settings_of(dataset, data, mapping)
     steps.open_home(settings)
     catalog, domain = steps.released(settings).everywhere, steps.domain_of(settings)
     with step("train") as progress:
-        trained = train_model(domain, settings, catalog=catalog, now=now_utc(), seed=seed, progress=progress)
+        now = now_utc()
+        with closing(LedgerReader(settings)) as reader:
+            delays = response_delays(reader, catalog, now=now)
+        trained = train_model(domain, settings, catalog=catalog, now=now, seed=seed, progress=progress, delays=delays)
         progress.result = f"version {trained.version}, run {trained.run_id}"
     if as_json:
         print_json({"run_id": trained.run_id, "version": trained.version, "metrics": trained.metrics})

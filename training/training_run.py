@@ -1,6 +1,7 @@
 """One training run: examples in; a checked bundle, its metrics and its MLflow run out."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import Bundle, pack
 from decisioning.catalog import Catalog
+from decisioning.delays import DelayDistribution
 from storage.blobs import BlobStore
 from storage.bundles import publish_bundle
 from storage.settings import Settings
+from training.action_priors import action_priors
 from training.domains import Domain
 from training.example_sources import Progress, examples_of, silent
 from training.examples import met_by_customers
@@ -56,6 +59,7 @@ def train(
     test_share: float = TEST_SHARE,
     progress: Progress = silent,
     register: bool = True,
+    delays: Mapping[str, DelayDistribution] | None = None,
 ) -> TrainedModel:
     """Fit, calibrate, export, check, and (unless told not to) register as challenger.
 
@@ -68,6 +72,8 @@ def train(
         test_share: Share of the examples, the latest, that are only tested on.
         progress: Told what happens.
         register: False: nothing is written anywhere; for simulations that train many models.
+        delays: By placement, how long successes take to arrive (`response_delays`), for the online posterior;
+            the default where none is given.
 
     Raises:
         DataError: The examples cannot be learnt from.
@@ -99,6 +105,11 @@ def train(
         now=now,
         rng=np.random.default_rng(seed),
     )
+    learnt = slice(model.split.train.start, model.split.valid.stop)
+    priors = action_priors(examples["action_id"].to_numpy()[learnt], success[learnt])
+    draft = msgspec.structs.replace(
+        draft, action_sd=priors.by_action, new_action_sd=priors.new, delays=dict(delays or {})
+    )
     if not register:
         return TrainedModel("", draft.version, pack(draft, graph)[1], model, metrics, by_action, len(examples))
 
@@ -123,6 +134,7 @@ def train(
                 "examples": len(examples),
                 **{f"{name}_from": at.isoformat() for name, at in zip(_LATER_SLICES, split.boundaries, strict=True)},
                 "trained_until": split.trained_until.isoformat(),
+                "new_action_sd": priors.new,
                 "n_features": len(model.features),
             },
             metrics={f"test_{name}": value for name, value in metrics.items()},
