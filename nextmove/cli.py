@@ -222,6 +222,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Of the visits, the outcomes and the draws.")] = 1,
     retrain_every: Annotated[int, typer.Option(min=100, help="Visits between two trainings.")] = 5_000,
     last: Annotated[int, typer.Option(min=1, help="Visits at the end that the comparison is about.")] = 5_000,
+    posterior: Annotated[bool, typer.Option(help="Let the online posterior correct scores.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Let the simulated world use the real engine, and the engine learn from it.
@@ -230,7 +231,15 @@ def simulate(
     """
     from nextmove.simulate import run
 
-    run(settings_of("simulated"), rounds=rounds, seed=seed, retrain_every=retrain_every, last=last, as_json=as_json)
+    run(
+        settings_of("simulated"),
+        rounds=rounds,
+        seed=seed,
+        retrain_every=retrain_every,
+        last=last,
+        posterior=posterior,
+        as_json=as_json,
+    )
 
 
 @state_app.command("rebuild")

@@ -27,7 +27,9 @@ TEST_SHARE = 0.02  # no gate follows, so the newest decisions are learnt from
 SMOOTHING = 1_000  # rounds over which the figure averages
 
 
-def run(settings: Settings, *, rounds: int, seed: int, retrain_every: int, last: int, as_json: bool) -> None:
+def run(
+    settings: Settings, *, rounds: int, seed: int, retrain_every: int, last: int, posterior: bool, as_json: bool
+) -> None:
     """Simulate, print the comparison, and log it to MLflow.
 
     Raises:
@@ -65,7 +67,7 @@ def run(settings: Settings, *, rounds: int, seed: int, retrain_every: int, last:
             return OnnxScorer(trained.bundle)
 
         with step("simulate") as progress:
-            loop = Loop(sandbox, domain.world, seed=seed)
+            loop = Loop(sandbox, domain.world, seed=seed, posterior=posterior)
             result = asyncio.run(loop.play(rounds, retrain_every=retrain_every, retrain=retrain, progress=progress))
             progress.result = f"{rounds:,} decisions, {result.outcomes:,} outcomes, {result.duplicates:,} came twice"
     finally:
