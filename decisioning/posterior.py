@@ -85,8 +85,8 @@ class Posterior:
         """
         if scores.baseline is not None:
             action_ids = [*action_ids, NO_ACTION]
-        believed = np.array(self.beliefs(action_ids, variants=variants, channel=channel))
-        shifts, sds = believed.T
+        believed = self.beliefs(action_ids, variants=variants, channel=channel)
+        shifts, sds = (np.array(each) for each in zip(*believed, strict=True))
         if scores.baseline is not None:
             own = Scores(np.array([scores.baseline]), shifts=shifts[-1:])
             shifts, sds = shifts[:-1], sds[:-1]

@@ -18,8 +18,9 @@ A response may take days. An exposure of age `t` has been answered by now with t
 where `F` is the distribution of delays (`delays`): so early silence says little, and early response not too much.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +42,7 @@ _WIDEST, _BEND = 6.0, 0.5
 _GRID: Floats = _BEND * np.sinh(np.linspace(-np.arcsinh(_WIDEST / _BEND), np.arcsinh(_WIDEST / _BEND), POINTS))
 _SPACING: Floats = np.gradient(_GRID)
 _MINUTE = timedelta(minutes=1)
+_BANDS = 1_000  # more than there are
 # From here on all responses count as arrived.
 _ALL_ARRIVED = 0.999
 
@@ -96,7 +98,7 @@ def fitted(
     told = _told(counts, placements, untold or Untold())
     if not told:
         return ()
-    named = sorted({(c.variants, c.channel, c.action_id) for c in told})
+    named = sorted({(cell.variants, cell.channel, cell.action_id) for cell, _ in told})
     cells, offsets = _columns(told, {name: place for place, name in enumerate(named)}, placements, delays, now)
     likelihoods, group, begin = _likelihoods(cells, offsets)
     means, sds = _filtered(
@@ -113,49 +115,58 @@ def fitted(
     )
 
 
-def _told(counts: Mapping[Cell, Tally], placements: Mapping[str, Placement], untold: Untold) -> dict[Cell, Tally]:
+def _told(
+    counts: Mapping[Cell, Tally], placements: Mapping[str, Placement], untold: Untold
+) -> list[tuple[Cell, Tally]]:
     """The cells of known placements in whose windows nothing is missing; their order is fixed, for sums to the bit."""
-    whole: dict[tuple[str, int, int], bool] = {}
-    found = {}
-    for cell, tally in sorted(counts.items()):
-        placement = placements.get(cell.placement)
-        if placement is None or tally.trials <= 0:
-            continue
-        bucket = cell.placement, cell.begin, cell.width
-        if bucket not in whole:
-            begin = datetime.fromtimestamp(cell.begin * 60, UTC)
-            closes = begin + cell.width * _MINUTE + placement.attribution_window
-            whole[bucket] = untold.between(placement, begin, closes) is None
-        if whole[bucket]:
-            found[cell] = tally
-    return found
+    known = [
+        (cell, tally) for cell, tally in sorted(counts.items()) if cell.placement in placements and tally.trials > 0
+    ]
+    buckets = {(cell.placement, cell.begin, cell.width) for cell, _ in known}
+    missing = {
+        (name, begin, width)
+        for name, begin, width in buckets
+        if untold.between(
+            placements[name], at := _at(begin), at + width * _MINUTE + placements[name].attribution_window
+        )
+    }
+    return (
+        [each for each in known if (each[0].placement, each[0].begin, each[0].width) not in missing]
+        if missing
+        else known
+    )
+
+
+def _at(minute: int) -> datetime:
+    return datetime.fromtimestamp(minute * 60, UTC)
 
 
 def _columns(
-    counts: Mapping[Cell, Tally],
+    told: Sequence[tuple[Cell, Tally]],
     groups: Mapping[tuple[str, str, str], int],
     placements: Mapping[str, Placement],
     delays: Mapping[str, DelayDistribution],
     now: datetime,
 ) -> tuple[_Cells, Floats]:
     """The cells, and the mean log-odds of each of their rows, `(n_rows,)`."""
-    rows: dict[tuple[int, int], int] = {}
-    listed = []
-    for cell, tally in counts.items():
-        group = groups[cell.variants, cell.channel, cell.action_id]
-        listed.append((group, cell.begin, rows.setdefault((group, cell.band), len(rows)), cell.width, *tally))
-    group, begin, row, width, trials, successes, offsets = np.array(listed, dtype=np.int64).T
+    cells, tallies = zip(*told, strict=True)
+    variants, actions, channels, at, *times = zip(*cells, strict=True)
+    begin, width, band = (np.fromiter(each, np.int64) for each in times)
+    trials, successes, sums = np.fromiter(chain.from_iterable(tallies), np.int64).reshape(-1, 3).T
+    group = np.fromiter(map(groups.__getitem__, zip(variants, channels, actions, strict=True)), np.int64)
+    _, row = np.unique(group * _BANDS + band, return_inverse=True)
     ages = now.timestamp() - 60.0 * (begin + 0.5 * width)
-    of_placement = np.array([cell.placement for cell in counts])
+    codes = {name: number for number, name in enumerate(dict.fromkeys(at))}
+    place = np.fromiter(map(codes.__getitem__, at), np.int64)
     arrived = np.empty(len(ages))
-    for name in dict.fromkeys(of_placement.tolist()):
-        mine = of_placement == name
+    for name, number in codes.items():
+        mine = place == number
         known = delays.get(name) or default_delays(placements[name].attribution_window)
         arrived[mine] = known.arrived_by(ages[mine])
-    sums = np.bincount(row, weights=offsets) / np.bincount(row, weights=trials)
+    offsets = UNIT * np.bincount(row, weights=sums) / np.bincount(row, weights=trials)
     order = np.lexsort((begin, group))
     group, begin, row, trials, successes = (each[order] for each in (group, begin, row, trials, successes))
-    return _Cells(group, begin, row, trials.astype(float), successes.astype(float), arrived[order]), sums * UNIT
+    return _Cells(group, begin, row, trials.astype(float), successes.astype(float), arrived[order]), offsets
 
 
 def _likelihoods(cells: _Cells, offsets: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:

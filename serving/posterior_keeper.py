@@ -14,7 +14,7 @@ from serving.engine import Engine
 from storage.hot_state.posteriors import LEASED_FOR, open_posterior
 from storage.ledger.arrivals import Arrivals, Place
 from storage.ledger.feed_counts import read_untold
-from storage.posterior_counting import Counting, Scoring, fitted_in
+from storage.posterior_counting import Counting, Scoring, fitted_in, scoring
 from storage.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 COUNT_EVERY = timedelta(seconds=5)
 FIT_EVERY = timedelta(minutes=1)
 JUDGE_FEEDS_EVERY = timedelta(hours=1)
+BETWEEN_PARTS = timedelta(milliseconds=10)
 
 
 def _clock() -> datetime:
@@ -77,7 +78,8 @@ class PosteriorKeeper:
         if scorer is None:
             return
         if self._is_due(scorer.sha256) and self._store.lease(self._holder, duration=LEASED_FOR):
-            self._count(Scoring(scorer.sha256, scorer.manifest, self._engine.release.everywhere.placements))
+            placements = self._engine.release.everywhere.placements
+            self._count(scoring(self._arrivals, scorer.sha256, scorer.manifest, placements))
         self._take(scorer.sha256)
 
     def _is_due(self, bundle_sha256: str) -> bool:
@@ -89,19 +91,19 @@ class PosteriorKeeper:
             return True
         return elapsed >= COUNT_EVERY and self._arrivals.end() != place
 
-    def _count(self, scoring: Scoring) -> None:
+    def _count(self, live: Scoring) -> None:
         now = self._clock()
         end = self._arrivals.end()
-        said = self._counting.go_on(
-            scoring, now=now, untold=self._untold_since(scoring, now), goes_on=self._still_leads
-        )
+        said = self._counting.go_on(live, now=now, untold=self._untold_since(live, now), goes_on=self._still_leads)
         if said is not None:
-            self._counted = now, end, scoring.bundle_sha256
+            self._counted = now, end, live.bundle_sha256
             self._engine.take_posterior(said)
-            self._taken = self._counting.revision, scoring.bundle_sha256
+            self._taken = self._counting.revision, live.bundle_sha256
 
     def _still_leads(self) -> bool:
-        return not self._stopping.is_set() and self._store.lease(self._holder, duration=LEASED_FOR)
+        """Asked after each part; in between, decisions have their turn."""
+        stopping = self._stopping.wait(BETWEEN_PARTS.total_seconds())
+        return not stopping and self._store.lease(self._holder, duration=LEASED_FOR)
 
     def _take(self, bundle_sha256: str) -> None:
         """What another process counted, if it is new here."""
@@ -112,13 +114,13 @@ class PosteriorKeeper:
         self._engine.take_posterior(fitted_in(kept.fitted) if kept is not None else None)
         self._taken = kept.revision if kept is not None else None, bundle_sha256
 
-    def _untold_since(self, scoring: Scoring, now: datetime) -> Untold:
+    def _untold_since(self, live: Scoring, now: datetime) -> Untold:
         """Which outcomes were not told; judged once an hour."""
         judged = self._untold
-        if judged is None or judged[1] != scoring.bundle_sha256 or now - judged[0] >= JUDGE_FEEDS_EVERY:
+        if judged is None or judged[1] != live.bundle_sha256 or now - judged[0] >= JUDGE_FEEDS_EVERY:
             content = self._engine.release.blueprint.content
-            found = read_untold(self._settings, content, since=scoring.manifest.trained_until, now=now)
-            judged = self._untold = now, scoring.bundle_sha256, found
+            found = read_untold(self._settings, content, since=live.manifest.trained_until, now=now)
+            judged = self._untold = now, live.bundle_sha256, found
         return judged[2]
 
     def _run(self) -> None:

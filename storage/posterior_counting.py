@@ -14,6 +14,7 @@ import msgspec
 
 from decisioning.bundle import Manifest
 from decisioning.content import Placement
+from decisioning.events import PURCHASE
 from decisioning.feeds import Untold
 from decisioning.posterior import Fitted, unnamed_sd
 from decisioning.response_counts import Counts, add, coarsened, decoded, encoded, exposure
@@ -44,6 +45,21 @@ class Scoring(msgspec.Struct, frozen=True):
             for name, placement in self.placements.items()
         }
         return hashlib.sha256(msgspec.json.encode(what, order="sorted")).hexdigest()[:16]
+
+
+def scoring(arrivals: Arrivals, bundle_sha256: str, manifest: Manifest, placements: Mapping[str, Placement]) -> Scoring:
+    """What is to be counted of these placements.
+
+    Where events tell of orders, those that reward a purchase are left out: models learn from orders that name
+    no decision, which are credited customer by customer and not yet counted here. Without them response would
+    seem to have fallen everywhere.
+
+    Raises:
+        StoreError: The ledger cannot be read.
+    """
+    if arrivals.has_orders(manifest.trained_until):
+        placements = {name: each for name, each in placements.items() if PURCHASE not in each.reward}
+    return Scoring(bundle_sha256, manifest, placements)
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -110,7 +126,7 @@ class Counting:
             return
         kept = self._store.kept()
         self._revision = kept.revision if kept is not None else None
-        self._known = _known(kept.counted) if kept is not None else None
+        self._known = counted_in(kept.counted) if kept is not None else None
         self._counts = decoded(self._known.counts) if self._known is not None else {}
 
     def _count(self, counts: Counts, scoring: Scoring, at: Place, goes_on: Callable[[], bool]) -> Place:
@@ -151,6 +167,14 @@ def fitted_in(kept: bytes) -> Fitted | None:
         return None
 
 
+def counted_in(kept: bytes) -> Counted | None:
+    """What hot state keeps as counted; likewise."""
+    try:
+        return msgspec.msgpack.decode(kept, type=Counted)
+    except msgspec.MsgspecError:
+        return None
+
+
 def recount(settings: Settings, *, now: datetime) -> Fitted | None:
     """Count the live bundle's decisions anew; None where no bundle or catalogue is live.
 
@@ -165,16 +189,9 @@ def recount(settings: Settings, *, now: datetime) -> Fitted | None:
             return None
         manifest = load_bundle(blobs, promoted).manifest
         release = decode_release(blobs.get(released), domain=settings.domain)
-    scoring = Scoring(promoted, manifest, release.everywhere.placements)
     untold = read_untold(settings, release.blueprint.content, since=manifest.trained_until, now=now)
     store = open_posterior(settings)
     store.forget()
     with closing(Arrivals(settings)) as arrivals:
-        return Counting(store, arrivals).go_on(scoring, now=now, untold=untold)
-
-
-def _known(counted: bytes) -> Counted | None:
-    try:
-        return msgspec.msgpack.decode(counted, type=Counted)
-    except msgspec.MsgspecError:
-        return None
+        live = scoring(arrivals, promoted, manifest, release.everywhere.placements)
+        return Counting(store, arrivals).go_on(live, now=now, untold=untold)

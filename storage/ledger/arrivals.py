@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Select, Table, func, select
 
+from decisioning.events import PURCHASE
 from decisioning.record import DecisionRecord, OutcomeRecord
 from decisioning.reward import credited
 from storage.instants import to_microseconds
 from storage.ledger.database import open_ledger, reading
 from storage.ledger.rows import decoded, outcome_of
-from storage.ledger.tables import decisions, outcomes
+from storage.ledger.tables import decisions, events, outcomes
 from storage.settings import Settings
 
 _NAMES_PER_QUERY = 500
@@ -71,6 +72,17 @@ class Arrivals:
         with reading(self._engine) as connection:
             found = connection.execute(first).scalar()
             return Place(_last(connection, decisions) if found is None else found - 1, _last(connection, outcomes))
+
+    def has_orders(self, since: datetime) -> bool:
+        """Whether events told the domain of purchases since: orders, which need not name a decision."""
+        told = select(events.c.seq).where(
+            events.c.received_at > to_microseconds(since),
+            events.c.domain == self._domain,
+            events.c.type == "track",
+            events.c.name == PURCHASE,
+        )
+        with reading(self._engine) as connection:
+            return connection.execute(told.limit(1)).first() is not None
 
     def behind(self, after: Place, *, bundle_sha256: str, rows: int) -> tuple[Place, list[Touched]]:
         """What at most so many new decisions, and as many new outcomes, touch of a bundle's decisions; how far they go.

@@ -24,12 +24,12 @@ from storage.hot_state.posteriors import PosteriorStore, open_posterior
 from storage.hot_state.rebuild import open_hot_state
 from storage.ledger.arrivals import Arrivals
 from storage.ledger.writer import Ledger
-from storage.posterior_counting import Counted, Counting, Scoring
+from storage.posterior_counting import Counted, Counting, Scoring, scoring
 from storage.settings import Settings
 from tests.builders import placement
 from tests.fakes import FakeScorer
 from tests.storage.hot_stores import settings_for
-from tests.storage.kept import NOW, decision, outcome, slot
+from tests.storage.kept import NOW, decision, event, outcome, slot
 from tests.storage.processes import others
 
 BUNDLE = "f" * 64
@@ -218,6 +218,16 @@ def test_what_cannot_be_read_of_an_older_version_is_counted_anew(settings: Setti
     store.keep(b"\x01", b"\x01", over=None)
     assert go_on(settings) is not None
     assert counts_in(store) == by_definition(rows)
+
+
+def test_where_orders_come_without_decisions_what_rewards_purchases_is_left_out(settings: Settings) -> None:
+    bought, clicked = placement(reward={"purchase": 1.0}), placement("teaser", reward={"click": 1.0})
+    both = {"home_hero": bought, "teaser": clicked}
+    with closing(Arrivals(settings)) as arrivals:
+        assert set(scoring(arrivals, BUNDLE, MANIFEST, both).placements) == {"home_hero", "teaser"}
+        with closing(Ledger(settings)) as ledger:
+            asyncio.run(ledger.append_events([(event("shop/1"), "digest")]))
+        assert set(scoring(arrivals, BUNDLE, MANIFEST, both).placements) == {"teaser"}
 
 
 def test_another_domain_has_its_own(settings: Settings) -> None:
