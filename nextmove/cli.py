@@ -309,6 +309,21 @@ def bench_ope(
     run_ope(data, replications=replications, seed=seed, as_json=as_json)
 
 
+@bench_app.command("posterior")
+def bench_posterior(
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each simulation.")] = 20,
+    decisions: Annotated[int, typer.Option(min=100, help="Decisions of the ledger that is counted.")] = 5_000,
+    as_json: AsJson = False,
+) -> None:
+    """How soon the online posterior follows a change, how steady it is without one, and what it costs.
+
+    Example: nextmove bench posterior --seeds 20
+    """
+    from nextmove.bench_posterior import run_posterior
+
+    run_posterior(seeds=seeds, decisions=decisions, as_json=as_json)
+
+
 @bench_app.command("events")
 def bench_events(
     dataset: Dataset = None,
