@@ -10,6 +10,7 @@ from decisioning.catalog import Release
 from decisioning.errors import NextmoveError
 from decisioning.feed_findings import Finding, feed_findings
 from decisioning.feeds import HISTORY
+from decisioning.response_counts import decoded
 from nextmove import steps
 from serving.adapters.feast_features import FeastFeatures
 from serving.bootstrap import live_bundle
@@ -17,17 +18,23 @@ from serving.feeds import UNNAMED
 from serving.http.callers import THIS_MACHINE
 from storage.audience_warnings import audience_warnings
 from storage.blobs import BlobStore
+from storage.bundles import bundle_pointer
 from storage.feature_store import open_feature_store
 from storage.hook_secrets import read_hook_secrets
+from storage.hot_state.posteriors import open_posterior
 from storage.hot_state.rebuild import needs_rebuild
 from storage.keys import KeyStore
+from storage.ledger.arrivals import Arrivals
 from storage.ledger.feed_counts import FeedCounts
 from storage.ledger.reader import LedgerReader
+from storage.posterior_counting import counted_in
 from storage.settings import Settings
 from training.graph_scorer import verified_scorer
 from training.tracking import CHAMPION, Tracking
 
 Check = Callable[[], Finding]
+# A service counts every few seconds: fewer may have come since.
+MANY_UNCOUNTED = 100
 
 
 def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
@@ -45,7 +52,8 @@ def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
     else:
         yield _checked("catalogue", partial(_catalog, settings, release))
     for subject, check in (
-        ("ledger", _ledger), ("hot state", _hot_state), ("features", _features), ("model", _model), ("keys", _keys),
+        ("ledger", _ledger), ("hot state", _hot_state), ("features", _features), ("model", _model),
+        ("posterior", _posterior), ("keys", _keys),
     ):  # fmt: skip
         yield _checked(subject, partial(check, settings))
     if release is None:
@@ -119,6 +127,26 @@ def _model(settings: Settings) -> Finding:
                 f"aliases deploy nothing: nextmove promote --run {named.run_id}, or set the alias back",
             )
     return Finding("ok", "model", said)
+
+
+def _posterior(settings: Settings) -> Finding:
+    with closing(BlobStore(settings)) as blobs:
+        served = blobs.pointer(bundle_pointer(settings.domain))
+    kept = open_posterior(settings).kept()
+    counted = counted_in(kept.counted) if kept is not None else None
+    if counted is None or counted.bundle_sha256 != served:
+        return Finding(
+            "ok", "posterior", "nothing is counted yet of the model that is served; a service that runs does so"
+        )
+    with closing(Arrivals(settings)) as arrivals:
+        waiting = arrivals.end().decisions - counted.decisions
+    if waiting >= MANY_UNCOUNTED:
+        said = f"{waiting:,} decisions are not counted, so scores do not follow what customers do"
+        return Finding(
+            "warning", "posterior", said, "a running service counts them in seconds; its /readyz says what fails"
+        )
+    trials = sum(tally.trials for tally in decoded(counted.counts).values())
+    return Finding("ok", "posterior", f"{trials:,} exposures of the model that is served are counted")
 
 
 def _keys(settings: Settings) -> Finding:
