@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from decisioning.delays import DelayDistribution
 from decisioning.errors import BundleError
 from decisioning.reference import Reference
 
@@ -74,6 +75,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         action_sd: By action, how far the log-odds of its propensity may be off as a whole, for having been
             met so often: the online posterior begins there. `new_action_sd` is that of any other action.
         reference: What its live data are compared with; None where nobody said.
+        delays: By placement, how long after a contact successes arrive; the default for any other.
     """
 
     format: int = FORMAT
@@ -94,6 +96,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     action_sd: dict[str, float] = {}
     new_action_sd: float = 1.0
     reference: Reference | None = None
+    delays: dict[str, DelayDistribution] = {}
 
     @property
     def probe_rows(self) -> NDArray[np.float32]:

@@ -63,7 +63,8 @@ class Plan(NamedTuple):
 
     `drawn` is whether the policy drew the order; else it is the catalogue's, and nothing has a
     probability. `baseline` is the propensity of showing nothing, where that was asked for. `counts`
-    are the customer's contacts as they were counted on the way.
+    are the customer's contacts as they were counted on the way. `posterior` is the state of the online
+    posterior that corrected the scores, if one did.
     """
 
     candidates: tuple[Candidate, ...]
@@ -73,6 +74,7 @@ class Plan(NamedTuple):
     drawn: bool
     baseline: float | None = None
     counts: ContactCounts | None = None
+    posterior: str | None = None
 
 
 class Ranking(NamedTuple):
@@ -164,7 +166,7 @@ def plan(case: Case, narrowed: Narrowed, scores: Scores, *, key: bytes) -> Plan:
     else:
         order = tuple(draw_order(spread, uniforms(key, case.draw_id, len(chances))).tolist())
     drawn = not case.placement.apprentice
-    return Plan(candidates, narrowed.eligible, spread, order, drawn, scores.baseline, narrowed.counts)
+    return Plan(candidates, narrowed.eligible, spread, order, drawn, scores.baseline, narrowed.counts, scores.posterior)
 
 
 def ranked(case: Case, narrowed: Narrowed, scores: Scores) -> Ranking:
@@ -459,6 +461,7 @@ def record_of(
         erased=hot.erased,
         shadow=shadow,
         apprentice=apprentice,
+        posterior=choice.planned.posterior,
     )
 
 

@@ -153,6 +153,11 @@ def _explained(record: DecisionRecord, candidate: Candidate, slot: ShownSlot | N
 
 def _why(record: DecisionRecord, candidate: Candidate, slot: ShownSlot | None, rank: int | None) -> str:
     said = []
+    if candidate.shift and candidate.score is not None and candidate.propensity is not None:
+        said.append(
+            f"propensity {_number(candidate.propensity)}: the model said {_number(candidate.score)}, and responses"
+            " since its training speak for " + ("more" if candidate.shift > 0.0 else "less")
+        )
     if candidate.uplift is not None and candidate.propensity is not None and record.baseline is not None:
         said.append(
             f"uplift {_number(candidate.uplift)}: propensity {_number(candidate.propensity)} above"

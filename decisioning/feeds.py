@@ -127,13 +127,13 @@ class Untold:
 
         That is one of an outcome that its placement rewards, or that proves there that it was shown.
         """
+        return self.between(placement, record.decided_at, closes_at(record, placement))
+
+    def between(self, placement: Placement, begin: datetime, end: datetime) -> Gap | None:
+        """The first gap in this time of what decides there whether something was shown and succeeded."""
         needed = {*placement.reward, placement.shown_by}
-        closes = closes_at(record, placement)
         found = (
-            gap
-            for kind in needed & self._by_type.keys()
-            for gap in self._by_type[kind]
-            if gap.overlaps(record.decided_at, closes)
+            gap for kind in needed & self._by_type.keys() for gap in self._by_type[kind] if gap.overlaps(begin, end)
         )
         return min(found, key=lambda gap: (gap.begin, gap.source, gap.name), default=None)
 

@@ -201,6 +201,7 @@ def logged_scores(record: DecisionRecord, candidates: Sequence[Candidate]) -> Sc
         np.array([each.uplift or 0.0 for each in candidates]) if by_model else None,
         np.array([each.shift for each in candidates]) if shifted else None,
         sds if sds.any() else None,
+        record.posterior,
     )
 
 

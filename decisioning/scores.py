@@ -20,6 +20,7 @@ class Scores(NamedTuple):
         uplifts: Of a model that has.
         shifts: What the online posterior adds to the log-odds of each; None: nothing is known.
         sds: How far the log-odds may be off, as a standard deviation; None: they are taken as known.
+        posterior: Which state of the online posterior gave the shifts.
     """
 
     propensities: Floats
@@ -27,6 +28,7 @@ class Scores(NamedTuple):
     uplifts: Floats | None = None
     shifts: Floats | None = None
     sds: Floats | None = None
+    posterior: str | None = None
 
     @property
     def corrected(self) -> NDArray[np.float64]:

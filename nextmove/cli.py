@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,14 +103,26 @@ def train(
     Example: nextmove train --learner linear
     """
     from nextmove import steps
+    from storage.ledger.reader import LedgerReader
+    from training.response_delays import response_delays
     from training.training_run import train as train_model
 
     settings = settings_of(dataset, data, mapping)
     steps.open_home(settings)
     catalog, domain = steps.released(settings).everywhere, steps.domain_of(settings)
     with step("train") as progress:
+        now = now_utc()
+        with closing(LedgerReader(settings)) as reader:
+            delays = response_delays(reader, catalog, now=now)
         trained = train_model(
-            domain, settings, catalog=catalog, now=now_utc(), learner=learner, seed=seed, progress=progress
+            domain,
+            settings,
+            catalog=catalog,
+            now=now,
+            learner=learner,
+            seed=seed,
+            delays=delays,
+            progress=progress,
         )
         progress.result = f"version {trained.version}, run {trained.run_id}"
     if as_json:
@@ -214,6 +227,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Of the visits, the outcomes and the draws.")] = 1,
     retrain_every: Annotated[int, typer.Option(min=100, help="Visits between two trainings.")] = 5_000,
     last: Annotated[int, typer.Option(min=1, help="Visits at the end that the comparison is about.")] = 5_000,
+    posterior: Annotated[bool, typer.Option(help="Let the online posterior correct scores.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Let the simulated world use the real engine, and the engine learn from it.
@@ -222,7 +236,15 @@ def simulate(
     """
     from nextmove.simulate import run
 
-    run(settings_of("simulated"), rounds=rounds, seed=seed, retrain_every=retrain_every, last=last, as_json=as_json)
+    run(
+        settings_of("simulated"),
+        rounds=rounds,
+        seed=seed,
+        retrain_every=retrain_every,
+        last=last,
+        posterior=posterior,
+        as_json=as_json,
+    )
 
 
 @state_app.command("rebuild")
@@ -371,6 +393,21 @@ def bench_bandits(
         workers=workers,
         as_json=as_json,
     )
+
+
+@bench_app.command("posterior")
+def bench_posterior(
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each simulation.")] = 20,
+    decisions: Annotated[int, typer.Option(min=100, help="Decisions of the ledger that is counted.")] = 5_000,
+    as_json: AsJson = False,
+) -> None:
+    """How soon the online posterior follows a change, how steady it is without one, and what it costs.
+
+    Example: nextmove bench posterior --seeds 20
+    """
+    from nextmove.bench_posterior import run_posterior
+
+    run_posterior(seeds=seeds, decisions=decisions, as_json=as_json)
 
 
 @bench_app.command("events")

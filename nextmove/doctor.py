@@ -10,6 +10,7 @@ from decisioning.catalog import Release
 from decisioning.errors import NextmoveError
 from decisioning.feed_findings import Finding, feed_findings
 from decisioning.feeds import HISTORY
+from decisioning.response_counts import decoded
 from nextmove import steps
 from serving.adapters.feast_features import FeastFeatures
 from serving.bootstrap import live_bundle
@@ -21,16 +22,21 @@ from storage.bundles import bundle_pointer
 from storage.drift_findings import last_drift
 from storage.feature_store import open_feature_store
 from storage.hook_secrets import read_hook_secrets
+from storage.hot_state.posteriors import open_posterior
 from storage.hot_state.rebuild import needs_rebuild
 from storage.keys import KeyStore
+from storage.ledger.arrivals import Arrivals
 from storage.ledger.feed_counts import FeedCounts
 from storage.ledger.reader import LedgerReader
+from storage.posterior_counting import counted_in
 from storage.settings import Settings
 from training.graph_scorer import verified_scorer
 from training.tracking import CHAMPION, Tracking
 
 Check = Callable[[], Finding]
 DRIFT_AGE = timedelta(days=7)
+# A service counts every few seconds: fewer may have come since.
+MANY_UNCOUNTED = 100
 
 
 def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
@@ -49,7 +55,7 @@ def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
         yield _checked("catalogue", partial(_catalog, settings, release))
     checks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
         ("ledger", _ledger), ("hot state", _hot_state), ("features", _features), ("model", _model),
-        ("drift", partial(drift_finding, now=now)), ("keys", _keys),
+        ("posterior", _posterior), ("drift", partial(drift_finding, now=now)), ("keys", _keys),
     )  # fmt: skip
     for subject, check in checks:
         yield _checked(subject, partial(check, settings))
@@ -139,6 +145,26 @@ def drift_finding(settings: Settings, *, now: datetime) -> Finding:
         why = "another model is served since" if found.bundle_sha256 != served else "that is long ago"
         return Finding("note", "drift", f"{said}; {why}", "run: nextmove drift")
     return Finding("ok", "drift", f"none; {said}")
+
+
+def _posterior(settings: Settings) -> Finding:
+    with closing(BlobStore(settings)) as blobs:
+        served = blobs.pointer(bundle_pointer(settings.domain))
+    kept = open_posterior(settings).kept()
+    counted = counted_in(kept.counted) if kept is not None else None
+    if counted is None or counted.bundle_sha256 != served:
+        return Finding(
+            "ok", "posterior", "nothing is counted yet of the model that is served; a service that runs does so"
+        )
+    with closing(Arrivals(settings)) as arrivals:
+        waiting = arrivals.end().decisions - counted.decisions
+    if waiting >= MANY_UNCOUNTED:
+        said = f"{waiting:,} decisions are not counted, so scores do not follow what customers do"
+        return Finding(
+            "warning", "posterior", said, "a running service counts them in seconds; its /readyz says what fails"
+        )
+    trials = sum(tally.trials for tally in decoded(counted.counts).values())
+    return Finding("ok", "posterior", f"{trials:,} exposures of the model that is served are counted")
 
 
 def _keys(settings: Settings) -> Finding:

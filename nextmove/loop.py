@@ -2,7 +2,7 @@
 
 Visits come in ticks, as they would on several connections at once. Outcomes arrive when the world
 says: some late, some twice, some never. On the way the model is trained again on the data set's
-log and the loop's own ledger, and swapped in.
+log and the loop's own ledger, and swapped in; in between the online posterior follows what customers do.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from nextmove.sandbox import Sandbox
 from serving.ports import Scorer
+from serving.posterior_keeper import PosteriorKeeper
 from training.world import Visit, World
 from training.world_outcomes import Report
 
@@ -29,6 +30,7 @@ Retrain = Callable[[datetime], Scorer]
 
 VISITS_PER_DAY = 500.0
 TICK = 32  # visits that are decided at the same time
+TICKS_PER_COUNT = 4  # between two looks of the online posterior at what is new
 AFTERWARDS = timedelta(days=30)  # every outcome has been reported by then
 POLICIES = ("engine", "uniform", "best constant", "oracle")
 
@@ -103,7 +105,11 @@ class Valuation:
 class Loop:
     """One simulation: the world's side of the conversation."""
 
-    def __init__(self, sandbox: Sandbox, world: World, *, seed: int) -> None:
+    def __init__(self, sandbox: Sandbox, world: World, *, seed: int, posterior: bool = True) -> None:
+        """Without `posterior` scores stay as the model gave them."""
+        self._now = world.log_end
+        self._posterior = PosteriorKeeper(sandbox.engine, sandbox.settings, clock=lambda: self._now)
+        self._follows = posterior
         self._engine = sandbox.engine
         self._world = world
         self._seed = seed
@@ -121,14 +127,16 @@ class Loop:
         retrain_at = retrain_every
         done = 0
         now = self._world.log_end
-        for tick in _ticks(visits):
-            now = tick[0].now
+        for number, tick in enumerate(_ticks(visits)):
+            now = self._now = tick[0].now
             if done >= retrain_at:
                 retrain_at += retrain_every
                 progress(f"{done:,} of {rounds:,} rounds; training again")
                 self._engine.scorer = retrain(now)
                 models.append((done, self._version()))
             await self._deliver(until=now)
+            if self._follows and number % TICKS_PER_COUNT == 0:
+                self._posterior.check()
             contacts = [self._memory.contacts(visit.customer_id, now=visit.now) for visit in tick]
             purchases = [self._memory.purchases(visit.customer_id, now=visit.now) for visit in tick]
             records = await asyncio.gather(*(self._ask(visit, done + place) for place, visit in enumerate(tick)))
@@ -136,6 +144,7 @@ class Loop:
             for visit, record in zip(tick, records, strict=True):
                 self._react(visit, record)
             done += len(tick)
+        self._posterior.stop()
         await self._deliver(until=now + AFTERWARDS)
         rewards, constant = valuation.result()
         return Simulation(

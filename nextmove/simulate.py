@@ -1,6 +1,7 @@
 """`nextmove simulate`: set up the loop, run it, print and log what it earned."""
 
 import asyncio
+from contextlib import closing
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from storage.settings import Settings
 from training.domains.simulated import Simulated
 from training.example_sources import logged_examples
 from training.examples import combined, ledger_examples
+from training.response_delays import response_delays
 from training.tracking import Tracking
 from training.training_run import train
 
@@ -25,7 +27,9 @@ TEST_SHARE = 0.02  # no gate follows, so the newest decisions are learnt from
 SMOOTHING = 1_000  # rounds over which the figure averages
 
 
-def run(settings: Settings, *, rounds: int, seed: int, retrain_every: int, last: int, as_json: bool) -> None:
+def run(
+    settings: Settings, *, rounds: int, seed: int, retrain_every: int, last: int, posterior: bool, as_json: bool
+) -> None:
     """Simulate, print the comparison, and log it to MLflow.
 
     Raises:
@@ -47,11 +51,9 @@ def run(settings: Settings, *, rounds: int, seed: int, retrain_every: int, last:
             logged = logged_examples(domain, settings, sandbox.catalog, progress=progress)
 
         def retrain(now: datetime) -> OnnxScorer:
-            reader = LedgerReader(sandbox.settings)
-            try:
+            with closing(LedgerReader(sandbox.settings)) as reader:
                 examples = combined(logged, ledger_examples(reader, sandbox.catalog, now=now))
-            finally:
-                reader.close()
+                delays = response_delays(reader, sandbox.catalog, now=now)
             trained = train(
                 examples,
                 settings,
@@ -60,11 +62,12 @@ def run(settings: Settings, *, rounds: int, seed: int, retrain_every: int, last:
                 seed=seed,
                 test_share=TEST_SHARE,
                 register=False,
+                delays=delays,
             )
             return OnnxScorer(trained.bundle)
 
         with step("simulate") as progress:
-            loop = Loop(sandbox, domain.world, seed=seed)
+            loop = Loop(sandbox, domain.world, seed=seed, posterior=posterior)
             result = asyncio.run(loop.play(rounds, retrain_every=retrain_every, retrain=retrain, progress=progress))
             progress.result = f"{rounds:,} decisions, {result.outcomes:,} outcomes, {result.duplicates:,} came twice"
     finally:

@@ -7,6 +7,7 @@ answer leaves only after its record is durable.
 """
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,12 +29,14 @@ from decisioning.errors import DecisionConflict, RequestError, StoreError, Unkno
 from decisioning.event_features import EventFeatures
 from decisioning.event_state import MARGIN, KeptStates
 from decisioning.personalisation import considered
+from decisioning.posterior import Fitted, Posterior
 from decisioning.profile import Facts, HotProfile, StoredFeatures, Subject
 from decisioning.pseudonyms import Pseudonyms
 from decisioning.record import DecisionRecord, ModelVersion, Shadow
 from decisioning.replay import Replayed, replay
 from decisioning.request import Context, DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take, with_contacts
+from decisioning.response_counts import variants_of
 from decisioning.scores import Scores, scores_of
 from decisioning.shadow import casts_shadow, shadow_of
 from decisioning.slots import FilledSlot, key_id
@@ -82,17 +85,18 @@ class _Versions(NamedTuple):
 
 
 class _Model(NamedTuple):
-    """A scorer, what turns values into its input, and what records call it."""
+    """A scorer, what turns values into its input, what records call it, and what corrects its scores."""
 
     scorer: Scorer
     encoder: RowEncoder
     version: ModelVersion
+    posterior: Posterior
 
     @classmethod
     def of(cls, scorer: Scorer) -> "_Model":
         manifest = scorer.manifest
         version = ModelVersion(name=manifest.name, version=manifest.version, bundle_sha256=scorer.sha256)
-        return cls(scorer, RowEncoder(manifest.features), version)
+        return cls(scorer, RowEncoder(manifest.features), version, Posterior.of(manifest))
 
 
 class Engine:
@@ -126,6 +130,7 @@ class Engine:
         pseudonyms: Pseudonyms | None = None,
     ) -> None:
         self.release = release
+        self._swapping = threading.Lock()  # a posterior must not bring back the model that it came for
         self.scorer = scorer
         self.foreteller: Foreteller | None = None
         self.shadow = None
@@ -153,7 +158,19 @@ class Engine:
 
     @scorer.setter
     def scorer(self, scorer: Scorer | None) -> None:
-        self._model = _Model.of(scorer) if scorer is not None else None
+        model = _Model.of(scorer) if scorer is not None else None
+        with self._swapping:
+            self._model = model
+
+    def take_posterior(self, fitted: Fitted | None) -> None:
+        """Correct scores by this from the next decision on, if it is of the model that scores; else by nothing."""
+        with self._swapping:
+            model = self._model
+            if model is None:
+                return
+            own = fitted if fitted is not None and fitted.bundle_sha256 == model.scorer.sha256 else None
+            if (own.version if own is not None else None) != model.posterior.version:
+                self._model = model._replace(posterior=Posterior.of(model.scorer.manifest, own))
 
     @property
     def shadow(self) -> Scorer | None:
@@ -399,7 +416,9 @@ class Engine:
         if model is None or not casts_shadow(case, choice):
             return None
         try:
-            scores = _scores(case, choice.narrowed, model, versions.learnt, facts, laps, stages=("shadow", "shadow"))
+            scores = _scores(
+                case, choice.narrowed, model, versions.learnt, facts, laps, stages=("shadow", "shadow", "shadow")
+            )
             found = shadow_of(case, choice, scores, filled, model=model.version)
         except Exception as error:  # a model that nobody has promoted may be wrong in any way
             self.shadow_problem = self.shadow_problem or f"{type(error).__name__}: {error}"[:MOST_SAID]
@@ -537,7 +556,7 @@ def _scores(
     facts: Facts,
     laps: Laps,
     *,
-    stages: tuple[str, str] = ("encode", "score"),
+    stages: tuple[str, str, str] = ("encode", "score", "posterior"),
 ) -> Scores:
     """Scores of the eligible, with that of showing nothing where one of them ranks by uplift over it.
 
@@ -557,6 +576,13 @@ def _scores(
     laps.lap(stages[0])
     scores = scores_of(model.scorer.score(rows), with_baseline=by_uplift)
     laps.lap(stages[1])
+    scores = model.posterior.corrected(
+        scores,
+        [action.id for action in actions],
+        variants=variants_of(narrowed.assignments) if narrowed.assignments else "",
+        channel=case.placement.channel,
+    )
+    laps.lap(stages[2])
     return scores
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from serving.feed_watch import FeedWatch
     from serving.follower import Follower
     from serving.moment_worker import MomentWorker
+    from serving.posterior_keeper import PosteriorKeeper
     from serving.privacy import Privacy
     from serving.state_keeper import StateKeeper
     from storage.hot_state.rebuild import StoredHotState
@@ -56,6 +57,7 @@ class _Opened:
     signing_keys: SigningKeys | None
     follower: "Follower"
     keeper: "StateKeeper"
+    posterior: "PosteriorKeeper"
     feeds: "FeedWatch"
     erasures: "Erasures"
     closing: ExitStack
@@ -121,6 +123,7 @@ class Runtime:
         from serving.erasures import Erasures
         from serving.feed_watch import FeedWatch
         from serving.follower import Follower
+        from serving.posterior_keeper import PosteriorKeeper
         from serving.privacy import Privacy
         from serving.state_keeper import StateKeeper
         from storage.keys import KeyStore
@@ -154,12 +157,13 @@ class Runtime:
                 on_failure=self._count_failure,
             )
             keeper = StateKeeper(engine, settings)
+            posterior = PosteriorKeeper(engine, settings)
             feeds = FeedWatch(
                 engine.feeds, FeedCounts(settings), time_zone=lambda: engine.release.blueprint.content.time_zone
             )
             erasures = Erasures(settings, database)
             follower.check()
-            for beside in (erasures, feeds, keeper, follower):
+            for beside in (erasures, feeds, keeper, posterior, follower):
                 beside.start()
                 closing.callback(beside.stop)
             audiences, drift = audience_metrics(settings, lambda: engine.release), drift_metrics(settings)
@@ -174,6 +178,7 @@ class Runtime:
                 signing_keys=signing_keys,
                 follower=follower,
                 keeper=keeper,
+                posterior=posterior,
                 feeds=feeds,
                 erasures=erasures,
                 closing=closing.pop_all(),
@@ -238,6 +243,7 @@ class Runtime:
             warnings=[
                 *self._opened.follower.warnings(),
                 *self._opened.keeper.warnings,
+                *self._opened.posterior.warnings,
                 *undeliverable(engine.release, self._opened.webhooks),
                 *(said for said in (lost, untold, self._opened.erasures.problem) if said),
             ],

@@ -1,7 +1,7 @@
 """One training run: examples in; a checked bundle, its metrics and its MLflow run out."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import Bundle, pack
 from decisioning.catalog import Catalog
+from decisioning.delays import DelayDistribution
 from decisioning.errors import SetupError
 from storage.blobs import BlobStore
 from storage.bundles import publish_bundle
 from storage.settings import Settings
+from training.action_priors import action_priors
 from training.domains import Domain
 from training.example_sources import Progress, examples_of, silent
 from training.examples import met_by_customers
@@ -72,6 +74,7 @@ def train(
     test_share: float = TEST_SHARE,
     progress: Progress = silent,
     register: bool = True,
+    delays: Mapping[str, DelayDistribution] | None = None,
 ) -> TrainedModel:
     """Fit, calibrate, export, check, and (unless told not to) register as challenger.
 
@@ -85,6 +88,8 @@ def train(
         test_share: Share of the examples, the latest, that are only tested on.
         progress: Told what happens.
         register: False: nothing is written anywhere; for simulations that train many models.
+        delays: By placement, how long successes take to arrive (`response_delays`), for the online posterior;
+            the default where none is given.
 
     Raises:
         DataError: The examples cannot be learnt from.
@@ -132,6 +137,11 @@ def train(
         scorer = GraphScorer(graph, draft.outputs)
         ranked = uplift_quality(scorer, model.features, later, catalog, rng=np.random.default_rng(seed))
         metrics |= uplift_metrics(ranked)
+    learnt = slice(model.split.train.start, model.split.valid.stop)
+    priors = action_priors(examples["action_id"].to_numpy()[learnt], success[learnt])
+    draft = msgspec.structs.replace(
+        draft, action_sd=priors.by_action, new_action_sd=priors.new, delays=dict(delays or {})
+    )
     if not register:
         bundle = pack(draft, graph)[1]
         return TrainedModel("", draft.version, bundle, model, metrics, by_action, len(examples), uplift, ranked)
@@ -164,6 +174,7 @@ def train(
                 "examples": len(examples),
                 **{f"{name}_from": at.isoformat() for name, at in zip(_LATER_SLICES, split.boundaries, strict=True)},
                 "trained_until": split.trained_until.isoformat(),
+                "new_action_sd": priors.new,
                 "n_features": n_features,
             },
             metrics={f"test_{name}": value for name, value in metrics.items()},

@@ -21,6 +21,7 @@ from storage.hot_state.redis import RedisHotState
 from storage.hot_state.sqlite import SqliteHotState
 from storage.hot_state.state_replay import open_states, replay_states
 from storage.ledger.reader import LedgerReader
+from storage.posterior_counting import recount
 from storage.released_features import released_features
 from storage.settings import Settings, prepare_home
 
@@ -75,7 +76,7 @@ def rebuild(settings: Settings, *, now: datetime, progress: Progress | None = No
     """Make hot state anew. A service that runs meanwhile sees the old one, then the new one.
 
     In SQLite that is every domain of the state directory, in Redis the one of the settings. Features over
-    events are of the one of the settings; meanwhile they are unknown.
+    events and the online posterior are of the one of the settings; meanwhile they are unknown.
 
     Raises:
         SetupError: The state directory, the ledger or the address of Redis cannot be used.
@@ -85,6 +86,9 @@ def rebuild(settings: Settings, *, now: datetime, progress: Progress | None = No
     released = released_features(settings)
     if released is not None:
         replay_states(settings, released, clock=lambda: now, anew=True, goes_on=_said_to(progress or _silent))
+    posterior = recount(settings, now=now)
+    if posterior is not None and progress is not None:
+        progress(f"the online posterior is counted anew, of {len(posterior.beliefs)} actions and channels")
 
 
 class _Refill:

@@ -83,6 +83,8 @@ class Keys:
         self.paused = f"{self.root}paused"
         self.erased = f"{self.root}erased"
         self.rebuilding = f"{self.root}rebuilding"
+        self.posterior = f"{self.root}posterior"
+        self.posterior_lease = f"{self.root}posterior:lease"
 
     def customer(self, customer_id: str) -> str:
         """The customer's hash."""

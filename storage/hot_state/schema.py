@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 # For work in bulk. What answers wait for has a patience of its own.
 BUSY_TIMEOUT = timedelta(seconds=10)
 
@@ -24,6 +24,7 @@ BUSY_TIMEOUT = timedelta(seconds=10)
 # with others, that `Person`. A profile is another one when the person is.
 # `event_states` has what features over events are computed from, by the digest of what keeps the same of
 # them; `replays`, how far into the ledger's events all are in them (`states`).
+# `posteriors` has what the online posterior is fitted to and what came of it (`posteriors`), and who is at it.
 # `erased` has the hashes of ids (`storage.id_digests`) of which nothing may be kept.
 # `spending` has a row for each period that was ever asked for, `versions` one for each customer and
 # account that was ever written; triggers keep both, so that no change can forget to.
@@ -117,6 +118,17 @@ CREATE TABLE replays (
     complete INTEGER NOT NULL,
     used_at INTEGER NOT NULL,
     PRIMARY KEY (domain, digest)
+) WITHOUT ROWID;
+CREATE TABLE posteriors (
+    domain TEXT PRIMARY KEY,
+    revision TEXT NOT NULL,
+    counted BLOB NOT NULL,
+    fitted BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE posterior_leases (
+    domain TEXT PRIMARY KEY,
+    holder TEXT NOT NULL,
+    until INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE paused (
     domain TEXT NOT NULL,

@@ -307,3 +307,11 @@ def test_every_random_decision_can_be_explained_and_its_needed_numbers_hold() ->
                 assert (formula(candidate) is None) == (candidate.priority is None)
     assert losers > 50
     assert closed >= 5
+
+
+def test_it_says_what_responses_since_training_made_of_the_models_word() -> None:
+    record = decided(shop())
+    moved = with_numbers(record, "card", score=0.3, propensity=0.36, shift=0.28)
+    record = msgspec.structs.replace(record, candidates=(moved, *record.candidates[1:]))
+    [card] = explain(record).shown
+    assert "propensity 0.36: the model said 0.3, and responses since its training speak for more" in card.why

@@ -8,11 +8,19 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
+
 from decisioning.feeds import HOUR, FeedCount
+from decisioning.response_counts import Cell, Tally, encoded
 from decisioning.running_dry import Size
 from nextmove.doctor import findings
+from storage.blobs import BlobStore
+from storage.bundles import bundle_pointer
+from storage.hot_state.posteriors import open_posterior
+from storage.ledger.arrivals import Arrivals
 from storage.ledger.audience_sizes import keep_sizes
 from storage.ledger.feed_counts import FeedCounts
+from storage.posterior_counting import Counted
 from storage.settings import Settings
 from tests.nextmove.test_cli import Said, nextmove
 from training.tracking import CHAMPION, Tracking
@@ -30,7 +38,7 @@ def test_a_sound_installation_is_healthy(shop_settings: Settings, nextmove: Call
     assert [each for each in document["findings"] if each["level"] in ("warning", "error")] == []
     assert (said.code, document["healthy"]) == (0, True)
     subjects = [each["subject"] for each in document["findings"]]
-    assert subjects == ["settings", "catalogue", "ledger", "hot state", "features", "model", "keys"]
+    assert subjects == ["settings", "catalogue", "ledger", "hot state", "features", "model", "posterior", "keys"]
 
 
 def test_an_alias_that_was_moved_by_hand_is_seen(shop_settings: Settings) -> None:
@@ -45,6 +53,26 @@ def test_an_alias_that_was_moved_by_hand_is_seen(shop_settings: Settings) -> Non
         assert f"'champion' names version {other}" in line.found
     finally:
         tracking.point_alias("simulated", CHAMPION, served.version)
+
+
+def test_a_posterior_that_stands_still_is_seen(shop_settings: Settings) -> None:
+    with closing(BlobStore(shop_settings)) as blobs:
+        served = blobs.pointer(bundle_pointer("simulated"))
+    store = open_posterior(shop_settings)
+    counts = encoded({Cell("", "card", "web", "home_hero", 7, 1, -6): Tally(12, 1, 0)})
+    try:
+        for behind, level, words in ((0, "ok", "12 exposures"), (500, "warning", "500 decisions are not counted")):
+            counted = Counted(served or "", "rules", _decisions(shop_settings) - behind, 0, counts)
+            store.keep(msgspec.msgpack.encode(counted), b"", over=store.revision())
+            [line] = [each for each in findings(shop_settings, now=datetime.now(UTC)) if each.subject == "posterior"]
+            assert (line.level, words in line.found) == (level, True), line
+    finally:
+        store.forget()
+
+
+def _decisions(settings: Settings) -> int:
+    with closing(Arrivals(settings)) as arrivals:
+        return arrivals.end().decisions
 
 
 def _booster() -> tuple[object, int]:
