@@ -20,6 +20,7 @@ from decisioning.evaluation import (
     overlap_warnings,
     self_normalised,
 )
+from decisioning.studentised_bounds import Advantage, advantage
 from training.examples import LEFT_OUT
 from training.graph_scorer import verified_scorer
 from training.reward_model import cross_fitted
@@ -65,6 +66,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
         logged: What the decisions earned as they were made, by metric.
         values: Each policy, metric and estimator.
         differences: The model's policy over each other one, paired.
+        advantages: The same of reward, by DR, with bounds at any level: what the gate goes by.
         left_out: Lines that say how many decisions could not be judged, since their outcomes were not told.
     """
 
@@ -83,6 +85,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     differences: tuple[PolicyValue, ...]
     warnings: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    advantages: dict[str, Advantage] = {}
 
     def difference(self, over: str, *, metric: str = "reward", estimator: str = "dr") -> Estimate | None:
         """The model's policy minus `over`, or None where that was not compared."""
@@ -179,6 +182,11 @@ def evaluate(
             for warning in overlap_warnings(logs[METRICS[0]], target)
         ),
         left_out=examples.attrs.get(LEFT_OUT, ()),
+        advantages={
+            policy: advantage(terms[_key(MODEL, "reward", "dr")], terms[_key(policy, "reward", "dr")], customer)
+            for policy in targets
+            if policy != MODEL
+        },
     )
 
 
