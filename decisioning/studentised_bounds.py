@@ -65,7 +65,8 @@ def advantage(policy: Terms, other: Terms, customer: NDArray[np.int64]) -> Advan
     """
     rows = _first_order(policy) - _first_order(other)
     _, code = np.unique(customer, return_inverse=True)
-    return of_customers(policy.value - other.value, np.bincount(code, weights=rows))
+    added: Floats = np.bincount(code, weights=rows).astype(np.float64)
+    return of_customers(policy.value - other.value, added)
 
 
 def of_customers(value: float, added: Floats) -> Advantage:

@@ -23,7 +23,7 @@ from nextmove.doctor_command import doctor
 from nextmove.event_commands import ingest_app
 from nextmove.key_commands import keys_app
 from nextmove.moment_commands import moments_app
-from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of
+from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of, user
 from nextmove.privacy_commands import privacy_app
 
 app = typer.Typer(
@@ -159,6 +159,7 @@ def promote(
             run_id=run,
             non_inferior=non_inferior,
             force=force,
+            actor=user(),
             progress=progress,
         )
         progress.result = f"version {promotion.version} is champion{'' if promotion.changed else ' already'}"
@@ -175,7 +176,7 @@ def rollback(
 
     Example: nextmove rollback --reason "complaints about loans"
     """
-    from training.promotion import rollback as roll_back
+    from training.rollback import rollback as roll_back
 
     settings = settings_of(dataset)
     with step("rollback") as progress:

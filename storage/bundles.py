@@ -1,10 +1,14 @@
 """Model bundles in the blob store: two blobs each, named by the manifest's hash."""
 
+from contextlib import AbstractContextManager
+
 import msgspec
 
 from decisioning.bundle import Bundle, Manifest, pack, unpack
 from decisioning.errors import BundleError
 from storage.blobs import BlobStore
+from storage.leases import Lease, held
+from storage.settings import Settings
 
 
 class _Reference(msgspec.Struct):
@@ -16,6 +20,16 @@ class _Reference(msgspec.Struct):
 def bundle_pointer(domain: str) -> str:
     """The pointer to the bundle that a domain is served with."""
     return f"bundle/{domain}"
+
+
+def moving_pointer(settings: Settings, domain: str) -> AbstractContextManager[Lease]:
+    """The right to move that pointer: one promotion or rollback of a domain at a time, on whichever machine.
+
+    Raises:
+        SetupError: Another one is running.
+        StoreError: The ledger cannot be written.
+    """
+    return held(settings, f"promotion/{domain}", what="promotion or rollback")
 
 
 def publish_bundle(blobs: BlobStore, manifest: Manifest, graph: bytes) -> Bundle:

@@ -93,6 +93,11 @@ class Tracking:
             raise
         self.client.set_terminated(run_id)
 
+    def find_run(self, board: str, tag: str, value: str) -> str | None:
+        """The newest run of a board with this tag, or None."""
+        found = self.client.search_runs([self.board(board)], f"tags.`{tag}` = '{value}'", max_results=1)
+        return str(found[0].info.run_id) if found else None
+
     def address(self, run_id: str) -> str:
         """Where the run's page is once `mlflow ui` runs over this store on its own port."""
         board = self.client.get_run(run_id).info.experiment_id

@@ -1,6 +1,7 @@
 """One training run: examples in; a checked bundle, its metrics and its MLflow run out."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -56,6 +57,7 @@ def train(
     test_share: float = TEST_SHARE,
     progress: Progress = silent,
     register: bool = True,
+    tags: Mapping[str, str] | None = None,
 ) -> TrainedModel:
     """Fit, calibrate, export, check, and (unless told not to) register as challenger.
 
@@ -68,6 +70,7 @@ def train(
         test_share: Share of the examples, the latest, that are only tested on.
         progress: Told what happens.
         register: False: nothing is written anywhere; for simulations that train many models.
+        tags: Of the run, besides its own.
 
     Raises:
         DataError: The examples cannot be learnt from.
@@ -104,7 +107,7 @@ def train(
 
     progress("logging to MLflow")
     tracking = Tracking(settings)
-    with tracking.run(f"train {domain}", commit=commit, tags={"domain": domain}) as run_id:
+    with tracking.run(f"train {domain}", commit=commit, tags={"domain": domain, **(tags or {})}) as run_id:
         version = tracking.register(run_id, domain, model.booster, len(model.features))
         manifest = msgspec.structs.replace(draft, version=version, run_id=run_id)
         blobs = BlobStore(settings)

@@ -1,6 +1,7 @@
 """What the promotion gate was asked and said, kept before anything is done about it."""
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy import Select, select
@@ -113,7 +114,7 @@ def last_attempt(settings: Settings, domain: str) -> GateAttempt | None:
     return found[0] if found else None
 
 
-def _read(settings: Settings, query: Select[tuple[bytes]]) -> list[GateAttempt]:
+def _read(settings: Settings, query: Select[Any]) -> list[GateAttempt]:
     engine = open_ledger(settings)
     try:
         with reading(engine) as connection:
