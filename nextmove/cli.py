@@ -22,6 +22,7 @@ from nextmove.decision_commands import explain, replay
 from nextmove.doctor_command import doctor
 from nextmove.event_commands import ingest_app
 from nextmove.key_commands import keys_app
+from nextmove.learn_command import learn
 from nextmove.moment_commands import moments_app
 from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of, user
 from nextmove.privacy_commands import privacy_app
@@ -49,6 +50,7 @@ ingest_app.command("customers")(customers)
 app.command("doctor")(doctor)
 app.command("explain")(explain)
 app.command("replay")(replay)
+app.command("learn")(learn)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")]
 Host = Annotated[str, typer.Option(help="Address to serve on; another than loopback needs keys, see nextmove keys.")]
@@ -293,6 +295,28 @@ def bench_ope(
     from nextmove.bench_ope import run_ope
 
     run_ope(data, replications=replications, seed=seed, as_json=as_json)
+
+
+@bench_app.command("gate")
+def bench_gate(
+    challengers: Annotated[int, typer.Option(min=50, help="That are no better, asked once each.")] = 1_000,
+    months: Annotated[int, typer.Option(min=20, help="Of a new challenger every hour, none of them better.")] = 500,
+    power_months: Annotated[int, typer.Option(min=10, help="Of challengers that are better.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the simulated worlds.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """How often the promotion gate lets in what is no better, beside the stated error; and what it misses.
+
+    Exit code 1 if a stated error is exceeded by more than four standard errors.
+
+    Example: nextmove bench gate --challengers 1000
+    """
+    from nextmove.bench_gate import run_gate
+
+    run_gate(
+        settings_of(None), challengers=challengers, months=months, power_months=power_months, seed=seed,
+        as_json=as_json,
+    )  # fmt: skip
 
 
 @bench_app.command("events")

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -70,6 +71,21 @@ def dataset_options(settings: Settings) -> str:
 def now_utc() -> datetime:
     """This instant."""
     return datetime.now(UTC)
+
+
+def seconds_of(every: str) -> int:
+    """What `30s`, `5m` or `2h` says.
+
+    >>> seconds_of("5m")
+    300
+
+    Raises:
+        RequestError: It is no time.
+    """
+    said = re.fullmatch(r"([1-9]\d{0,5})([smh])", every)
+    if said is None:
+        raise RequestError(f"--every is '{every}', must be a time such as 30s, 5m or 2h", where="every")
+    return int(said[1]) * {"s": 1, "m": 60, "h": 3_600}[said[2]]
 
 
 def refuse_unknown(what: str, name: str | None, known: Collection[str]) -> None:

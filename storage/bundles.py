@@ -22,16 +22,6 @@ def bundle_pointer(domain: str) -> str:
     return f"bundle/{domain}"
 
 
-def moving_pointer(settings: Settings, domain: str) -> AbstractContextManager[Lease]:
-    """The right to move that pointer: one promotion or rollback of a domain at a time, on whichever machine.
-
-    Raises:
-        SetupError: Another one is running.
-        StoreError: The ledger cannot be written.
-    """
-    return held(settings, f"promotion/{domain}", what="promotion or rollback")
-
-
 def publish_bundle(blobs: BlobStore, manifest: Manifest, graph: bytes) -> Bundle:
     """Keep manifest and graph; nothing points to them yet.
 
@@ -59,3 +49,13 @@ def load_bundle(blobs: BlobStore, sha256: str) -> Bundle:
     except msgspec.MsgspecError as error:
         raise BundleError(f"the manifest of bundle {sha256[:12]} cannot be read: {error}") from error
     return unpack(encoded, blobs.get(graph_sha256), sha256=sha256)
+
+
+def moving_pointer(settings: Settings, domain: str) -> AbstractContextManager[Lease]:
+    """The right to move that pointer: one promotion or rollback of a domain at a time, on whichever machine.
+
+    Raises:
+        SetupError: Another one is running.
+        StoreError: The ledger cannot be written.
+    """
+    return held(settings, f"promotion/{domain}", what="promotion or rollback")

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Engine, select
 
-from decisioning.errors import SetupError, StoreError
+from decisioning.errors import LeaseLost, SetupError, StoreError
 from storage.instants import from_microseconds, to_microseconds
 from storage.ledger.database import open_ledger, reading, writing
 from storage.ledger.tables import leases
@@ -41,12 +41,13 @@ class Lease:
         """Make sure that it is still ours: a process that was stopped for long may have lost it.
 
         Raises:
-            StoreError: It is another's, or the ledger cannot be read.
+            LeaseLost: It is another's.
+            StoreError: The ledger cannot be read.
         """
         with reading(self._engine) as connection:
             found = connection.execute(select(leases.c.holder).where(leases.c.name == self._name)).scalar()
         if found != self._holder:
-            raise StoreError(f"the lease on '{self._name}' was lost to another process while this one stood still")
+            raise LeaseLost(f"the lease on '{self._name}' was lost to another process while this one stood still")
 
     def renew(self) -> None:
         """Keep it for another `TERM`, if nobody has taken it over.
@@ -95,13 +96,36 @@ def held(settings: Settings, name: str, *, what: str, clock: Clock = _clock) -> 
         engine.dispose()
 
 
+def holder_of(settings: Settings, name: str, *, now: datetime) -> str | None:
+    """Who has the lease, in words; None where nobody does.
+
+    Raises:
+        StoreError: The ledger cannot be read.
+    """
+    engine = open_ledger(settings)
+    try:
+        with reading(engine) as connection:
+            found = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
+    finally:
+        engine.dispose()
+    return None if found is None or _is_free(found.holder, from_microseconds(found.until), now) else _said(found.holder)
+
+
+def _is_free(holder: str, until: datetime, now: datetime) -> bool:
+    return until <= now or _died_here(holder)
+
+
+def _said(holder: str) -> str:
+    machine, process, _ = holder.rsplit("/", 2)
+    return f"process {process} on {machine}"
+
+
 def _take(engine: Engine, name: str, holder: str, what: str, now: datetime) -> None:
     with writing(engine) as connection:
         found = connection.execute(select(leases).where(leases.c.name == name)).one_or_none()
-        if found is not None and from_microseconds(found.until) > now and not _died_here(found.holder):
-            machine, process, _ = found.holder.split("/")
+        if found is not None and not _is_free(found.holder, from_microseconds(found.until), now):
             raise SetupError(
-                f"another {what} is running (process {process} on {machine}); run this again when it has ended:"
+                f"another {what} is running ({_said(found.holder)}); run this again when it has ended:"
                 f" if it is dead, from {from_microseconds(found.until):%H:%M:%S} UTC on"
             )
         until = to_microseconds(now + TERM)
@@ -119,7 +143,7 @@ def _keep(lease: Lease, done: threading.Event) -> None:
 
 def _died_here(holder: str) -> bool:
     """Whether the holder was a process of this machine that is no more."""
-    machine, process, _ = holder.split("/")
+    machine, process, _ = holder.rsplit("/", 2)
     if machine != socket.gethostname():
         return False
     try:

@@ -207,7 +207,7 @@ class Tracking:
         Raises:
             SetupError: It registered none.
         """
-        for found in self._versions(domain):
+        for found in self.versions(domain):
             if found.run_id == run_id:
                 return found
         raise SetupError(
@@ -216,9 +216,10 @@ class Tracking:
 
     def version_by_bundle(self, domain: str, sha256: str) -> RegisteredModel | None:
         """The version whose bundle has this hash."""
-        return next((found for found in self._versions(domain) if found.bundle_sha256 == sha256), None)
+        return next((found for found in self.versions(domain) if found.bundle_sha256 == sha256), None)
 
-    def _versions(self, domain: str) -> list[RegisteredModel]:
+    def versions(self, domain: str) -> list[RegisteredModel]:
+        """Every registered version."""
         return [_registered(found) for found in self.client.search_model_versions(f"name='{model_name(domain)}'")]
 
 

@@ -8,11 +8,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
+
+from decisioning.feed_findings import Finding
 from decisioning.feeds import HOUR, FeedCount
 from decisioning.running_dry import Size
 from nextmove.doctor import findings
+from storage.leases import held
 from storage.ledger.audience_sizes import keep_sizes
 from storage.ledger.feed_counts import FeedCounts
+from storage.ledger.gate_attempts import keep_attempt, last_attempt
 from storage.settings import Settings
 from tests.nextmove.test_cli import Said, nextmove
 from training.tracking import CHAMPION, Tracking
@@ -30,7 +35,7 @@ def test_a_sound_installation_is_healthy(shop_settings: Settings, nextmove: Call
     assert [each for each in document["findings"] if each["level"] in ("warning", "error")] == []
     assert (said.code, document["healthy"]) == (0, True)
     subjects = [each["subject"] for each in document["findings"]]
-    assert subjects == ["settings", "catalogue", "ledger", "hot state", "features", "model", "keys"]
+    assert subjects == ["settings", "catalogue", "ledger", "hot state", "features", "model", "keys", "gate"]
 
 
 def test_an_alias_that_was_moved_by_hand_is_seen(shop_settings: Settings) -> None:
@@ -45,6 +50,24 @@ def test_an_alias_that_was_moved_by_hand_is_seen(shop_settings: Settings) -> Non
         assert f"'champion' names version {other}" in line.found
     finally:
         tracking.point_alias("simulated", CHAMPION, served.version)
+
+
+def test_the_gate_says_what_it_was_asked_and_what_was_not_finished(shop_settings: Settings, tmp_path: Path) -> None:
+    def line(settings: Settings) -> Finding:
+        return next(each for each in findings(settings, now=datetime.now(UTC)) if each.subject == "gate")
+
+    said = line(shop_settings)
+    assert said.level == "ok"
+    assert said.found.startswith("asked 1 times in 30 days, last at ")
+    assert said.found.endswith("0.00% of the 5% spent that a schedule may err by; no learner runs")
+    cut_short = replace(shop_settings, home=tmp_path / "home")
+    attempt = msgspec.structs.replace(last_attempt(shop_settings, "simulated"), outcome="passed")
+    keep_attempt(cut_short, attempt)
+    with held(cut_short, "learn/simulated", what="learner"):
+        warned = line(cut_short)
+    assert warned.level == "warning"
+    assert "passed at" in warned.found
+    assert "nextmove learn --once" in warned.to_do
 
 
 def _booster() -> tuple[object, int]:
@@ -69,6 +92,7 @@ def test_what_is_missing_is_an_error_and_the_rest_is_still_checked(shop_settings
         "features": "error",
         "model": "error",
         "keys": "note",
+        "gate": "ok",
     }
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from decisioning.errors import SetupError, StoreError
+from decisioning.errors import LeaseLost, SetupError
 from storage.instants import to_microseconds
 from storage.leases import TERM, held
 from storage.ledger.database import open_ledger, writing
@@ -82,7 +82,7 @@ def test_who_stood_still_for_too_long_is_told(settings: Settings) -> None:
     with held(settings, "n", what="promotion") as lease:
         taken_by(settings, f"{socket.gethostname()}x/1/x", until=NOW + TERM)
         lease.renew()
-        with pytest.raises(StoreError, match="was lost to another process"):
+        with pytest.raises(LeaseLost, match="was lost to another process"):
             lease.check()
 
 

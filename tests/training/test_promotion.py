@@ -133,6 +133,9 @@ def test_the_life_of_three_models(settings: Settings, trained: TrainedModel, exa
 
     with pytest.raises(GateRefused, match="asked by hand 3 times in 30 days, each time with an error of at most 5%"):
         promote(examples, settings, catalog=CATALOG, now=NOW + timedelta(minutes=1))
+    for said in ("was not promoted", "was not judged: what its scheduled gate may err by within 30 days is spent"):
+        with pytest.raises(GateRefused, match=said):
+            promote(examples, settings, catalog=CATALOG, now=NOW + timedelta(minutes=2), scheduled=True)
     later = NOW + timedelta(hours=1)
     forced = promote(examples, settings, catalog=CATALOG, now=later, force="the board insists", actor="mara")
     assert forced.forced == "the board insists"
@@ -140,7 +143,8 @@ def test_the_life_of_three_models(settings: Settings, trained: TrainedModel, exa
     tags = tracking.client.get_model_version("tiny-propensity", worse.version).tags
     assert (tags["gate"], tags["gate_forced_because"]) == ("forced", "the board insists")
     kept = kept_attempts(settings, "tiny")
-    assert [each.outcome for each in kept] == ["passed", "refused", "refused", "forced"]
+    assert [each.outcome for each in kept] == ["passed", "refused", "refused", "refused", "forced"]
+    assert [each.alpha for each in kept] == pytest.approx([0.0, 0.05, 0.05, 0.05 / 30, 0.05])
     assert kept[1].comparisons[0][0] == "the champion (version 1)"
     assert kept[1].against[0] in tags["gate_reasons"]
     reader = LedgerReader(settings)
