@@ -14,13 +14,16 @@ import msgspec
 import pandas as pd
 
 from decisioning.catalog import Catalog
-from decisioning.errors import DataError, GateRefused
-from storage.ledger.gate_attempts import GateAttempt, kept_attempts
+from decisioning.errors import BundleError, DataError, GateRefused
+from storage.blobs import BlobStore
+from storage.ledger.gate_attempts import GateAttempt, last_attempt, was_judged
 from storage.ledger.reader import LedgerReader
 from storage.settings import Settings
 from training.domains import Domain
+from training.evaluation_run import bundle_of
 from training.example_sources import Progress, examples_of, silent
 from training.gate_log import log_attempt
+from training.graph_scorer import verified_scorer
 from training.promotion import error_left, finish, promote
 from training.tracking import CHALLENGER, RegisteredModel, Tracking
 from training.training_run import train
@@ -77,16 +80,16 @@ def learn(
     if finished is not None:
         said = f"version {finished.version} had passed the gate at {finished.at:%Y-%m-%d %H:%M} UTC and is served now"
         return _logged(tracking, domain, Cycle(at=now, outcome="promoted", said=said, version=finished.version))
-    attempts = kept_attempts(settings, domain)
-    if attempts:
-        log_attempt(tracking, attempts[-1])  # a refusal that was kept, and not logged when its cycle was killed
-    new = _new_decisions(settings, catalog, attempts, now=now)
-    waiting = _waiting(tracking, domain, attempts)
+    last = last_attempt(settings, domain)
+    if last is not None:
+        log_attempt(tracking, last)  # a refusal that was kept, and not logged when its cycle was killed
+    new = _new_decisions(settings, catalog, last, now=now)
+    waiting = _waiting(tracking, settings, domain)
     if waiting is None and new < least:
         return Cycle(
             at=now, outcome="skipped", said=f"{new} new decisions, {least} are worth a cycle", new_decisions=new
         )
-    if attempts and error_left(settings, domain, now=now) <= 0.0:
+    if last is not None and error_left(settings, domain, now=now) <= 0.0:
         return Cycle(at=now, outcome="skipped", said="the gate's error of 30 days is spent", new_decisions=new)
     try:
         examples = examples_of(source, settings, catalog, now=now, progress=progress)
@@ -113,7 +116,8 @@ def learn(
             outcome = "promoted"
     except DataError as error:  # too few, or none that say a probability: with time there are more
         return Cycle(at=now, outcome="skipped", said=error.message, new_decisions=new)
-    attempt = kept_attempts(settings, domain)[-1]
+    attempt = last_attempt(settings, domain)
+    assert attempt is not None
     said = f"version {version} is served"
     if outcome == "refused":
         said = f"version {version} is refused: {attempt.against[0]}"
@@ -123,20 +127,27 @@ def learn(
     return _logged(tracking, domain, cycle)
 
 
-def _new_decisions(settings: Settings, catalog: Catalog, attempts: list[GateAttempt], *, now: datetime) -> int:
+def _new_decisions(settings: Settings, catalog: Catalog, last: GateAttempt | None, *, now: datetime) -> int:
     """How many drawn decisions have been closed since the last attempt, by the longest attribution window."""
     longest = max((placement.attribution_window for placement in catalog.placements.values()), default=timedelta(0))
-    since = attempts[-1].at - longest if attempts else None
+    since = None if last is None else last.at - longest
     with closing(LedgerReader(settings)) as reader:
         return reader.drawn(catalog.content.domain, since=since, until=now - longest)
 
 
-def _waiting(tracking: Tracking, domain: str, attempts: list[GateAttempt]) -> RegisteredModel | None:
+def _waiting(tracking: Tracking, settings: Settings, domain: str) -> RegisteredModel | None:
     """The challenger, if a cycle trained it and died before the gate had spoken."""
     challenger = tracking.version_by_alias(domain, CHALLENGER)
-    if challenger is None or challenger.bundle_sha256 in (None, *(each.bundle_sha256 for each in attempts)):
+    if challenger is None or challenger.bundle_sha256 is None or was_judged(settings, domain, challenger.bundle_sha256):
         return None
-    return challenger if LEARN_TAG in tracking.client.get_run(challenger.run_id).data.tags else None
+    if LEARN_TAG not in tracking.client.get_run(challenger.run_id).data.tags:
+        return None  # whoever trained it by hand promotes it by hand
+    try:
+        with closing(BlobStore(settings)) as blobs:
+            verified_scorer(bundle_of(blobs, challenger))
+    except BundleError:
+        return None  # a damaged one must not keep others from being trained
+    return challenger
 
 
 def _end_cut_short(tracking: Tracking, domain: str) -> None:

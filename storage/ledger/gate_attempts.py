@@ -114,6 +114,16 @@ def last_attempt(settings: Settings, domain: str) -> GateAttempt | None:
     return found[0] if found else None
 
 
+def was_judged(settings: Settings, domain: str, bundle_sha256: str) -> bool:
+    """Whether the gate was ever asked about this bundle.
+
+    Raises:
+        StoreError: The ledger cannot be read.
+    """
+    its = (gate_attempts.c.domain == domain) & (gate_attempts.c.bundle_sha256 == bundle_sha256)
+    return bool(_read(settings, select(gate_attempts.c.record).where(its).limit(1)))
+
+
 def _read(settings: Settings, query: Select[Any]) -> list[GateAttempt]:
     engine = open_ledger(settings)
     try:

@@ -1,6 +1,9 @@
 """The learner's rhythm: cycles without sleeping, with stores that go away and signals that come."""
 
+import json
+import os
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +11,12 @@ import pytest
 from decisioning.errors import LeaseLost, RequestError, StoreError
 from nextmove.learn_command import run_cycles
 from nextmove.options import seconds_of
+from storage.leases import held
+from storage.settings import Settings
+from tests.nextmove.test_cli import Said, nextmove, refused
 from training.learning import Cycle
+
+__all__ = ["nextmove"]
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -67,6 +75,23 @@ def test_asked_to_stop_it_begins_no_other_cycle() -> None:
     rhythm = Rhythm()
     rhythm.wait = rhythm.stop.set  # type: ignore[method-assign]
     assert len(rhythm.run(most=None)) == 1
+
+
+def test_one_cycle_is_a_line_of_json(shop_settings: Settings, nextmove: Callable[..., Said]) -> None:
+    said = nextmove("learn", "--once", "--json", home=shop_settings.home)
+    found = json.loads(said.out)
+    assert (said.code, found["outcome"], found["new_decisions"]) == (0, "skipped", 0)
+    assert said.err.strip().endswith("next: nextmove doctor")
+
+
+def test_a_second_learner_is_refused(shop_settings: Settings, nextmove: Callable[..., Said]) -> None:
+    with held(shop_settings, "learn/simulated", what="learner"):
+        said = nextmove("learn", "--once", home=shop_settings.home)
+    assert f"another learner is running (process {os.getpid()} on " in refused(said)
+
+
+def test_learning_before_a_catalogue_is_released_says_what_to_run(nextmove: Callable[..., Said]) -> None:
+    assert "nextmove catalog release --dataset simulated" in refused(nextmove("learn"))
 
 
 def test_a_rhythm_that_is_no_time_is_refused() -> None:
