@@ -126,23 +126,6 @@ def _model(settings: Settings) -> Finding:
     return Finding("ok", "model", said)
 
 
-def _gate(settings: Settings, *, now: datetime) -> Finding:
-    waiting = unfinished(settings, settings.domain)
-    if waiting is not None:
-        said = f"version {waiting.version} passed at {waiting.at:%Y-%m-%d %H:%M} UTC, and is not served"
-        to_do = f"run: nextmove learn --once, which finishes it, or nextmove promote --run {waiting.run_id}"
-        return Finding("warning", "gate", said, to_do)
-    recent = kept_attempts(settings, settings.domain, since=now - PERIOD)
-    learner = holder_of(settings, f"learn/{settings.domain}", now=now)
-    said = f"asked {len(recent)} times in 30 days"
-    if recent:
-        last = recent[-1]
-        spent = sum(each.alpha for each in recent if each.scheduled)
-        said += f", last at {last.at:%Y-%m-%d %H:%M} UTC: version {last.version} {last.outcome}"
-        said += f"; {spent:.2%} of the {BUDGET:.0%} spent that a schedule may err by"
-    return Finding("ok", "gate", f"{said}; {f'a learner runs ({learner})' if learner else 'no learner runs'}")
-
-
 def _keys(settings: Settings) -> Finding:
     with closing(KeyStore(settings)) as store:
         keys = [key for key in store.all() if key.revoked_at is None]
@@ -160,3 +143,20 @@ def _hooks(settings: Settings, hooks: list[str]) -> Finding:
         said = f"{', '.join(missing)} have no secret, so their calls are refused"
         return Finding("warning", "hooks", said, "put one each into the file that the setting hook_secrets names")
     return Finding("ok", "hooks", f"{len(hooks)} with their secrets")
+
+
+def _gate(settings: Settings, *, now: datetime) -> Finding:
+    waiting = unfinished(settings, settings.domain)
+    if waiting is not None:
+        said = f"version {waiting.version} passed at {waiting.at:%Y-%m-%d %H:%M} UTC, and is not served"
+        to_do = f"run: nextmove learn --once, which finishes it, or nextmove promote --run {waiting.run_id}"
+        return Finding("warning", "gate", said, to_do)
+    recent = kept_attempts(settings, settings.domain, since=now - PERIOD)
+    learner = holder_of(settings, f"learn/{settings.domain}", now=now)
+    said = f"asked {len(recent)} times in 30 days"
+    if recent:
+        last = recent[-1]
+        spent = sum(each.alpha for each in recent if each.scheduled)
+        said += f", last at {last.at:%Y-%m-%d %H:%M} UTC: version {last.version} {last.outcome}"
+        said += f"; {spent:.2%} of the {BUDGET:.0%} spent that a schedule may err by"
+    return Finding("ok", "gate", f"{said}; {f'a learner runs ({learner})' if learner else 'no learner runs'}")

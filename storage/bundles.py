@@ -1,14 +1,10 @@
 """Model bundles in the blob store: two blobs each, named by the manifest's hash."""
 
-from contextlib import AbstractContextManager
-
 import msgspec
 
 from decisioning.bundle import Bundle, Manifest, pack, unpack
 from decisioning.errors import BundleError
 from storage.blobs import BlobStore
-from storage.leases import Lease, held
-from storage.settings import Settings
 
 
 class _Reference(msgspec.Struct):
@@ -49,13 +45,3 @@ def load_bundle(blobs: BlobStore, sha256: str) -> Bundle:
     except msgspec.MsgspecError as error:
         raise BundleError(f"the manifest of bundle {sha256[:12]} cannot be read: {error}") from error
     return unpack(encoded, blobs.get(graph_sha256), sha256=sha256)
-
-
-def moving_pointer(settings: Settings, domain: str) -> AbstractContextManager[Lease]:
-    """The right to move that pointer: one promotion or rollback of a domain at a time, on whichever machine.
-
-    Raises:
-        SetupError: Another one is running.
-        StoreError: The ledger cannot be written.
-    """
-    return held(settings, f"promotion/{domain}", what="promotion or rollback")

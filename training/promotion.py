@@ -15,9 +15,10 @@ from decisioning.catalog import Catalog
 from decisioning.errors import GateRefused, SetupError
 from decisioning.record import AuditRecord
 from storage.blobs import BlobStore
-from storage.bundles import bundle_pointer, load_bundle, moving_pointer
+from storage.bundles import bundle_pointer, load_bundle
 from storage.leases import Lease
 from storage.ledger.gate_attempts import GateAttempt, keep_attempt, kept_attempts, last_attempt
+from storage.promotion_lease import moving_pointer
 from storage.settings import Settings
 from training.alpha_spending import PERIOD, Spent, spend
 from training.domains import Domain

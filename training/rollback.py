@@ -6,7 +6,8 @@ import msgspec
 
 from decisioning.errors import SetupError, StoreError
 from storage.blobs import BlobStore, Pointing
-from storage.bundles import bundle_pointer, load_bundle, moving_pointer
+from storage.bundles import bundle_pointer, load_bundle
+from storage.promotion_lease import moving_pointer
 from storage.settings import Settings
 from training.graph_scorer import verified_scorer
 from training.tracking import CHAMPION, ROLLED_BACK_TAG, Tracking

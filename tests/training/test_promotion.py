@@ -9,9 +9,10 @@ import pytest
 
 from decisioning.errors import BundleError, GateRefused, SetupError
 from storage.blobs import BlobStore
-from storage.bundles import bundle_pointer, load_bundle, moving_pointer
+from storage.bundles import bundle_pointer, load_bundle
 from storage.ledger.gate_attempts import kept_attempts
 from storage.ledger.reader import LedgerReader
+from storage.promotion_lease import moving_pointer
 from storage.settings import Settings
 from tests.training.tiny_shop import NOW, misled, tiny_catalog, tiny_examples
 from training.evaluation_run import evaluate_run
