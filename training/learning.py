@@ -76,7 +76,11 @@ def learn(
     """
     domain = catalog.content.domain
     tracking = Tracking(settings)
-    finished = finish(settings, domain, now=now, progress=progress)
+    try:
+        finished = finish(settings, domain, now=now, progress=progress)
+    except BundleError as error:  # it must not keep others from being trained
+        progress(f"a model that passed the gate cannot be served: {error.message}")
+        finished = None
     if finished is not None:
         said = f"version {finished.version} had passed the gate at {finished.at:%Y-%m-%d %H:%M} UTC and is served now"
         return _logged(tracking, domain, Cycle(at=now, outcome="promoted", said=said, version=finished.version))

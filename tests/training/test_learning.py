@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pytest
 
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer
-from storage.ledger.gate_attempts import GateAttempt, kept_attempts
+from storage.ledger.gate_attempts import GateAttempt, keep_attempt, kept_attempts
 from storage.settings import Settings
 from tests.training.tiny_shop import NOW, misled, tiny_catalog, tiny_examples
 from training.learning import BOARD, Cycle, learn
@@ -183,6 +184,18 @@ def test_what_the_gate_has_judged_is_not_judged_again(settings: Settings, exampl
 def test_without_error_left_nothing_is_trained(settings: Settings, examples: pd.DataFrame) -> None:
     found = cycle(settings, examples, now=NOW + timedelta(days=2))
     assert (found.outcome, found.said) == ("skipped", "the gate's error of 30 days is spent")
+
+
+def test_a_model_that_passed_and_is_damaged_keeps_nobody_out(settings: Settings, examples: pd.DataFrame) -> None:
+    attempt = kept_attempts(settings, "tiny")[-1]
+    blobs = BlobStore(settings)
+    damaged = msgspec.structs.replace(attempt, at=NOW + timedelta(days=3), bundle_sha256=blobs.put(b"{}"))
+    blobs.close()
+    keep_attempt(settings, msgspec.structs.replace(damaged, outcome="passed"))
+    said: list[str] = []
+    found = cycle(settings, examples, now=NOW + timedelta(days=4), least=500, progress=said.append)
+    assert found.outcome == "skipped"
+    assert any(line.startswith("a model that passed the gate cannot be served: ") for line in said)
 
 
 def test_too_few_decisions_are_said_and_not_an_error(tmp_path: Path) -> None:
