@@ -5,6 +5,7 @@ be surer than that. Here the error comes from what each customer adds, and Stude
 degrees of freedom as customers really speak: where few of them decide, the bounds are wide.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from decisioning.conservative_intervals import Bounds
-from decisioning.evaluation import Floats, Terms
+from decisioning.evaluation import Floats, Terms, effective_sample_size
 
 
 class Advantage(NamedTuple):
@@ -22,11 +23,15 @@ class Advantage(NamedTuple):
         value: The paired difference.
         error: Its standard error over customers.
         freedom: Degrees of freedom of `error`: about twice the customers on whom the difference rests.
+        agreeing: How many logged choices agree with the one policy and not with the other, as an effective
+            sample size, of whichever there are fewer. Without any the difference is what a reward model
+            believes, however small its error looks.
     """
 
     value: float
     error: float
     freedom: float
+    agreeing: float = math.inf
 
     def bounds(self, alpha: float) -> Bounds:
         """The lower and the upper bound, each of which is wrong with probability `alpha`.
@@ -66,7 +71,9 @@ def advantage(policy: Terms, other: Terms, customer: NDArray[np.int64]) -> Advan
     rows = _first_order(policy) - _first_order(other)
     _, code = np.unique(customer, return_inverse=True)
     added: Floats = np.bincount(code, weights=rows).astype(np.float64)
-    return of_customers(policy.value - other.value, added)
+    apart = policy.weights - other.weights
+    agreeing = min(effective_sample_size(np.maximum(side, 0.0)) for side in (apart, -apart))
+    return of_customers(policy.value - other.value, added)._replace(agreeing=agreeing)
 
 
 def of_customers(value: float, added: Floats) -> Advantage:

@@ -13,7 +13,7 @@ from scipy.stats import t
 
 from decisioning.evaluation import SMALL_SAMPLE, Floats
 from nextmove.gate_world import ACTIONS, SEGMENTS, Ints, Visits
-from training.gate import FEWEST_DEGREES, SAFETY
+from training.gate import FEWEST_AGREEING, FEWEST_DEGREES, SAFETY
 
 # Powers of what a customer adds to the difference, and of how often they came, whose sums are needed.
 _POWERS = ((1, 0), (2, 0), (1, 1), (4, 0), (3, 1), (2, 2), (1, 3))
@@ -26,10 +26,12 @@ class Evidence(NamedTuple):
     error: Floats
     freedom: Floats
     effective: Floats
+    agreeing: Floats
 
     def lets_in(self, errors: Floats) -> NDArray[np.bool_]:
         """Where the gate, allowed such an error, would find the model better than the champion, as `judge` does."""
-        enough = (self.freedom >= FEWEST_DEGREES) & (self.effective >= SMALL_SAMPLE) & (errors > 0.0)
+        enough = (self.freedom >= FEWEST_DEGREES) & (self.agreeing >= FEWEST_AGREEING)
+        enough &= (self.effective >= SMALL_SAMPLE) & (errors > 0.0)
         quantile = t.isf(np.where(enough, errors, 1.0) / SAFETY, np.where(enough, self.freedom, 1.0))
         return enough & (self.value - quantile * self.error > 0.0)
 
@@ -39,6 +41,7 @@ class Month:
 
     def __init__(self, logged: Visits, hour: Ints, hours: int, served: Ints) -> None:
         n = len(hour)
+        self._served = served
         terms = logged.terms()
         above = terms - terms[np.arange(n), served[logged.segment]][:, None]
         order = np.lexsort((np.arange(n), logged.customer))
@@ -82,9 +85,17 @@ class Month:
         with np.errstate(divide="ignore", invalid="ignore"):
             kurtosis = customers * fourth / squares**2
             freedom = np.where(kurtosis > 1.0, np.minimum(most, 2.0 * customers / (kurtosis - 1.0)), most)
-            weights, their_squares = (each[place].sum(axis=1) for each in self._weights)
-            effective = np.where(their_squares > 0.0, weights**2 / their_squares, 0.0)
-        return Evidence(mean, np.sqrt(squares * customers / most) / visits, freedom, effective)
+            differs, everywhere = models != self._served, np.ones(models.shape, dtype=bool)
+            served = (*place[:2], np.broadcast_to(self._served, models.shape))
+            agreeing = np.minimum(self._effective(place, differs), self._effective(served, differs))
+            effective = self._effective(place, everywhere)
+        return Evidence(mean, np.sqrt(squares * customers / most) / visits, freedom, effective, agreeing)
+
+    def _effective(self, place: tuple[Ints, Ints, Ints], where: NDArray[np.bool_]) -> Floats:
+        """Effective sample size of choices in these segments, `(n_hours,)`."""
+        weights, squares = (np.where(where, each[place], 0.0).sum(axis=1) for each in self._weights)
+        found: Floats = np.where(squares > 0.0, weights**2 / squares, 0.0)
+        return found
 
 
 def _powers(base: Floats) -> list[Floats]:

@@ -17,6 +17,7 @@ ERROR = 0.05  # of the challengers that are no better than the champion, at most
 # outside up to twice as often as a bound says (`nextmove bench gate`, "rare and large").
 SAFETY = 2.0
 FEWEST_DEGREES = 20.0
+FEWEST_AGREEING = 20.0
 
 
 class Comparison(NamedTuple):
@@ -74,7 +75,7 @@ def judge(
         if first:
             refused = other == UNIFORM and high < 0.0
             (against if refused else findings).append(sentence)
-        elif few is not None:
+        elif clears and few is not None:
             against.append(few)
         else:
             (findings if clears else against).append(sentence)
@@ -114,8 +115,15 @@ def _sentence(called: str, found: Advantage, low: float, high: float, margin: fl
 
 
 def _too_few(called: str, found: Advantage) -> str | None:
-    """Why bounds are not to be trusted at all: the rewards of a few customers make the whole difference."""
-    if found.error == 0.0 or found.freedom >= FEWEST_DEGREES:
+    """Why bounds are not to be trusted at all: there is a reward model's belief alone, or a few customers' rewards."""
+    if found.error == 0.0:
+        return None
+    if found.agreeing < FEWEST_AGREEING:
+        return (
+            f"too few to tell whether it beats {called}: where the two differ, only {found.agreeing:.0f} logged choices"
+            f" agree with one of them, must be at least {FEWEST_AGREEING:.0f}"
+        )
+    if found.freedom >= FEWEST_DEGREES:
         return None
     return (
         f"too few to tell whether it beats {called}: the difference of {found.value:+.4f} rests on about"

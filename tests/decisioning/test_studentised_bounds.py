@@ -54,6 +54,14 @@ def test_policies_that_choose_alike_differ_by_nothing() -> None:
     assert found.bounds(0.01) == (0.0, 0.0)
 
 
+def test_choices_that_agree_with_one_alone_are_counted() -> None:
+    ones = np.ones(6)
+    policy = mean_of(ones, np.array([2.0, 2.0, 2.0, 0.0, 1.0, 1.0]))
+    other = mean_of(ones, np.array([0.0, 0.0, 0.0, 2.0, 1.0, 1.0]))
+    assert advantage(policy, other, np.arange(6)).agreeing == pytest.approx(1.0)
+    assert advantage(policy, mean_of(ones, np.array([0.0, 0.0, 0.0, 0.0, 1.0, 1.0])), np.arange(6)).agreeing == 0.0
+
+
 @pytest.mark.parametrize("alpha", [0.025, 0.001])
 def test_lower_bounds_of_skewed_rewards_are_too_high_as_seldom_as_they_say(alpha: float) -> None:
     rng, logs, customers = np.random.default_rng(3), 20_000, 400

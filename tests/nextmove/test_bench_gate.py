@@ -81,7 +81,7 @@ def test_the_look_up_gives_what_the_estimator_gives(kind: Kind) -> None:
         model, other = (np.eye(ACTIONS)[each[seen.segment]] for each in (chosen[now], served))
         terms = [doubly_robust(seen.log(), each, seen.q_hat) for each in (model, other)]
         expected = advantage(terms[0], terms[1], seen.customer)
-        assert (found.value[now], found.error[now], found.freedom[now]) == pytest.approx(expected)
+        assert (found.value[now], found.error[now], found.freedom[now], found.agreeing[now]) == pytest.approx(expected)
         assert found.effective[now] == pytest.approx(effective_sample_size(terms[0].weights))
 
 

@@ -231,6 +231,16 @@ def test_what_rests_on_the_rewards_of_a_few_customers_is_no_evidence() -> None:
     assert judge(found_report(champion=(0.2, 0.01, 20.0))).passes
 
 
+def test_what_a_reward_model_believes_of_choices_that_were_never_logged_is_no_evidence() -> None:
+    believed = found_report()
+    champion = believed.advantages["champion"]._replace(agreeing=3.0)
+    verdict = judge(msgspec.structs.replace(believed, advantages={**believed.advantages, "champion": champion}))
+    assert verdict.against == (
+        "too few to tell whether it beats the champion (version 1): where the two differ, only 3 logged choices agree"
+        " with one of them, must be at least 20",
+    )
+
+
 def test_do_no_harm_accepts_what_is_worse_by_less_than_its_margin() -> None:
     near = found_report(champion=(0.0, 0.025))
     assert not judge(near).passes
