@@ -6,6 +6,7 @@
     |- BundleError            a model bundle is damaged, foreign or does not score as it was built
     |- DataError              a file or table given to training is wrong
     |- StoreError             a store cannot be read or written now
+    |  `- LeaseLost           this process stood still for so long that another one took over
     |- GateRefused            a model was not promoted, with the reasons
     `- RequestError           a call is wrong
        |- UnknownPlacement, UnknownAction
@@ -64,6 +65,12 @@ class StoreError(NextmoveError):
     """A store that does not answer now."""
 
     code = "store_unavailable"
+
+
+class LeaseLost(StoreError):
+    """What only one process may do at a time is another's now."""
+
+    code = "lease_lost"
 
 
 class GateRefused(NextmoveError):

@@ -25,9 +25,10 @@ from nextmove.evaluate_command import evaluate
 from nextmove.event_commands import ingest_app
 from nextmove.fairness_command import fairness
 from nextmove.key_commands import keys_app
+from nextmove.learn_command import learn
 from nextmove.model_commands import model_app
 from nextmove.moment_commands import moments_app
-from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of
+from nextmove.options import AsJson, Data, Dataset, Mapping, dataset_options, now_utc, settings_of, user
 from nextmove.privacy_commands import privacy_app
 from nextmove.shadow_commands import apprentice, shadow_app
 from nextmove.stage_commands import foretell
@@ -62,6 +63,7 @@ app.command("explain")(explain)
 app.command("foretell")(foretell)
 app.command("fairness")(fairness)
 app.command("replay")(replay)
+app.command("learn")(learn)
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")]
 Host = Annotated[str, typer.Option(help="Address to serve on; another than loopback needs keys, see nextmove keys.")]
@@ -170,6 +172,7 @@ def promote(
             run_id=run,
             non_inferior=non_inferior,
             force=force,
+            actor=user(),
             progress=progress,
         )
         progress.result = f"version {promotion.version} is champion{'' if promotion.changed else ' already'}"
@@ -186,7 +189,7 @@ def rollback(
 
     Example: nextmove rollback --reason "complaints about loans"
     """
-    from training.promotion import rollback as roll_back
+    from training.rollback import rollback as roll_back
 
     settings = settings_of(dataset)
     with step("rollback") as progress:
@@ -408,6 +411,28 @@ def bench_posterior(
     from nextmove.bench_posterior import run_posterior
 
     run_posterior(seeds=seeds, decisions=decisions, as_json=as_json)
+
+
+@bench_app.command("gate")
+def bench_gate(
+    challengers: Annotated[int, typer.Option(min=50, help="That are no better, asked once each.")] = 1_000,
+    months: Annotated[int, typer.Option(min=20, help="Of a new challenger every hour, none of them better.")] = 500,
+    power_months: Annotated[int, typer.Option(min=10, help="Of challengers that are better.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of the simulated worlds.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """How often the promotion gate lets in what is no better, beside the stated error; and what it misses.
+
+    Exit code 1 if a stated error is exceeded by more than four standard errors.
+
+    Example: nextmove bench gate --challengers 1000
+    """
+    from nextmove.bench_gate import run_gate
+
+    run_gate(
+        settings_of(None), challengers=challengers, months=months, power_months=power_months, seed=seed,
+        as_json=as_json,
+    )  # fmt: skip
 
 
 @bench_app.command("events")

@@ -25,12 +25,16 @@ from storage.hook_secrets import read_hook_secrets
 from storage.hot_state.posteriors import open_posterior
 from storage.hot_state.rebuild import needs_rebuild
 from storage.keys import KeyStore
+from storage.leases import holder_of
 from storage.ledger.arrivals import Arrivals
 from storage.ledger.feed_counts import FeedCounts
+from storage.ledger.gate_attempts import kept_attempts
 from storage.ledger.reader import LedgerReader
 from storage.posterior_counting import counted_in
 from storage.settings import Settings
+from training.alpha_spending import BUDGET, PERIOD
 from training.graph_scorer import verified_scorer
+from training.promotion import unfinished
 from training.tracking import CHAMPION, Tracking
 
 Check = Callable[[], Finding]
@@ -59,6 +63,7 @@ def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
     )  # fmt: skip
     for subject, check in checks:
         yield _checked(subject, partial(check, settings))
+    yield _checked("gate", partial(_gate, settings, now=now))
     if release is None:
         return
     content = release.blueprint.content
@@ -184,3 +189,20 @@ def _hooks(settings: Settings, hooks: list[str]) -> Finding:
         said = f"{', '.join(missing)} have no secret, so their calls are refused"
         return Finding("warning", "hooks", said, "put one each into the file that the setting hook_secrets names")
     return Finding("ok", "hooks", f"{len(hooks)} with their secrets")
+
+
+def _gate(settings: Settings, *, now: datetime) -> Finding:
+    waiting = unfinished(settings, settings.domain)
+    if waiting is not None:
+        said = f"version {waiting.version} passed at {waiting.at:%Y-%m-%d %H:%M} UTC, and is not served"
+        to_do = f"run: nextmove learn --once, which finishes it, or nextmove promote --run {waiting.run_id}"
+        return Finding("warning", "gate", said, to_do)
+    recent = kept_attempts(settings, settings.domain, since=now - PERIOD)
+    learner = holder_of(settings, f"learn/{settings.domain}", now=now)
+    said = f"asked {len(recent)} times in 30 days"
+    if recent:
+        last = recent[-1]
+        spent = sum(each.alpha for each in recent if each.scheduled)
+        said += f", last at {last.at:%Y-%m-%d %H:%M} UTC: version {last.version} {last.outcome}"
+        said += f"; {spent:.2%} of the {BUDGET:.0%} spent that a schedule may err by"
+    return Finding("ok", "gate", f"{said}; {f'a learner runs ({learner})' if learner else 'no learner runs'}")

@@ -1,6 +1,5 @@
 """`nextmove ingest ...`: a data set's features and consents, and files of events of one's own."""
 
-import re
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 
 from decisioning.errors import DataError, RequestError
 from nextmove.console import err, next_command, print_json, rows_bar, step
-from nextmove.options import AsJson, Data, Dataset, now_utc, settings_of
+from nextmove.options import AsJson, Data, Dataset, now_utc, seconds_of, settings_of
 
 ingest_app = typer.Typer(invoke_without_command=True)
 
@@ -134,7 +133,7 @@ def features(
     from nextmove import steps
     from training.ingest_features import ingest_features
 
-    pause = None if every is None else _seconds(every)
+    pause = None if every is None else seconds_of(every)
     settings = settings_of(dataset)
     steps.open_home(settings)
     while True:
@@ -147,18 +146,6 @@ def features(
             break
         time.sleep(pause)
     next_command("nextmove train")
-
-
-def _seconds(every: str) -> int:
-    """What `30s`, `5m` or `2h` says.
-
-    >>> _seconds("5m")
-    300
-    """
-    said = re.fullmatch(r"([1-9]\d{0,5})([smh])", every)
-    if said is None:
-        raise RequestError(f"--every is '{every}', must be a time such as 30s, 5m or 2h", where="every")
-    return int(said[1]) * {"s": 1, "m": 60, "h": 3_600}[said[2]]
 
 
 def _summary(report: object) -> str:

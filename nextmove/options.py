@@ -102,6 +102,21 @@ def since_when(text: str, *, now: datetime, option: str = "--since") -> datetime
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
+def seconds_of(every: str) -> int:
+    """What `30s`, `5m` or `2h` says.
+
+    >>> seconds_of("5m")
+    300
+
+    Raises:
+        RequestError: It is no time.
+    """
+    said = re.fullmatch(r"([1-9]\d{0,5})([smh])", every)
+    if said is None:
+        raise RequestError(f"--every is '{every}', must be a time such as 30s, 5m or 2h", where="every")
+    return int(said[1]) * {"s": 1, "m": 60, "h": 3_600}[said[2]]
+
+
 def refuse_unknown(what: str, name: str | None, known: Collection[str]) -> None:
     """Refuse an option that names something that there is not.
 

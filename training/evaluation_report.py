@@ -21,6 +21,7 @@ from decisioning.evaluation import (
     Terms,
     overlap_warnings,
 )
+from decisioning.studentised_bounds import Advantage, advantage
 from training.estimators import estimated
 from training.examples import LEFT_OUT
 from training.graph_scorer import verified_scorer
@@ -95,6 +96,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
         values: Each policy, metric and estimator.
         differences: The model's policy over each other one, paired.
         cautious: Of success, which is 0 or 1, each policy's interval that holds whatever the log is like.
+        advantages: The same of reward, by DR, with bounds at any level: what the gate goes by.
         left_out: Lines that say how many decisions could not be judged, since their outcomes were not told.
     """
 
@@ -114,6 +116,7 @@ class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     cautious: tuple[Cautious, ...] = ()
     left_out: tuple[str, ...] = ()
+    advantages: dict[str, Advantage] = {}
 
     def difference(self, over: str, *, metric: str = "reward", estimator: str = "dr") -> Estimate | None:
         """The model's policy minus `over`, or None where that was not compared."""
@@ -194,6 +197,11 @@ def evaluate(
         ),
         cautious=cautious_intervals(logs[SUCCESS], targets, least=0.0, most=1.0),
         left_out=examples.attrs.get(LEFT_OUT, ()),
+        advantages={
+            policy: advantage(terms[_key(MODEL, "reward", "dr")], terms[_key(policy, "reward", "dr")], customer)
+            for policy in targets
+            if policy != MODEL
+        },
     )
 
 

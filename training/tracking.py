@@ -93,6 +93,11 @@ class Tracking:
             raise
         self.client.set_terminated(run_id)
 
+    def find_run(self, board: str, tag: str, value: str) -> str | None:
+        """The newest run of a board with this tag, or None."""
+        found = self.client.search_runs([self.board(board)], f"tags.`{tag}` = '{value}'", max_results=1)
+        return str(found[0].info.run_id) if found else None
+
     def address(self, run_id: str) -> str:
         """Where the run's page is once `mlflow ui` runs over this store on its own port."""
         board = self.client.get_run(run_id).info.experiment_id
@@ -230,10 +235,10 @@ class Tracking:
             SetupError: There is no such model.
         """
         found = self.version_by_alias(domain, name) or next(
-            (v for v in self._versions(domain) if v.version == name), None
+            (v for v in self.versions(domain) if v.version == name), None
         )
         if found is None:
-            known = ", ".join(sorted((v.version for v in self._versions(domain)), key=int)) or "none"
+            known = ", ".join(sorted((v.version for v in self.versions(domain)), key=int)) or "none"
             raise SetupError(
                 f"domain '{domain}' has no model '{name}', must be {CHAMPION}, {CHALLENGER}, or a version: {known}"
             )
@@ -245,7 +250,7 @@ class Tracking:
         Raises:
             SetupError: It registered none.
         """
-        for found in self._versions(domain):
+        for found in self.versions(domain):
             if found.run_id == run_id:
                 return found
         raise SetupError(
@@ -254,9 +259,10 @@ class Tracking:
 
     def version_by_bundle(self, domain: str, sha256: str) -> RegisteredModel | None:
         """The version whose bundle has this hash."""
-        return next((found for found in self._versions(domain) if found.bundle_sha256 == sha256), None)
+        return next((found for found in self.versions(domain) if found.bundle_sha256 == sha256), None)
 
-    def _versions(self, domain: str) -> list[RegisteredModel]:
+    def versions(self, domain: str) -> list[RegisteredModel]:
+        """Every registered version."""
         return [_registered(found) for found in self.client.search_model_versions(f"name='{model_name(domain)}'")]
 
 

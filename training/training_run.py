@@ -75,6 +75,7 @@ def train(
     progress: Progress = silent,
     register: bool = True,
     delays: Mapping[str, DelayDistribution] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> TrainedModel:
     """Fit, calibrate, export, check, and (unless told not to) register as challenger.
 
@@ -90,6 +91,7 @@ def train(
         register: False: nothing is written anywhere; for simulations that train many models.
         delays: By placement, how long successes take to arrive (`response_delays`), for the online posterior;
             the default where none is given.
+        tags: Of the run, besides its own.
 
     Raises:
         DataError: The examples cannot be learnt from.
@@ -150,7 +152,7 @@ def train(
     draft = msgspec.structs.replace(draft, reference=reference)
     progress("logging to MLflow")
     tracking = Tracking(settings)
-    with tracking.run(f"train {domain}", commit=commit, tags={"domain": domain}) as run_id:
+    with tracking.run(f"train {domain}", commit=commit, tags={"domain": domain, **(tags or {})}) as run_id:
         n_features = len(model.features)
         if isinstance(model, LinearModel):
             version = tracking.register_graph(run_id, domain, graph, n_features, model.outputs)

@@ -155,6 +155,12 @@ class LedgerReader:
                 if containing in record:
                     yield decoder.decode(record)
 
+    def drawn(self, domain: str, *, since: datetime | None, until: datetime) -> int:
+        """How many of a domain's decisions from `since` (included) to `until` (excluded) a policy drew."""
+        its = (decisions.c.domain == domain) & decisions.c.drawn & _window(since, until)
+        with reading(self._engine) as connection:
+            return connection.execute(select(func.count()).select_from(decisions).where(its)).scalar_one()
+
     def contains(self, decision_id: str) -> bool:
         """Whether this decision is kept."""
         with reading(self._engine) as connection:

@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0004"  # newest file in migrations/versions; a test holds them together
+REVISION = "0005"  # newest file in migrations/versions; a test holds them together
 
 metadata = MetaData()
 
@@ -258,4 +258,30 @@ audit = Table(
     Column("reason", Text, nullable=False),
     Index("audit_by_kind", "domain", "what"),
     sqlite_autoincrement=True,
+)
+
+# What the promotion gate was asked and said, and how much error it spent.
+gate_attempts = Table(
+    "gate_attempts",
+    metadata,
+    Column("seq", _Sequence, primary_key=True, autoincrement=True),
+    Column("domain", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("scheduled", Boolean, nullable=False),
+    Column("alpha", Float, nullable=False),
+    Column("outcome", Text, nullable=False),  # passed, refused, forced
+    Column("bundle_sha256", Text, nullable=False),
+    Column("champion_sha256", Text),
+    Column("record", LargeBinary, nullable=False),  # a `GateAttempt` as JSON
+    Index("gate_attempts_by_time", "domain", "at"),
+    sqlite_autoincrement=True,
+)
+
+# Who does alone what must not be done twice at once; these rows change. A lease that ran out is nobody's.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("until", BigInteger, nullable=False),
 )

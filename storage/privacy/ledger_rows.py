@@ -69,6 +69,8 @@ HOLDS_NONE = {
     "audience_sizes": {"domain", "market", "kind", "id"},
     "blobs": {"sha256", "content"},
     "pointers": {"name", "sha256", "reason"},
+    "gate_attempts": {"domain", "outcome", "bundle_sha256", "champion_sha256", "record"},
+    "leases": {"name", "holder"},
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from decisioning.feed_findings import Finding
 from decisioning.feeds import HOUR, FeedCount
 from decisioning.response_counts import Cell, Tally, encoded
 from decisioning.running_dry import Size
@@ -17,9 +18,11 @@ from nextmove.doctor import findings
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer
 from storage.hot_state.posteriors import open_posterior
+from storage.leases import held
 from storage.ledger.arrivals import Arrivals
 from storage.ledger.audience_sizes import keep_sizes
 from storage.ledger.feed_counts import FeedCounts
+from storage.ledger.gate_attempts import keep_attempt, last_attempt
 from storage.posterior_counting import Counted
 from storage.settings import Settings
 from tests.nextmove.test_cli import Said, nextmove
@@ -38,7 +41,9 @@ def test_a_sound_installation_is_healthy(shop_settings: Settings, nextmove: Call
     assert [each for each in document["findings"] if each["level"] in ("warning", "error")] == []
     assert (said.code, document["healthy"]) == (0, True)
     subjects = [each["subject"] for each in document["findings"]]
-    assert subjects == ["settings", "catalogue", "ledger", "hot state", "features", "model", "posterior", "keys"]
+    assert subjects == [
+        "settings", "catalogue", "ledger", "hot state", "features", "model", "posterior", "drift", "keys", "gate",
+    ]  # fmt: skip
 
 
 def test_an_alias_that_was_moved_by_hand_is_seen(shop_settings: Settings) -> None:
@@ -75,6 +80,24 @@ def _decisions(settings: Settings) -> int:
         return arrivals.end().decisions
 
 
+def test_the_gate_says_what_it_was_asked_and_what_was_not_finished(shop_settings: Settings, tmp_path: Path) -> None:
+    def line(settings: Settings) -> Finding:
+        return next(each for each in findings(settings, now=datetime.now(UTC)) if each.subject == "gate")
+
+    said = line(shop_settings)
+    assert said.level == "ok"
+    assert said.found.startswith("asked 1 times in 30 days, last at ")
+    assert said.found.endswith("0.00% of the 5% spent that a schedule may err by; no learner runs")
+    cut_short = replace(shop_settings, home=tmp_path / "home")
+    attempt = msgspec.structs.replace(last_attempt(shop_settings, "simulated"), outcome="passed")
+    keep_attempt(cut_short, attempt)
+    with held(cut_short, "learn/simulated", what="learner"):
+        warned = line(cut_short)
+    assert warned.level == "warning"
+    assert "passed at" in warned.found
+    assert "nextmove learn --once" in warned.to_do
+
+
 def _booster() -> tuple[object, int]:
     import lightgbm as lgb
     import numpy as np
@@ -97,6 +120,7 @@ def test_what_is_missing_is_an_error_and_the_rest_is_still_checked(shop_settings
         "features": "error",
         "model": "error",
         "keys": "note",
+        "gate": "ok",
     }
 
 

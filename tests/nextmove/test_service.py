@@ -26,7 +26,7 @@ from storage.settings import Settings
 from tests.nextmove.conftest import free_port, train_and_promote
 from training.domains.simulated import Simulated
 from training.features import declared_features
-from training.promotion import rollback
+from training.rollback import rollback
 
 README = Path(__file__).parents[2] / "README.md"
 FOLLOWS = 5.0  # seconds in which a running service takes a new pointer

@@ -84,7 +84,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone(settings: Settings) -> None:
     connection.commit()
     connection.close()
 
-    with pytest.raises(SetupError, match="is of revision 9999, this version knows 0004 and older; install the newer"):
+    with pytest.raises(SetupError, match="is of revision 9999, this version knows 0005 and older; install the newer"):
         LedgerReader(settings)
 
 
@@ -125,7 +125,7 @@ def test_a_transaction_that_fails_leaves_nothing(settings: Settings) -> None:
 def test_the_schema_is_written_for_postgresql_too() -> None:
     script = postgresql_script()
 
-    assert script.count("BIGSERIAL") == 8
+    assert script.count("BIGSERIAL") == 9
     assert "BYTEA" in script
 
 

@@ -12,6 +12,7 @@ import pytest
 from decisioning.bundle import Bundle
 from decisioning.errors import DataError
 from decisioning.evaluation import Estimate
+from decisioning.studentised_bounds import Advantage
 from storage.settings import Settings
 from tests.training.tiny_shop import ACTIONS, NOW, VALUE, chance, misled, tiny_catalog, tiny_examples
 from training.evaluation_report import EvaluationReport, PolicyValue, evaluate
@@ -173,14 +174,14 @@ def test_the_gate_passes_a_better_challenger_and_refuses_a_worse_one(
 def test_a_first_model_that_is_worse_than_uniform_is_refused(examples: pd.DataFrame, bad: Bundle) -> None:
     verdict = judge(evaluate(bad, examples, tiny_catalog()))
     assert not verdict.passes
-    assert "measurably worse" in verdict.against[0]
+    assert verdict.against[0].startswith("measurably worse than uniform: ")
 
 
 def found_report(
     champion_version: str | None = "1", *, effective: float = 500.0, **differences: Any
 ) -> EvaluationReport:
-    """A report with these paired differences (value, low, high) on reward, by DR."""
-    known = {"champion": (0.2, 0.1, 0.3), "best_constant": (0.2, 0.1, 0.3), "uniform": (0.2, 0.1, 0.3), **differences}
+    """A report with these advantages (value, standard error, degrees of freedom) on reward, by DR."""
+    known = {"champion": (0.2, 0.05), "best_constant": (0.2, 0.05), "uniform": (0.2, 0.05), **differences}
     if champion_version is None:
         del known["champion"]
     return EvaluationReport(
@@ -188,32 +189,88 @@ def found_report(
         champion_sha256="a", since=NOW, n_decisions=1000, n_customers=900,
         best_constant={"home_hero": "umbrella"}, logged={},
         values=(PolicyValue("greedy", "reward", "dr", Estimate(1.0, 0.9, 1.1, 1000, effective)),),
-        differences=tuple(
-            PolicyValue("greedy", "reward", "dr", Estimate(*interval, 1000, effective), over=name)
-            for name, interval in known.items()
-        ),
-        warnings=(),
+        differences=(), warnings=(),
+        advantages={name: Advantage(*found) if len(found) == 3 else Advantage(*found, 800.0)
+                    for name, found in known.items()},
     )  # fmt: skip
 
 
-def test_every_lower_bound_must_be_above_nothing() -> None:
+NAMES = {"champion": "the champion (version 1)", "best_constant": "always-umbrella", "uniform": "uniform"}
+
+
+@pytest.mark.parametrize("other", NAMES)
+def test_every_lower_bound_must_be_above_nothing(other: str) -> None:
     assert judge(found_report()).passes
-    for other in ("champion", "best_constant", "uniform"):
-        verdict = judge(found_report(**{other: (0.1, 0.0, 0.2)}))
-        assert len(verdict.against) == 1, other
+    verdict = judge(found_report(**{other: (0.0012, 0.00213)}))
+    assert verdict.against == (f"no evidence that it beats {NAMES[other]}: +0.0012 [-0.0030, +0.0054]",)
+
+
+def test_a_lower_bound_that_is_nothing_is_not_above_it() -> None:
+    same = judge(found_report(champion=(0.0, 0.0)))
+    assert same.against == ("no evidence that it beats the champion (version 1): +0.0000 [+0.0000, +0.0000]",)
+
+
+def test_what_is_measurably_worse_is_said_to_be() -> None:
+    verdict = judge(found_report(uniform=(-0.2, 0.05)))
+    assert verdict.against == ("measurably worse than uniform: -0.2000 [-0.2981, -0.1019]",)
+
+
+def test_less_error_needs_more_evidence() -> None:
+    near = found_report(champion=(0.2, 0.06))
+    assert judge(near).passes
+    assert not judge(near, error=0.05 / 720).passes
+    assert judge(found_report(champion=(0.3, 0.06)), error=0.05 / 720).passes
+
+
+def test_what_rests_on_the_rewards_of_a_few_customers_is_no_evidence() -> None:
+    verdict = judge(found_report(champion=(0.2, 0.01, 12.0)))
+    assert verdict.against == (
+        "too few to tell whether it beats the champion (version 1): the difference of +0.2000 rests on about 6"
+        " customers, must be at least 10",
+    )
+    assert judge(found_report(champion=(0.2, 0.01, 20.0))).passes
+
+
+def test_what_a_reward_model_believes_of_choices_that_were_never_logged_is_no_evidence() -> None:
+    believed = found_report()
+    champion = believed.advantages["champion"]._replace(agreeing=3.0)
+    verdict = judge(msgspec.structs.replace(believed, advantages={**believed.advantages, "champion": champion}))
+    assert verdict.against == (
+        "too few to tell whether it beats the champion (version 1): where the two differ, only 3 logged choices agree"
+        " with one of them, must be at least 20",
+    )
 
 
 def test_do_no_harm_accepts_what_is_worse_by_less_than_its_margin() -> None:
-    near = found_report(champion=(0.0, -0.05, 0.05))
+    near = found_report(champion=(0.0, 0.025))
     assert not judge(near).passes
-    assert judge(near, non_inferior=0.05).passes
-    assert not judge(near, non_inferior=0.04).passes
+    assert judge(near, non_inferior=0.05).findings[0].startswith("at most 0.05 worse than the champion (version 1): ")
+    refused = judge(near, non_inferior=0.04)
+    assert refused.against[0].startswith("no evidence that it is at most 0.04 worse than the champion (version 1): ")
 
 
 def test_a_first_model_needs_no_evidence_but_the_findings_say_that_there_is_none() -> None:
-    verdict = judge(found_report(None, best_constant=(0.1, -0.1, 0.3), uniform=(0.1, -0.1, 0.3)))
+    verdict = judge(found_report(None, best_constant=(0.1, 0.1), uniform=(0.1, 0.1, 5.0)))
     assert verdict.passes
-    assert [finding.rsplit(": ", 1)[1] for finding in verdict.findings] == ["no evidence of a difference"] * 2
+    assert [finding.split(":")[0] for finding in verdict.findings] == [
+        "no evidence that it beats always-umbrella",
+        "no evidence that it beats uniform",
+    ]
+
+
+def test_the_best_constants_of_several_placements_are_named() -> None:
+    report = msgspec.structs.replace(found_report(best_constant=(0.0, 1.0)), best_constant={"a": "hat", "b": "coat"})
+    assert (
+        judge(report)
+        .against[0]
+        .startswith("no evidence that it beats the best constant of each placement (coat, hat): ")
+    )
+
+
+def test_without_a_champion_that_can_be_loaded_nothing_is_said_of_it() -> None:
+    verdict = judge(found_report(None), champion_damaged=True)
+    assert verdict.passes
+    assert verdict.findings[0] == "the champion's bundle cannot be loaded, so nothing was compared with it"
 
 
 def test_too_little_overlap_is_no_evidence() -> None:

@@ -56,5 +56,5 @@ def test_it_is_as_good_as_mens_to_all_and_claims_no_more(found: tuple[TrainedMod
 def test_the_first_model_is_let_in_and_the_findings_are_honest(found: tuple[TrainedModel, EvaluationReport]) -> None:
     verdict = judge(found[1])
     assert verdict.passes
-    assert verdict.findings[0].endswith("no evidence of a difference")
-    assert verdict.findings[1].endswith("measurably better")
+    assert verdict.findings[0].startswith("no evidence that it beats always-mens_email: ")
+    assert verdict.findings[1].startswith("better than uniform: ")

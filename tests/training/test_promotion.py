@@ -1,6 +1,5 @@
 """From training to a served champion and back, with real MLflow, ledger and bundles in a temporary home."""
 
-import fcntl
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,10 +10,15 @@ import pytest
 from decisioning.errors import BundleError, GateRefused, SetupError
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer, load_bundle
+from storage.ledger.gate_attempts import kept_attempts
+from storage.ledger.reader import LedgerReader
+from storage.promotion_lease import moving_pointer
 from storage.settings import Settings
 from tests.training.tiny_shop import NOW, misled, tiny_catalog, tiny_examples
 from training.evaluation_run import evaluate_run
-from training.promotion import promote, rollback
+from training.gate_log import BOARD, KEY_TAG
+from training.promotion import promote
+from training.rollback import rollback
 from training.tracking import CHALLENGER, CHAMPION, Tracking
 from training.training_run import TrainedModel, train
 
@@ -47,6 +51,16 @@ def served(settings: Settings) -> str | None:
 
 def files(settings: Settings, run_id: str, folder: str = "") -> set[str]:
     return {item.path for item in Tracking(settings).client.list_artifacts(run_id, folder or None)}
+
+
+def boards(settings: Settings) -> dict[str, str]:
+    """The outcomes on the board `gate`, each with its verdict and a figure, by attempt."""
+    tracking = Tracking(settings)
+    runs = tracking.client.search_runs([tracking.board(BOARD)])
+    for run in runs:
+        assert files(settings, run.info.run_id) == {"verdict.md", "figures"}
+        assert {"alpha", "value/greedy/low", "over/uniform/high"} <= set(run.data.metrics)
+    return {run.data.tags[KEY_TAG]: run.data.tags["outcome"] for run in runs}
 
 
 def test_a_run_holds_what_is_needed_to_judge_its_model(settings: Settings, trained: TrainedModel) -> None:
@@ -112,17 +126,34 @@ def test_the_life_of_three_models(settings: Settings, trained: TrainedModel, exa
     assert not again.changed, "it is the champion already"
 
     worse = train(misled(examples), settings, catalog=CATALOG, now=NOW, seed=2)
-    with pytest.raises(GateRefused, match=r"the champion \(version 1\)"):
+    with pytest.raises(GateRefused, match=r"measurably worse than the champion \(version 1\): -"):
         promote(examples, settings, catalog=CATALOG, now=NOW)
     assert served(settings) == trained.bundle.sha256
     assert tracking.client.get_model_version("tiny-propensity", worse.version).tags["gate"] == "refused"
     assert files(settings, worse.run_id, "gate")
 
-    forced = promote(examples, settings, catalog=CATALOG, now=NOW + timedelta(hours=1), force="the board insists")
+    with pytest.raises(GateRefused, match="asked by hand 3 times in 30 days, each time with an error of at most 5%"):
+        promote(examples, settings, catalog=CATALOG, now=NOW + timedelta(minutes=1))
+    for said in ("was not promoted", "was not judged: what its scheduled gate may err by within 30 days is spent"):
+        with pytest.raises(GateRefused, match=said):
+            promote(examples, settings, catalog=CATALOG, now=NOW + timedelta(minutes=2), scheduled=True)
+    later = NOW + timedelta(hours=1)
+    forced = promote(examples, settings, catalog=CATALOG, now=later, force="the board insists", actor="mara")
     assert forced.forced == "the board insists"
     assert served(settings) == worse.bundle.sha256
     tags = tracking.client.get_model_version("tiny-propensity", worse.version).tags
     assert (tags["gate"], tags["gate_forced_because"]) == ("forced", "the board insists")
+    kept = kept_attempts(settings, "tiny")
+    assert [each.outcome for each in kept] == ["passed", "refused", "refused", "refused", "forced"]
+    assert [each.alpha for each in kept] == pytest.approx([0.0, 0.05, 0.05, 0.05 / 30, 0.05])
+    assert kept[1].comparisons[0][0] == "the champion (version 1)"
+    assert kept[1].against[0] in tags["gate_reasons"]
+    reader = LedgerReader(settings)
+    assert [(each.actor, each.reason) for each in reader.audits(what={"model.force"})] == [
+        ("mara", "the board insists")
+    ]
+    reader.close()
+    assert boards(settings) == {each.key: each.outcome for each in kept}
 
     back = rollback(settings, "tiny", now=NOW + timedelta(hours=2), reason="complaints")
     assert (back.version, back.left_version) == (trained.version, worse.version)
@@ -140,10 +171,11 @@ def test_the_life_of_three_models(settings: Settings, trained: TrainedModel, exa
 
 
 def test_a_second_promotion_at_the_same_time_is_told_so(settings: Settings, examples: pd.DataFrame) -> None:
-    with (settings.home / "promotion.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(SetupError, match="another promotion or rollback is running"):
-            promote(examples, settings, catalog=CATALOG, now=NOW)
+    with (
+        moving_pointer(settings, "tiny"),
+        pytest.raises(SetupError, match="another promotion or rollback is running"),
+    ):
+        promote(examples, settings, catalog=CATALOG, now=NOW)
 
 
 def test_an_unknown_run_is_named(settings: Settings, trained: TrainedModel, examples: pd.DataFrame) -> None:
