@@ -23,11 +23,12 @@ from storage.settings import Settings
 from training.tracking import Tracking
 
 BOARD = "bandits"
-LINEAR, PRODUCT = "Nextmove linear Thompson", "Nextmove trained again"
-LEARNERS = {"mushroom": (LINEAR, *PEERS), "drift": (PRODUCT, *PEERS)}
+LINEAR = "Nextmove linear Thompson"
+PRODUCT, UNCORRECTED = "Nextmove", "Nextmove without posterior"
+LEARNERS = {"mushroom": (LINEAR, *PEERS), "drift": (PRODUCT, UNCORRECTED, *PEERS)}
 ROUNDS = {"mushroom": 50_000, "drift": 100_000}
 SEEDS = {"mushroom": 5, "drift": 1}
-OURS = (LINEAR, PRODUCT)
+OURS = (LINEAR, PRODUCT, UNCORRECTED)
 _POINTS = 50  # of a curve
 _LAST = 5  # the last fifth
 
@@ -184,8 +185,8 @@ def _ran(run: Run, problem: Problem, earned: Floats, seconds: float) -> Ran:
 def _learner(run: Run, problem: Problem, shop: Shop | None) -> Learner:
     if run.learner == LINEAR:
         return LinearThompson(problem)
-    if run.learner == PRODUCT and shop is not None:
-        return TrainedAgain(shop, seed=run.seed)
+    if run.learner in (PRODUCT, UNCORRECTED) and shop is not None:
+        return TrainedAgain(shop, seed=run.seed, corrected=run.learner == PRODUCT)
     return peer(run.learner, problem, seed=run.seed)
 
 
