@@ -25,6 +25,7 @@ from training.example_sources import Progress, examples_of, silent
 from training.gate_log import log_attempt
 from training.graph_scorer import verified_scorer
 from training.promotion import error_left, finish, promote
+from training.response_delays import response_delays
 from training.tracking import CHALLENGER, RegisteredModel, Tracking
 from training.training_run import train
 
@@ -102,7 +103,11 @@ def learn(
         if waiting is None:
             _end_cut_short(tracking, domain)
             tags = {LEARN_TAG: now.isoformat()}
-            trained = train(examples, settings, catalog=catalog, now=now, seed=seed, tags=tags, progress=progress)
+            with closing(LedgerReader(settings)) as reader:
+                delays = response_delays(reader, catalog, now=now)
+            trained = train(
+                examples, settings, catalog=catalog, now=now, seed=seed, delays=delays, tags=tags, progress=progress
+            )
             run_id, version = trained.run_id, trained.version
         else:
             run_id, version = waiting.run_id, waiting.version
