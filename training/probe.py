@@ -14,6 +14,7 @@ from decisioning.bundle import ModelFeature
 Float32s = NDArray[np.float32]
 PROBE_ROWS = 256  # what a bundle carries
 MOST_CHECK_ROWS = 8192  # what an export is checked on
+FURTHEST = 1e30  # where ordinary numbers end
 
 
 def thresholds(boosters: Sequence[lgb.Booster], n_features: int) -> list[Float32s]:
@@ -27,7 +28,8 @@ def thresholds(boosters: Sequence[lgb.Booster], n_features: int) -> list[Float32
         if node["decision_type"] == "<=":
             cuts[node["split_feature"]].add(float(node["threshold"]))
         pending += [node["left_child"], node["right_child"]]
-    return [np.array(sorted(each), dtype=np.float32) for each in cuts]
+    largest = float(np.finfo(np.float32).max)  # a cut may lie beyond, at the end of float64
+    return [np.clip(sorted(each), -largest, largest).astype(np.float32) for each in cuts]
 
 
 def synthetic_rows(features: Sequence[ModelFeature], cuts: Sequence[Float32s], *, rng: np.random.Generator) -> Float32s:
@@ -51,7 +53,9 @@ def _levels(feature: ModelFeature) -> Float32s:
 
 
 def _numbers(cuts: Float32s, rng: np.random.Generator) -> Float32s:
-    low, high = (float(cuts[0]), float(cuts[-1])) if len(cuts) else (-1.0, 1.0)
+    # A cut at the end of all numbers only tells those that are missing from the others.
+    ordinary_cuts = cuts[np.abs(cuts) < FURTHEST]
+    low, high = (float(ordinary_cuts[0]), float(ordinary_cuts[-1])) if len(ordinary_cuts) else (-1.0, 1.0)
     margin = 0.1 * (high - low) + 1.0
     ordinary = rng.uniform(low - margin, high + margin, max(32, len(cuts))).astype(np.float32)
     edges = np.array([-np.inf, np.inf, np.nan, 0.0, -0.0], dtype=np.float32)

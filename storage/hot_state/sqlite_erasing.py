@@ -13,7 +13,7 @@ from storage.hot_state.schema import connect, transaction
 from storage.settings import Settings
 
 # Tables without a column `customer_id`. A test holds this against the schema.
-WITHOUT_CUSTOMERS = {"paused", "spending", "erased", "replays", "written_since"}
+WITHOUT_CUSTOMERS = {"paused", "spending", "erased", "replays", "written_since", "posteriors", "posterior_leases"}
 BY_ANOTHER_NAME = {"versions", "claims"}
 _WHOSE = "domain = ?1 AND customer_id IN (SELECT value FROM json_each(?2))"
 _KEEP_CHARGE = "UPDATE contacts SET customer_id = ?3, decision_id = ?3, account_id = NULL"

@@ -107,9 +107,17 @@ def test_the_probe_meets_every_edge(model: PropensityModel) -> None:
             assert {np.inf, -np.inf, *np.concatenate(edges).tolist()} <= column, feature.name
 
 
+def test_a_cut_at_the_end_of_all_numbers_leaves_ordinary_ones_to_be_tried() -> None:
+    hours = (ModelFeature("hours_since_contact", "history", "number"),)
+    cuts = [np.array([3.0, 9.0, np.finfo(np.float32).max], dtype=np.float32)]
+    rows = synthetic_rows(hours, cuts, rng=np.random.default_rng(0))
+    assert ((rows > 3.5) & (rows < 8.5)).sum() > 20
+    assert set(cuts[0].tolist()) <= set(rows[:, 0].tolist())
+
+
 def test_a_calibration_that_differs_is_refused(model: PropensityModel, graph: bytes) -> None:
     wrong = with_constant(graph, "intercept", model.calibration.intercept + 0.01)
-    with pytest.raises(BundleError, match="propensity differs from the model"):
+    with pytest.raises(BundleError, match=r"the ONNX graph differs from the model on .* propensity of the graph"):
         manifest(model, wrong)
 
 

@@ -121,7 +121,10 @@ AGE = ModelFeature("age", "customer", "number")
         ((ModelFeature("colour", "customer", "category"),), "'colour' is a category without categories"),
         ((ModelFeature("joined", "customer", "time"),), "'joined' is a time without a base"),
         ((ModelFeature("joined", "customer", "time", base=START.replace(tzinfo=None)),), "with its zone"),
-        ((ModelFeature("clicks_7d", "history", "number"),), "must be one of contacts_7d, "),
+        (
+            (ModelFeature("clicks_7d", "history", "number"),),
+            "'clicks_7d' is no contact history, must be one of contacts_1d",
+        ),
         ((ModelFeature("slot", "customer", "number"),), "'slot' is of the customer, must be of the context"),
         ((ModelFeature("pryce", "action", "number"),), "no action of the catalogue has 'pryce', must be .*price"),
         ((ModelFeature("fits", "action", "number"),), "of the action 'umbrella', 'fits' is 'wet', must be a number"),

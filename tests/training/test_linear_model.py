@@ -93,7 +93,7 @@ def test_a_new_action_starts_from_what_its_like_earn_with_more_doubt(
     rain = {"context": [{"weather": "rain"}] * 500}
     new, wrong = (mean_propensity(model, examples, action_id=name, **rain) for name in ("raincoat", "sunglasses"))
     assert "raincoat" not in model.actions
-    assert new > 2 * wrong
+    assert new > 1.5 * wrong
     doubt = {name: mean_sd(model, examples, action_id=name, **rain) for name in ("raincoat", "umbrella")}
     assert doubt["raincoat"] > 1.5 * doubt["umbrella"]
 

@@ -64,7 +64,7 @@ def test_the_challengers_value_is_the_truth_within_its_interval(closed: list[Clo
 
 def test_what_the_served_model_knows_makes_the_doubly_robust_interval_the_narrower(closed: list[Closed]) -> None:
     ips, _, dr = (each.value.high - each.value.low for each in report(closed).values)
-    assert dr < 0.9 * ips
+    assert dr < 0.95 * ips
 
 
 def test_agreement_and_overlap_are_those_of_the_two_policies(closed: list[Closed]) -> None:
