@@ -24,7 +24,7 @@ quickstart: install  ## Data, features, model, service on 127.0.0.1:3000.
 	$(BIN)/nextmove quickstart $(ARGS)
 
 test: install clients  ## Every test.
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check:  ## What continuous integration runs.
 	bash .ci/run
