@@ -59,5 +59,6 @@ def _numbers(cuts: Float32s, rng: np.random.Generator) -> Float32s:
     margin = 0.1 * (high - low) + 1.0
     ordinary = rng.uniform(low - margin, high + margin, max(32, len(cuts))).astype(np.float32)
     edges = np.array([-np.inf, np.inf, np.nan, 0.0, -0.0], dtype=np.float32)
-    below, above = np.nextafter(cuts, np.float32(-np.inf)), np.nextafter(cuts, np.float32(np.inf))
+    with np.errstate(over="ignore"):  # above the last number is infinity, an edge as well
+        below, above = np.nextafter(cuts, np.float32(-np.inf)), np.nextafter(cuts, np.float32(np.inf))
     return np.concatenate([ordinary, edges, cuts, below, above])

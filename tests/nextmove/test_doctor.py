@@ -119,6 +119,8 @@ def test_what_is_missing_is_an_error_and_the_rest_is_still_checked(shop_settings
         "hot state": "ok",
         "features": "error",
         "model": "error",
+        "posterior": "ok",
+        "drift": "note",
         "keys": "note",
         "gate": "ok",
     }

@@ -68,7 +68,8 @@ def test_a_known_customer_is_ranked_with_stored_features(service: Service, small
     assert len({action["action_id"] for action in answer["actions"]}) == 3
     assert answer["features_as_of"]
     record = httpx.get(f"{service.url}/v1/decisions/{answer['decision_id']}").json()["record"]
-    assert set(record["features"]) == set(declared_features("simulated").customer)
+    foretold = {f"chance_of_{stage}" for stage in ("discover", "first_order", "regular", "loyal", "lapsing")}
+    assert set(record["features"]) == {*declared_features("simulated").customer, *foretold}
 
 
 def test_what_a_customer_says_is_true_at_the_next_decision(service: Service, small_world: Simulated) -> None:
