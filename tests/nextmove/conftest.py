@@ -1,7 +1,9 @@
 """One small simulated shop, ingested, trained and promoted once, and a service over a copy of it."""
 
+import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -35,7 +37,7 @@ def small_world() -> Simulated:
 
 
 @pytest.fixture(scope="session")
-def shop_settings(tmp_path_factory: pytest.TempPathFactory, small_world: Simulated) -> Settings:
+def untouched_shop(tmp_path_factory: pytest.TempPathFactory, small_world: Simulated) -> Settings:
     settings = Settings(home=tmp_path_factory.mktemp("shop") / "state")
     now = datetime.now(UTC)
     steps.open_home(settings)
@@ -43,6 +45,14 @@ def shop_settings(tmp_path_factory: pytest.TempPathFactory, small_world: Simulat
     steps.ingest_domain(settings, small_world, now=now, progress=lambda _: None)
     train_and_promote(settings, small_world, seed=1)
     return settings
+
+
+@pytest.fixture(scope="module")
+def shop_settings(tmp_path_factory: pytest.TempPathFactory, untouched_shop: Settings) -> Settings:
+    """A copy for each file: what one file's tests leave behind must not change another's."""
+    home = tmp_path_factory.mktemp("shop") / "state"
+    shutil.copytree(untouched_shop.home, home)
+    return replace(untouched_shop, home=home)
 
 
 @pytest.fixture(scope="module")

@@ -42,7 +42,7 @@ def test_a_model_is_added_with_the_columns_of_the_champion(
     assert said.code == 0, said.err
     added = json.loads(said.out)
     assert int(added["version"]) > int(champion.manifest.version)
-    assert added["outputs"] == ["propensity"]
+    assert added["outputs"] == list(champion.manifest.outputs)
     assert added["trained_until"] == "2025-10-02T00:00:00+00:00", "a date counts to its end"
     assert "next: nextmove evaluate --dataset simulated" in said.err
 
