@@ -5,6 +5,7 @@ said of a candidate is taken from the record where it was asked, and asked of th
 not. Both policies state probabilities for the first slot.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -67,7 +68,7 @@ class LeftOut(Exception):
     """This decision cannot be compared; the message says why."""
 
 
-class Redecision:
+class Redecision(ABC):
     """Decides logged decisions again under what `_asked` makes of them.
 
     Attributes:
@@ -152,9 +153,9 @@ class Redecision:
             self._encoders[sha256] = RowEncoder(model.features)
         return model, self._encoders[sha256]
 
+    @abstractmethod
     def _asked(self, record: DecisionRecord) -> Case:
         """The decision's case, changed as it is to be compared."""
-        raise NotImplementedError
 
     def _facts(self, record: DecisionRecord, old: Catalog, new: Catalog) -> Facts:
         """As logged; budgets that the new catalogue changes hold so much more or less, new ones all."""
