@@ -200,10 +200,7 @@ def _chosen(problem: str, learners: Sequence[str]) -> Sequence[str]:
 
 
 def _played(runs: Sequence[Run], workers: int) -> Iterator[Ran]:
-    """Runs as they end, each in a process of its own with one thread."""
-    if workers == 1:
-        yield from map(ran_once, runs)
-        return
+    """Runs as they end, in processes with one thread: more wait for each other and take ten times as long."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when a worker starts
         os.environ.setdefault(name, "1")
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:

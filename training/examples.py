@@ -38,6 +38,7 @@ from decisioning.feeds import Gap, Untold, left_out_lines
 from decisioning.reward import closes_at
 from decisioning.rules import RuleFailure, RuleScope
 from storage.ledger.earned import EarningReader, earned
+from training.collector import paused
 from training.example_columns import Decided, ExampleColumns
 
 CUSTOMER = "customer."
@@ -103,6 +104,7 @@ def log_examples(log: pd.DataFrame, features: pd.DataFrame, catalog: Catalog) ->
     return _with_features_from_context(pd.concat([plain, joined], axis=1))
 
 
+@paused()
 def ledger_examples(
     reader: EarningReader,
     catalog: Catalog,

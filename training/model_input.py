@@ -17,6 +17,7 @@ from decisioning.catalog import Catalog
 from decisioning.contact_history import HISTORY_FEATURES, NO_HISTORY, ContactHistory
 from decisioning.encoding import REQUEST_FACTS, encode_column, encode_value
 from decisioning.errors import DataError
+from training.collector import paused
 from training.examples import CUSTOMER
 
 Kind = Literal["number", "category", "time"]
@@ -67,6 +68,7 @@ def learn_features(train: pd.DataFrame, catalog: Catalog) -> tuple[ModelFeature,
     return (*customer, *sent, *others)
 
 
+@paused()
 def encode_pairs(
     features: Sequence[ModelFeature],
     examples: pd.DataFrame,
@@ -87,7 +89,7 @@ def encode_pairs(
         raise DataError(
             f"the examples show {', '.join(unknown)}, which the catalogue does not have; retire, not delete"
         )
-    encoded = np.empty((len(rows), len(features)), dtype=np.float32, order="F")
+    encoded = np.empty((len(rows), len(features)), dtype=np.float32)
     scopes = [catalog.actions[name].scope() for name in actions]
     history: NDArray[np.float32] | None = None
     for column, feature in enumerate(features):
@@ -100,7 +102,7 @@ def encode_pairs(
             encoded[:, column] = history[:, HISTORY_FEATURES.index(feature.name)]
         else:
             encoded[:, column] = _encoded(feature, examples)[rows]
-    return np.ascontiguousarray(encoded)
+    return encoded
 
 
 def encode_shown(features: Sequence[ModelFeature], examples: pd.DataFrame, catalog: Catalog) -> NDArray[np.float32]:

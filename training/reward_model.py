@@ -25,7 +25,7 @@ PARAMETERS = {
     "lambda_l2": 10.0,
     "feature_fraction": 0.7,
     "deterministic": True,
-    "force_row_wise": True,
+    "force_col_wise": True,
     "num_threads": 1,
     "verbosity": -1,
 }

@@ -46,7 +46,7 @@ PARAMETERS: Parameters = {
     "extra_trees": True,
     "zero_as_missing": False,
     "deterministic": True,
-    "force_row_wise": True,
+    "force_col_wise": True,
     "num_threads": 1,
     "verbosity": -1,
 }

@@ -1,6 +1,7 @@
 """Records to rows and back. Rows are in the order of the table's columns after `seq`."""
 
 from collections.abc import Sequence
+from sys import intern
 from typing import Any
 
 import msgspec
@@ -152,12 +153,13 @@ def decoded(record: bytes) -> DecisionRecord:
 
 def outcome_of(row: Sequence[Any]) -> OutcomeRecord:
     """The outcome in a row of `outcomes`, without `seq` and `digest`."""
+    # Few texts, and millions of rows: each text once.
     outcome_id, decision_id, action_id, kind, detail, value, occurred_at, received_at, source = row
     return OutcomeRecord(
         outcome_id=outcome_id,
         decision_id=decision_id,
-        action_id=action_id,
-        type=kind,
+        action_id=action_id if action_id is None else intern(action_id),
+        type=intern(kind),
         detail=detail,
         value=value,
         occurred_at=from_microseconds(occurred_at),
