@@ -207,7 +207,7 @@ _LATER_SLICES = ("valid", "calibration", "test")
 
 def _hash(examples: pd.DataFrame, rows: NDArray[np.float32], success: NDArray[np.int64]) -> str:
     """Hash of all that the model could learn from, in order."""
-    digest = hashlib.sha256(np.ascontiguousarray(rows))
+    digest = hashlib.sha256(np.ascontiguousarray(rows).data)
     digest.update(success.tobytes())
     digest.update("\n".join(examples["row_id"]).encode())
     return digest.hexdigest()
