@@ -1,61 +1,56 @@
-"""Assignments: which variant of each experiment a unit is in, before anything is shown.
-
-A salted hash, so a unit stays in its variant without anything being stored, and experiments with
-different salts are independent of each other.
-"""
+"""Assignments: the variants of whoever is asked about, before anything is shown; see `trial` for how they fall."""
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
-import mmh3
-
-from decisioning.content import Experiment, Holdout, variant_ends
-from decisioning.content_types import BUCKETS
 from decisioning.record import Assignment
+from decisioning.rules import RuleFailure, RuleScope
+from decisioning.trial import Trial
+
+SPLIT, FORCED = "SPLIT", "FORCED"
 
 
-def bucket(salt: str, unit: str) -> int:
-    """The unit's bucket, 0 to 9,999: MurmurHash3 (x86, 32 bit, seed 0) of `salt:unit`.
+class Units(NamedTuple):
+    """What the caller is to experiments: the person, the person's account and the session, where these are known."""
 
-    >>> bucket("hero_copy", "c-1")
-    6735
+    customer: str
+    account: str | None = None
+    session: str | None = None
+
+
+def assignments(trials: Iterable[Trial], units: Units, scope: RuleScope) -> tuple[Assignment, ...]:
+    """The variants of these experiments, of those in which the units take part.
+
+    Who is not eligible takes no part, nor does anyone for whom the rule errs. Testers always do.
+
+    >>> from datetime import datetime
+    >>> from decisioning.experiment_content import Experiment, Variant
+    >>> copy = Trial(Experiment(id="hero_copy", variants=(Variant(id="a"), Variant(id="b"))))
+    >>> [each.variant for each in assignments([copy], Units("c-1"), RuleScope(now=datetime(2026, 1, 1)))]
+    ['b']
     """
-    return mmh3.hash(f"{salt}:{unit}", signed=False) % BUCKETS
+    found = []
+    for trial in trials:
+        unit: str | None = getattr(units, trial.experiment.unit)
+        lot = trial.lot(unit) if unit is not None else None
+        if lot is None or not (lot.forced or _is_eligible(trial, scope)):
+            continue
+        found.append(
+            Assignment(
+                experiment=trial.experiment.id,
+                variant=lot.variant.id,
+                probability=lot.probability,
+                reason=FORCED if lot.forced else SPLIT,
+                payload=lot.variant.payload,
+                version=trial.experiment.version,
+                unit=unit,
+            )
+        )
+    return tuple(found)
 
 
-def assign(experiment: Experiment, unit: str) -> Assignment:
-    """The unit's variant; `probability` is the share of buckets that the variant has.
-
-    >>> from decisioning.content import Variant
-    >>> copy = Experiment(id="hero_copy", variants=(Variant("a", 1.0), Variant("b", 1.0)))
-    >>> assign(copy, "c-1").variant
-    'b'
-    """
-    place = bucket(experiment.salt or experiment.id, unit)
-    ends = variant_ends(experiment)
-    number = next(number for number, end in enumerate(ends) if place < end)
-    variant = experiment.variants[number]
-    begin = ends[number - 1] if number else 0
-    return Assignment(
-        experiment=experiment.id,
-        variant=variant.id,
-        probability=(ends[number] - begin) / BUCKETS,
-        payload=variant.payload,
-    )
-
-
-def assignments(experiments: Iterable[Experiment], unit: str, placement_id: str) -> tuple[Assignment, ...]:
-    """The unit's variants of the experiments that run on this placement (an empty list: on all)."""
-    return tuple(
-        assign(experiment, unit)
-        for experiment in experiments
-        if experiment.status == "running" and (not experiment.placements or placement_id in experiment.placements)
-    )
-
-
-def is_held_out(holdout: Holdout, unit: str) -> bool:
-    """Whether the unit is in the universal control: always the same units, whatever experiments run.
-
-    >>> is_held_out(Holdout(share=1.0), "c-1"), is_held_out(Holdout(share=0.0), "c-1")
-    (True, False)
-    """
-    return bucket(holdout.salt, unit) < round(holdout.share * BUCKETS)
+def _is_eligible(trial: Trial, scope: RuleScope) -> bool:
+    try:
+        return trial.eligible is None or trial.eligible.holds(scope)
+    except RuleFailure:
+        return False

@@ -3,12 +3,15 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from decisioning.assignment import is_held_out
+from decisioning.assignment import Units, assignments
 from decisioning.catalog import Catalog
 from decisioning.content import Placement
 from decisioning.errors import RequestError, UnknownAction, UnknownPlacement
 from decisioning.profile import Facts
+from decisioning.record import Assignment
 from decisioning.request import PLAN_AHEAD, DecisionRequest, sane
+from decisioning.rules import RuleScope
+from decisioning.trial import is_held_out
 
 RANKED, NO_ELIGIBLE_ACTION, HOLDOUT = "RANKED", "NO_ELIGIBLE_ACTION", "HOLDOUT"
 UNKNOWN_CUSTOMER = "FALLBACK_UNKNOWN_CUSTOMER"
@@ -45,6 +48,7 @@ class Case(NamedTuple):
         draw_id: What the draw hangs on: the decision's id, but not in previews.
         contact_at: When the contact is: now, or the planned time of what is sent.
         elsewhere: What other placements of the same request show already.
+        assignments: The variants of whoever is asked about (`assigned`); catalogue and placement are as they have it.
     """
 
     request: DecisionRequest
@@ -56,6 +60,7 @@ class Case(NamedTuple):
     now: datetime
     contact_at: datetime
     elsewhere: tuple[str, ...] = ()
+    assignments: tuple[Assignment, ...] = ()
 
 
 def case_of(
@@ -115,9 +120,52 @@ def placement_of(catalog: Catalog, request: DecisionRequest) -> Placement:
     return placement
 
 
-def is_control(case: Case) -> bool:
+SESSION = "session_id"  # in the context: what an experiment over sessions assigns
+
+
+def assigned(case: Case, facts: Facts) -> Case:
+    """The same with the variants of whoever is asked about, and with the catalogue as these have it.
+
+    The universal control is in no experiment, and nobody can say of an erased person in which.
+    """
+    trials = case.catalog.trials(case.placement.id, now=case.now)
+    if not trials or is_control(case, facts) or (facts.hot is not None and facts.hot.erased):
+        return case
+    found = assignments(trials, units_of(case, facts), rule_scope(case, facts))
+    return under(case, found) if found else case
+
+
+def under(case: Case, found: tuple[Assignment, ...]) -> Case:
+    """The case with these variants, and with the catalogue as they have it."""
+    catalog = case.catalog.under(found)
+    return case._replace(assignments=found, catalog=catalog, placement=catalog.placements[case.placement.id])
+
+
+def units_of(case: Case, facts: Facts) -> Units:
+    """What experiments assign: of a person, the id that was decided for first, so that a merge moves nobody."""
+    first = facts.hot.met_first if facts.hot is not None else None
+    session = case.request.context.get(SESSION)
+    return Units(first or case.unit, facts.account_id, session if isinstance(session, str) and session else None)
+
+
+def rule_scope(case: Case, facts: Facts) -> RuleScope:
+    """What rules see in this decision."""
+    return case.catalog.scope(
+        now=case.now, customer=facts.features, account=facts.account, context=case.request.context
+    )
+
+
+def is_control(case: Case, facts: Facts) -> bool:
     """Whether the customer is in the universal control."""
-    return is_held_out(case.catalog.content.holdout, case.unit)
+    return is_held_out(case.catalog.content.holdout, units_of(case, facts).customer)
+
+
+def groups_held_out(case: Case, facts: Facts) -> frozenset[str]:
+    """Groups of actions whose control the customer is in."""
+    unit = units_of(case, facts).customer
+    return frozenset(
+        group for holdout in case.catalog.content.holdouts if is_held_out(holdout, unit) for group in holdout.groups
+    )
 
 
 def serves_the_caller(case: Case, reason: str) -> bool:
@@ -131,7 +179,7 @@ def reason_of(case: Case, facts: Facts, *, has_model: bool) -> str:
         return HOT_STATE_UNAVAILABLE
     if facts.hot.erased:
         return ERASED
-    if is_control(case):
+    if is_control(case, facts):
         return HOLDOUT
     if not has_model:
         return MODEL_UNAVAILABLE

@@ -4,12 +4,14 @@ One `Catalog` is one market's. A `Release` holds those of all markets under one 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec.structs import replace
 
 from decisioning.caps import Caps
 from decisioning.catalog_checks import mistakes
@@ -20,9 +22,11 @@ from decisioning.direct_rules import Scope, Screened, screen
 from decisioning.errors import CatalogError, RequestError
 from decisioning.event_content import Moment
 from decisioning.event_features import EventFeatures
+from decisioning.experiment_content import Alias, Experiment, Variant
 from decisioning.reasons import Drop
 from decisioning.rule_types import RuleTypes
 from decisioning.rules import MAX_EXPANDED, Rule, RuleScope, audiences_in, expanded
+from decisioning.trial import Trial
 from decisioning.vocabulary import Vocabulary
 
 Part = Literal["eligibility", "applicability", "suitability"]
@@ -87,6 +91,20 @@ class Offered(NamedTuple):
     counting_as: Mapping[tuple[CountedPer, str], tuple[str, ...]]
 
 
+class Assigned(Protocol):
+    """A unit's variant of an experiment; a `record.Assignment` is one."""
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's id."""
+        ...
+
+    @property
+    def variant(self) -> str:
+        """The variant's id."""
+        ...
+
+
 class Catalog:
     """Checked content with compiled rules and look-ups by id.
 
@@ -96,6 +114,8 @@ class Catalog:
         features: Those that rules may name; None where they are not known.
         push: Placements whose answers are sent; `topics`: groups that customers may choose or refuse.
         moments: By id; `moments_on`: by event, each with its compiled `when`.
+        experiments: Those that run, by id, ready to assign.
+        models: By placement, which model scores there, where a variant says so (`under`).
 
     Raises:
         CatalogError: With every mistake, each with its path and what is allowed.
@@ -130,8 +150,24 @@ class Catalog:
         for moment in content.moments:
             on = self.moments_on.get(moment.event, ())
             self.moments_on[moment.event] = (*on, (moment, compiler.moment(moment)))
+        layers = {layer.id: layer for layer in content.layers}
+        self.experiments = {
+            each.id: Trial(each, layers.get(each.layer or ""), compiler.experiment(each))
+            for each in content.experiments
+            if each.status == "running"
+        }
         if found:
             raise CatalogError(sorted(set(found), key=found.index))
+        self.models: Mapping[str, Alias] = {}
+        self._trials = {
+            placement.id: tuple(
+                trial
+                for trial in self.experiments.values()
+                if placement.id in (trial.experiment.placements or (placement.id,))
+            )
+            for placement in content.placements
+        }
+        self._under: dict[tuple[tuple[str, str], ...], Catalog] = {}
         self.time_zone = ZoneInfo(content.time_zone)
         self._treatments = {
             (action.id, placement.id): treatment
@@ -171,6 +207,59 @@ class Catalog:
             for action in content.actions
         }
         self._offered = {placement.id: self._offers(placement) for placement in content.placements}
+
+    def trials(self, placement_id: str, *, now: datetime) -> tuple[Trial, ...]:
+        """The experiments that run in this placement."""
+        trials = self._trials[placement_id]
+        if all(trial.experiment.starts is None or trial.experiment.starts <= now for trial in trials):
+            return trials
+        return tuple(t for t in trials if t.experiment.starts is None or t.experiment.starts <= now)
+
+    def under(self, assigned: Iterable[Assigned]) -> "Catalog":
+        """The same as these variants have it; each combination is made once, and without rules compiled anew."""
+        found = [(each.experiment, each.variant) for each in assigned if each.experiment in self.experiments]
+        names = tuple(name for name in found if self.experiments[name[0]].experiment.variant(name[1]).changes)
+        if not names:
+            return self
+        made = self._under.get(names)
+        if made is None:
+            made = self._under[names] = self._changed(names)
+        return made
+
+    def _changed(self, names: Sequence[tuple[str, str]]) -> "Catalog":
+        """As the variants of these experiments have it, wherever those run; see `experiment_content.Variant`."""
+        made = copy(self)
+        placements, actions, models = dict(self.placements), dict(self.actions), dict(self.models)
+        limits: dict[str, int] = {}
+        treatments: dict[tuple[str, str], Treatment] = {}
+        for experiment_id, variant_id in names:
+            experiment = self.experiments[experiment_id].experiment
+            variant = experiment.variant(variant_id)
+            for place in experiment.placements or tuple(placements):
+                if variant.exploration is not None:
+                    placements[place] = replace(placements[place], exploration=variant.exploration)
+                if variant.model is not None:
+                    models[place] = variant.model
+                treatments |= _treatments(variant, actions, placements[place])
+            for action_id, lever in variant.levers.items():
+                actions[action_id] = replace(actions[action_id], lever=lever)
+            limits |= variant.limits
+        policies = tuple(replace(cap, limit=limits.get(cap.id, cap.limit)) for cap in self.content.contact_policies)
+        made.placements, made.actions, made.models = placements, actions, models
+        made.content = replace(
+            self.content,
+            placements=tuple(placements.values()),
+            actions=tuple(actions.values()),
+            contact_policies=policies,
+        )
+        made.caps = Caps(policies)
+        made._treatments = self._treatments | treatments
+        made._proposals = {
+            action_id: proposal._replace(action=actions[action_id]) for action_id, proposal in self._proposals.items()
+        }
+        made._offered = {place: made._offers(placement) for place, placement in placements.items()}
+        made._under = {}
+        return made
 
     def offered(self, placement: Placement) -> Offered:
         """Every action as this placement would show it."""
@@ -235,6 +324,22 @@ class Catalog:
                 counting_as[counted] = (*counting_as.get(counted, ()), proposal.action.id)
         screened = screen([_screened(proposal) for proposal in live])
         return Offered(tuple(live), tuple(previewed), tuple(dropped), dated, screened, counting_as)
+
+
+def _treatments(
+    variant: Variant, actions: Mapping[str, Action], placement: Placement
+) -> dict[tuple[str, str], Treatment]:
+    """What the variant shows actions with here, of treatments that can be shown here."""
+    return {
+        (action_id, placement.id): treatment
+        for action_id, treatment_id in variant.treatments.items()
+        for treatment in actions[action_id].treatments
+        if treatment.id == treatment_id
+        and (
+            placement.id in treatment.placements
+            or (not treatment.placements and treatment.channel == placement.channel)
+        )
+    }
 
 
 def _screened(proposal: Proposal) -> Screened:
@@ -345,10 +450,10 @@ class Release:
             for name in ("channels", "placements", "actions", "budgets", "journeys", "audiences"):
                 ids = {entry.id for entry in getattr(whole, name)}
                 more[name] = (*getattr(whole, name), *(e for e in getattr(content, name) if e.id not in ids))
-            whole = msgspec.structs.replace(whole, **more)
+            whole = replace(whole, **more)
         if whole == self.blueprint.content:
             return self.blueprint
-        return Catalog(msgspec.structs.replace(whole, approvers=()), version=self.version, rules=shared[0])
+        return Catalog(replace(whole, approvers=()), version=self.version, rules=shared[0])
 
 
 class CompiledRules:
@@ -449,6 +554,11 @@ class _Compiler:
                 " be like stands in the actions' rules"
             )
         return rule
+
+    def experiment(self, experiment: Experiment) -> Rule | None:
+        if experiment.eligibility == "true":
+            return None
+        return self.rule(f"experiments[{experiment.id}].eligibility", experiment.eligibility)
 
     def audience(self, audience: Audience) -> Rule:
         """Whether somebody is in the audience, its exclusions included."""

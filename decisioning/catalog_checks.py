@@ -5,51 +5,24 @@ Everything that a type cannot say. Rules are checked where they are compiled (`c
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
-import msgspec
-
+from decisioning.catalog_findings import ENTRIES, Findings
 from decisioning.content import (
     Action,
     Approver,
-    Audience,
-    Budget,
-    Channel,
-    ContactPolicy,
     Content,
-    CoolDown,
-    Experiment,
-    Journey,
     Naming,
-    Placement,
-    QuietHours,
-    variant_ends,
 )
-from decisioning.content_types import BUCKETS, CONTACT_MEMORY, EVENT_MEMORY, LONGEST_DELAY, NO_ACTION, CountedPer
-from decisioning.event_content import EventFeature, Hook, Moment, Source, name_of
+from decisioning.content_types import CONTACT_MEMORY, EVENT_MEMORY, LONGEST_DELAY, NO_ACTION, CountedPer
+from decisioning.event_content import EventFeature, name_of
 from decisioning.events import EventType
+from decisioning.experiment_checks import experiment_mistakes
 from decisioning.exploration import BootstrapThompson
 from decisioning.outcome_types import EVENT_TYPES, OUTCOME_TYPES
 from decisioning.vocabulary import Vocabulary
-
-_ENTRIES: dict[str, type[msgspec.Struct]] = {
-    "channels": Channel,
-    "placements": Placement,
-    "actions": Action,
-    "budgets": Budget,
-    "contact_policies": ContactPolicy,
-    "cool_downs": CoolDown,
-    "quiet_hours": QuietHours,
-    "journeys": Journey,
-    "audiences": Audience,
-    "sources": Source,
-    "hooks": Hook,
-    "moments": Moment,
-    "experiments": Experiment,
-    "event_features": EventFeature,
-}
 
 _NEVER_A_MARKETS = ("domain", "market", "market_currency", "locked", "fairness", "hooks", "event_features", "features")
 _EVENT_NAME = re.compile("[a-z][a-z0-9_]*")
@@ -64,54 +37,21 @@ _TAKEN = ("customer_id", "event_timestamp", "created_timestamp")  # by the featu
 _NAMEABLE = re.compile(r"(?!(?:in|true|false|null)$)[A-Za-z_][A-Za-z0-9_]*")
 
 
-class _Findings:
-    """Mistakes, collected."""
-
-    def __init__(self, content: Content) -> None:
-        self.content = content
-        self.found: list[str] = []
-        self.ids: dict[str, tuple[str, ...]] = {
-            kind: tuple(item.id for item in getattr(content, kind)) for kind in _ENTRIES
-        }
-
-    def add(self, path: str, sentence: str) -> None:
-        self.found.append(f"{path}: {sentence}")
-
-    def refer(self, path: str, name: str, allowed: Iterable[str]) -> None:
-        allowed = sorted(allowed)
-        if name not in allowed:
-            self.add(path, f"'{name}' is not defined, must be one of {', '.join(allowed) or '(none)'}")
-
-    def unique(self, kind: str, ids: Iterable[str]) -> None:
-        ids = list(ids)
-        for repeated in sorted({i for i in ids if ids.count(i) > 1}):
-            self.add(f"{kind}[{repeated}]", "the id is used twice")
-
-    def longer_than_nothing(self, path: str, duration: timedelta, *, at_most: timedelta | None = None) -> None:
-        if duration <= timedelta(0) or (at_most is not None and duration > at_most):
-            limit = f" and at most {at_most}" if at_most else ""
-            self.add(path, f"is {duration}, must be longer than 0{limit}")
-
-    def zoned(self, path: str, at: datetime | None) -> None:
-        if at is not None and at.tzinfo is None:
-            self.add(path, "has no time zone, write it like 2026-11-21T18:00:00Z")
-
-
 def mistakes(content: Content) -> list[str]:
     """Every mistake, each with its path, like `actions[gold_card].group: ...`."""
-    findings = _Findings(content)
-    for kind in _ENTRIES:
+    findings = Findings(content)
+    for kind in ENTRIES:
         findings.unique(kind, findings.ids[kind])
-    checks: tuple[Callable[[_Findings], None], ...] = (
+    checks: tuple[Callable[[Findings], None], ...] = (
         _market, _naming, _placements, _actions, _approvals, _budgets, _contact_policies, _cool_downs, _quiet_hours,
-        _journeys, _audiences, _sources, _hooks, _moments, _experiments, _event_features, _fairness,
+        _journeys, _audiences, _sources, _hooks, _moments, experiment_mistakes, _event_features, _fairness,
     )  # fmt: skip
     for check in checks:
         check(findings)
     return findings.found
 
 
-def _market(f: _Findings) -> None:
+def _market(f: Findings) -> None:
     content = f.content
     try:
         ZoneInfo(content.time_zone)
@@ -130,23 +70,23 @@ def _market(f: _Findings) -> None:
         _lock(f, path)
 
 
-def _lock(f: _Findings, path: str) -> None:
+def _lock(f: Findings, path: str) -> None:
     """A lock that can never meet an override would be a silent gap."""
     kind, _, inside = path.partition(".")
     if kind not in Content.__struct_fields__ or kind in _NEVER_A_MARKETS:
         f.add("locked", f"'{path}' is no path that a market can override; write it like actions.*.eligibility")
-    elif kind in _ENTRIES and inside:
+    elif kind in ENTRIES and inside:
         ids = ("*", *f.ids[kind])
         entry = next((name for name in ids if inside == name or inside.startswith(f"{name}.")), None)
         field = "" if entry is None else inside[len(entry) + 1 :].split(".")[0]
         if entry is None:
             f.add("locked", f"'{path}' names no entry of {kind}, must be one of {', '.join(ids)}")
-        elif field and field not in _ENTRIES[kind].__struct_fields__:
-            allowed = ", ".join(_ENTRIES[kind].__struct_fields__)
+        elif field and field not in ENTRIES[kind].__struct_fields__:
+            allowed = ", ".join(ENTRIES[kind].__struct_fields__)
             f.add("locked", f"'{path}' names no field of {kind}, must be one of {allowed}")
 
 
-def _naming(f: _Findings) -> None:
+def _naming(f: Findings) -> None:
     for kind in Naming.__struct_fields__:
         pattern = getattr(f.content.naming, kind)
         try:
@@ -159,7 +99,7 @@ def _naming(f: _Findings) -> None:
                 f.add(f"{kind}[{name}].id", f"does not follow the naming rule {pattern}")
 
 
-def _placements(f: _Findings) -> None:
+def _placements(f: Findings) -> None:
     for placement in f.content.placements:
         path = f"placements[{placement.id}]"
         f.refer(f"{path}.channel", placement.channel, f.ids["channels"])
@@ -175,7 +115,7 @@ def _placements(f: _Findings) -> None:
             )
 
 
-def _actions(f: _Findings) -> None:
+def _actions(f: Findings) -> None:
     content = f.content
     features = content.rule_features()
     follow_ups = {action.id: (action.follow_up,) for action in content.actions if action.follow_up is not None}
@@ -225,7 +165,7 @@ def _actions(f: _Findings) -> None:
             f.add(f"{path}.currency", f"rates lacks {action.currency}: what one unit is worth in {content.currency}")
 
 
-def _validity(f: _Findings, path: str, action: Action) -> None:
+def _validity(f: Findings, path: str, action: Action) -> None:
     f.zoned(f"{path}.valid_from", action.valid_from)
     f.zoned(f"{path}.valid_until", action.valid_until)
     both = action.valid_from, action.valid_until
@@ -233,7 +173,7 @@ def _validity(f: _Findings, path: str, action: Action) -> None:
         f.add(f"{path}.valid_until", "is not after valid_from")
 
 
-def _approvals(f: _Findings) -> None:
+def _approvals(f: Findings) -> None:
     content = f.content
     if not content.approvers:
         return  # whoever may change the files may also approve
@@ -277,7 +217,7 @@ def may_approve(approver: Approver, action: Action, *, market: str) -> bool:
     )
 
 
-def _budgets(f: _Findings) -> None:
+def _budgets(f: Findings) -> None:
     for budget in f.content.budgets:
         path = f"budgets[{budget.id}]"
         limit = CONTACT_MEMORY if budget.of != "everyone" else None
@@ -287,7 +227,7 @@ def _budgets(f: _Findings) -> None:
         f.zoned(f"{path}.starts", budget.starts)
 
 
-def _counted(f: _Findings, path: str, per: CountedPer, only: str | None) -> None:
+def _counted(f: Findings, path: str, per: CountedPer, only: str | None) -> None:
     if only is not None:
         allowed: dict[str, Any] = {
             "any": (),
@@ -300,21 +240,21 @@ def _counted(f: _Findings, path: str, per: CountedPer, only: str | None) -> None
         f.refer(f"{path}.only", only, allowed[per])
 
 
-def _contact_policies(f: _Findings) -> None:
+def _contact_policies(f: Findings) -> None:
     for policy in f.content.contact_policies:
         path = f"contact_policies[{policy.id}]"
         f.longer_than_nothing(f"{path}.within", policy.within, at_most=CONTACT_MEMORY)
         _counted(f, path, policy.per, policy.only)
 
 
-def _cool_downs(f: _Findings) -> None:
+def _cool_downs(f: Findings) -> None:
     for cool_down in f.content.cool_downs:
         path = f"cool_downs[{cool_down.id}]"
         f.longer_than_nothing(f"{path}.lasting", cool_down.lasting, at_most=CONTACT_MEMORY)
         _counted(f, path, cool_down.per, cool_down.only)
 
 
-def _quiet_hours(f: _Findings) -> None:
+def _quiet_hours(f: Findings) -> None:
     for quiet in f.content.quiet_hours:
         path = f"quiet_hours[{quiet.id}]"
         if quiet.begin == quiet.end:
@@ -323,7 +263,7 @@ def _quiet_hours(f: _Findings) -> None:
             f.refer(f"{path}.channels", channel, f.ids["channels"])
 
 
-def _journeys(f: _Findings) -> None:
+def _journeys(f: Findings) -> None:
     vocabulary = Vocabulary(f.content.sources)
     all_stages = [stage.id for journey in f.content.journeys for stage in journey.stages]
     f.unique("journeys.stages", all_stages)
@@ -359,7 +299,7 @@ def _journeys(f: _Findings) -> None:
                 )
 
 
-def _sources(f: _Findings) -> None:
+def _sources(f: Findings) -> None:
     reserved = {name for name in OUTCOME_TYPES if name not in ("purchase", "custom")}
     for source in f.content.sources:
         path = f"sources[{source.id}]"
@@ -376,7 +316,7 @@ def _sources(f: _Findings) -> None:
                 f.add(f"{path}.ignored", f"'{said}' has a meaning in events too; leave it out of one of them")
 
 
-def _hooks(f: _Findings) -> None:
+def _hooks(f: Findings) -> None:
     for hook in f.content.hooks:
         path = f"hooks[{hook.id}]"
         if (hook.verify.header is not None) != (hook.format == "custom"):
@@ -391,7 +331,7 @@ def _hooks(f: _Findings) -> None:
                 f.add(f"{path}.events", f"'{said}' is {event.type} with detail {event.detail}, which is for a bounce")
 
 
-def _moments(f: _Findings) -> None:
+def _moments(f: Findings) -> None:
     names = Vocabulary(f.content.sources).names
     for moment in f.content.moments:
         path = f"moments[{moment.id}]"
@@ -414,7 +354,7 @@ def _moments(f: _Findings) -> None:
             f.longer_than_nothing(f"{path}.at_most.per", moment.at_most.per, at_most=LONGEST_AT_MOST)
 
 
-def _audiences(f: _Findings) -> None:
+def _audiences(f: Findings) -> None:
     excluded = {audience.id: audience.exclusions for audience in f.content.audiences}
     for audience in f.content.audiences:
         path = f"audiences[{audience.id}]"
@@ -437,22 +377,7 @@ def _reachable(edges: Mapping[str, tuple[str, ...]], start: str) -> set[str]:
     return seen
 
 
-def _experiments(f: _Findings) -> None:
-    f.unique("experiments.salt", [experiment.salt or experiment.id for experiment in f.content.experiments])
-    for experiment in f.content.experiments:
-        path = f"experiments[{experiment.id}]"
-        f.unique(f"{path}.variants", [variant.id for variant in experiment.variants])
-        ends = (0, *variant_ends(experiment))
-        for variant, begin, end in zip(experiment.variants, ends[:-1], ends[1:], strict=True):
-            if begin == end:
-                f.add(f"{path}.variants[{variant.id}].weight", f"is less than 1 in {BUCKETS:,} of all")
-        for placement_id in experiment.placements:
-            f.refer(f"{path}.placements", placement_id, f.ids["placements"])
-        if (experiment.salt or experiment.id) == f.content.holdout.salt:
-            f.add(f"{path}.salt", "is the holdout's too: who is held out would then hang on the variant")
-
-
-def _event_features(f: _Findings) -> None:
+def _event_features(f: Findings) -> None:
     stored = {} if f.content.features is None else f.content.features.customer
     first: dict[str, str] = {}
     for feature in f.content.event_features:
@@ -468,7 +393,7 @@ def _event_features(f: _Findings) -> None:
                 f.add(path, f"gives a feature '{name}', which rules cannot name; use letters, digits and '_' alone")
 
 
-def _event_feature(f: _Findings, path: str, feature: EventFeature) -> None:
+def _event_feature(f: Findings, path: str, feature: EventFeature) -> None:
     takes = {"of": feature.compute in ("sum", "last"), "windows": feature.compute in ("count", "sum")}
     for name, needed in takes.items():
         if bool(getattr(feature, name)) != needed:
@@ -495,7 +420,7 @@ def _event_feature(f: _Findings, path: str, feature: EventFeature) -> None:
             )
 
 
-def _fairness(f: _Findings) -> None:
+def _fairness(f: Findings) -> None:
     wanted, features = f.content.fairness, f.content.rule_features()
     if features is not None:
         for name in wanted.protected:

@@ -11,7 +11,6 @@ import msgspec
 
 from decisioning.content_types import (
     BLUEPRINT,
-    BUCKETS,
     NO_ACTION,
     Cel,
     CountedPer,
@@ -26,12 +25,12 @@ from decisioning.content_types import (
     PositiveNumber,
     Purpose,
     Scalar,
-    Share,
     ShownBy,
     Status,
     TimeOfDay,
 )
 from decisioning.event_content import EventFeature, Hook, Moment, Source
+from decisioning.experiment_content import Experiment, GroupHoldout, Holdout, Layer, Metric
 from decisioning.exploration import EpsilonGreedy, ExplorationPolicy
 
 
@@ -301,13 +300,6 @@ class Audience(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     minimum_size: dict[Id, Annotated[int, msgspec.Meta(ge=0)]] = {}
 
 
-class Holdout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The universal control: this share of all units gets fallback actions alone, always the same units."""
-
-    share: Share = 0.05
-    salt: str = "holdout"
-
-
 class Fairness(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What must not decide how customers are treated, and how alike groups must be.
 
@@ -341,24 +333,6 @@ class Naming(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budgets: str = "[a-z][a-z0-9_]*"
     experiments: str = "[a-z][a-z0-9_]*"
     event_features: str = "[a-z][a-z0-9_]*"
-
-
-class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An experiment's arm: its share of the units, and a payload for the caller."""
-
-    id: Id
-    weight: PositiveNumber
-    payload: dict[str, Any] = {}
-
-
-class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A randomised comparison; `salt` (the id by default) keeps experiments independent."""
-
-    id: Id
-    status: Literal["draft", "running", "stopped"] = "draft"
-    salt: str = ""
-    placements: tuple[Id, ...] = ()
-    variants: Annotated[tuple[Variant, ...], msgspec.Meta(min_length=1)]
 
 
 class FeatureTypes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -422,6 +396,9 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     sources: tuple[Source, ...] = ()
     hooks: tuple[Hook, ...] = ()
     moments: tuple[Moment, ...] = ()
+    holdouts: tuple[GroupHoldout, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    metrics: tuple[Metric, ...] = ()
     experiments: tuple[Experiment, ...] = ()
     event_features: tuple[EventFeature, ...] = ()
     approvers: tuple[Approver, ...] = ()
@@ -448,15 +425,3 @@ def chance_of(stage_id: str) -> str:
     'chance_of_loyal'
     """
     return f"chance_of_{stage_id}"
-
-
-def variant_ends(experiment: Experiment) -> tuple[int, ...]:
-    """The bucket at which each variant ends, exclusive, in proportion to the weights; the last is 10,000.
-
-    >>> variant_ends(Experiment(id="e", variants=(Variant("a", 1.0), Variant("b", 3.0))))
-    (2500, 10000)
-    """
-    largest = max(variant.weight for variant in experiment.variants)
-    weights = [variant.weight / largest for variant in experiment.variants]  # their sum must not overflow
-    reached = [sum(weights[: number + 1]) / sum(weights) for number in range(len(weights))]
-    return tuple(round(share * BUCKETS) for share in reached)

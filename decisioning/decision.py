@@ -1,7 +1,7 @@
 """The funnel: `narrow -> score -> plan -> reserve -> finish`.
 
-Pure functions over values. The engine calls them in this order, scores between `narrow` and
-`plan`, and lets hot state reserve between `plan` and `finish`.
+Pure functions over values. The engine calls them in this order, with the case as its variants have it
+(`case.assigned`), scores between `narrow` and `plan`, and lets hot state reserve between `plan` and `finish`.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,7 +14,6 @@ import numpy as np
 
 from decisioning import eligibility
 from decisioning.arbitration import priority, scaled
-from decisioning.assignment import assignments
 from decisioning.case import (
     APPRENTICE_DETAIL,
     HOLDOUT,
@@ -23,6 +22,8 @@ from decisioning.case import (
     UNSCORED,
     WITH_SCORES,
     Case,
+    groups_held_out,
+    rule_scope,
     serves_the_caller,
 )
 from decisioning.catalog import Eligible, localised
@@ -34,9 +35,8 @@ from decisioning.journey import stages_of
 from decisioning.personalisation import may_personalise
 from decisioning.profile import Contact, Facts, HotProfile, Subject
 from decisioning.reasons import Drop
-from decisioning.record import Assignment, Candidate, DecisionRecord, ModelVersion, PolicyVersion, Shadow, ShownSlot
+from decisioning.record import Candidate, DecisionRecord, ModelVersion, PolicyVersion, Shadow, ShownSlot
 from decisioning.reservation import ReservationRequest
-from decisioning.rules import RuleScope
 from decisioning.scores import Scores
 from decisioning.slots import Distribution, FilledSlot, distribution, draw_order, slot_probabilities, uniforms
 from decisioning.suppression import in_time_and_budget
@@ -45,7 +45,6 @@ from decisioning.suppression import in_time_and_budget
 class Narrowed(NamedTuple):
     """Who is left before scoring, and everything that was dropped on the way."""
 
-    assignments: tuple[Assignment, ...]
     eligible: tuple[Eligible, ...]
     dropped: tuple[Drop, ...]
     stages: tuple[str, ...]
@@ -98,7 +97,7 @@ class Choice(NamedTuple):
 
 
 def narrow(case: Case, facts: Facts) -> Narrowed:
-    """Phase 1: experiments, candidates, consent, engagement policy, contact policy, budget.
+    """Phase 1: candidates, consent, engagement policy, contact policy, budget.
 
     `facts.hot` is None when hot state cannot be read. Then nothing is known to be consented, anyone
     may have unsubscribed, every cap counts as reached and every budget as spent: what needs any of
@@ -106,9 +105,14 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
     """
     catalog, placement, request, now = case.catalog, case.placement, case.request, case.now
     content, hot = catalog.content, facts.hot
-    assigned = assignments(content.experiments, case.unit, placement.id)
     offered = eligibility.candidates(
-        catalog, placement, request, paused=facts.paused, elsewhere=case.elsewhere, now=case.contact_at
+        catalog,
+        placement,
+        request,
+        paused=facts.paused,
+        elsewhere=case.elsewhere,
+        now=case.contact_at,
+        held_out=groups_held_out(case, facts) if content.holdouts else (),
     )
     allowed = eligibility.consented(offered.proposals, catalog, placement, hot)
     scope = rule_scope(case, facts)
@@ -131,20 +135,13 @@ def narrow(case: Case, facts: Facts) -> Narrowed:
     )
     dropped = [*offered.dropped, *allowed.dropped, *disengaged]
     if not engaged:
-        return Narrowed(assigned, (), tuple(dropped), stages, continuity)
+        return Narrowed((), tuple(dropped), stages, continuity)
     profile = hot or HotProfile()
     counts = ContactCounts(
         catalog.caps, profile.contacts, now=case.contact_at, account_contacts=profile.account_contacts
     )
     kept = in_time_and_budget(case, facts, engaged, counts, dropped)
-    return Narrowed(assigned, tuple(kept), tuple(dropped), stages, continuity, counts)
-
-
-def rule_scope(case: Case, facts: Facts) -> RuleScope:
-    """What rules see in this decision."""
-    return case.catalog.scope(
-        now=case.now, customer=facts.features, account=facts.account, context=case.request.context
-    )
+    return Narrowed(tuple(kept), tuple(dropped), stages, continuity, counts)
 
 
 def plan(case: Case, narrowed: Narrowed, scores: Scores, *, key: bytes) -> Plan:
@@ -430,7 +427,7 @@ def record_of(
         consents=hot.consents,
         suppressed=hot.suppressed,
         contacts=hot.contacts,
-        assignments=choice.narrowed.assignments,
+        assignments=case.assignments,
         dropped=(*choice.narrowed.dropped, *_no_fallbacks(case, choice), *lost(choice.planned, filled)),
         candidates=choice.planned.candidates,
         slots=slots,
@@ -462,6 +459,7 @@ def record_of(
         shadow=shadow,
         apprentice=apprentice,
         posterior=choice.planned.posterior,
+        met_first=hot.met_first,
     )
 
 

@@ -35,15 +35,20 @@ def candidates(
     paused: Collection[str],
     elsewhere: Collection[str],
     now: datetime,
+    held_out: Collection[str] = (),
 ) -> Kept:
     """Actions that are live, not paused, valid at `now`, have a rendering here and are wanted by the caller.
+
+    None of a group in whose control the customer is (`held_out`).
 
     A preview takes those that are approved for live. `valid_from` is included, `valid_until` is
     not. `elsewhere` is what other placements of the same request show already.
     """
     offered = catalog.offered(placement)
     previewed = offered.previewed if request.mode == "preview" else ()
-    if not (paused or elsewhere or request.exclude or offered.dated or offered.previewed or request.actions):
+    if not (
+        paused or elsewhere or held_out or request.exclude or offered.dated or offered.previewed or request.actions
+    ):
         return Kept(offered.live, offered.dropped)
     kept: list[Proposal] = []
     dropped = list(offered.dropped)
@@ -52,6 +57,9 @@ def candidates(
         action = proposal.action
         if paused and (action.id in paused or f"{catalog.content.market}/{action.id}" in paused):
             dropped.append(Drop(action.id, "candidates", "PAUSED", "stopped by somebody until it is resumed"))
+        elif action.group in held_out:
+            detail = f"the customer is in the control of {action.group}"
+            dropped.append(Drop(action.id, "candidates", "HELD_OUT", detail))
         elif action.valid_from is not None and now < action.valid_from:
             detail = f"valid from {action.valid_from.isoformat()}"
             dropped.append(Drop(action.id, "candidates", "NOT_YET_VALID", detail))

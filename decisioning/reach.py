@@ -9,7 +9,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from decisioning.case import case_of
+from decisioning.case import assigned, case_of
 from decisioning.catalog import Catalog
 from decisioning.content import Placement
 from decisioning.content_types import MARKETING
@@ -44,7 +44,8 @@ def reach_of(catalog: Catalog, customer_id: str, facts: Facts, *, now: datetime)
     unknown: set[str] = set()
     for placement in catalog.content.placements:
         case = case_of(catalog, _asking(placement, customer_id), decision_id="", draw_id="", now=now)
-        narrowed = narrow(case, considered(case, facts))
+        known = considered(case, facts)
+        narrowed = narrow(assigned(case, known), known)
         opened.update(eligible.proposal.action.id for eligible in narrowed.eligible)
         opened.update(drop.action_id for drop in narrowed.dropped if drop.step in _WHEN)
         unknown.update(drop.action_id for drop in narrowed.dropped if drop.reason == "RULE_ERROR")

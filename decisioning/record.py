@@ -17,13 +17,18 @@ from decisioning.request import DecisionRequest
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """The variant of an experiment that this unit is in, and the chance of that."""
+    """The variant of an experiment that a unit is in, and the chance of that among those who take part.
+
+    `reason` is `SPLIT`, or `FORCED` for a tester. `unit` is the customer, account or session that was assigned.
+    """
 
     experiment: str
     variant: str
     probability: float
     reason: str = "SPLIT"
     payload: dict[str, Any] = {}
+    version: int = 1
+    unit: str | None = None
 
 
 class Candidate(msgspec.Struct, frozen=True, array_like=True):
@@ -144,7 +149,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
         key_id: Which server secret drew.
         reason: `RANKED`, `HOLDOUT`, `NO_ELIGIBLE_ACTION` or `FALLBACK_...`.
         known: Whether the feature store knew the customer; `readable`: whether it could be asked.
-        withdrawn, preferences: As in `HotProfile`. `personal` is whether stored features and history were
+        withdrawn, preferences, met_first: As in `HotProfile`. `personal` is whether stored features and history were
             used; else `features` holds what the request supplied, and the other values are None.
         erased: Whether whoever was asked about is erased; then the record names nobody.
         baseline: The propensity of showing nothing, where a candidate could rank by uplift over it.
@@ -200,6 +205,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     posterior: str | None = None
     shadow: Shadow | None = None
     apprentice: bool = False
+    met_first: str | None = None
 
     @property
     def drawn(self) -> bool:
@@ -223,6 +229,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
             withdrawn=self.withdrawn,
             preferences=self.preferences,
             erased=self.erased,
+            met_first=self.met_first,
         )
 
     @property

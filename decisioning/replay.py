@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decisioning import decision as funnel
-from decisioning.case import UNSCORED, Case, case_of, reason_of
+from decisioning.case import UNSCORED, Case, assigned, case_of, reason_of
 from decisioning.catalog import Catalog
 from decisioning.contact_history import ContactHistory
 from decisioning.content import Action
@@ -83,7 +83,8 @@ def replay(record: DecisionRecord, catalog: Catalog, *, key: bytes) -> Replayed:
     """
     _check(record, catalog, key)
     try:
-        case, facts = recorded_case(record, catalog), facts_of(record)
+        facts = facts_of(record)
+        case = assigned(recorded_case(record, catalog), facts)
     except RequestError as error:  # the funnel would not have taken what the record says was asked
         return Replayed(record.decision_id, False, (Difference("request", None, error.message),))
     narrowed = funnel.narrow(case, facts)

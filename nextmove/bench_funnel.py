@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from decisioning import decision as funnel
 from decisioning.case import Case, case_of
 from decisioning.catalog import Catalog
-from decisioning.content import Action, Channel, ContactPolicy, Content, ContextWeight, Holdout, Placement, Treatment
+from decisioning.content import Action, Channel, ContactPolicy, Content, ContextWeight, Placement, Treatment
 from decisioning.content_types import NO_ACTION, CountedPer, Value
+from decisioning.experiment_content import Holdout
 from decisioning.exploration import SquareCB
 from decisioning.profile import Contact, Facts, HotProfile
 from decisioning.request import DecisionRequest

@@ -19,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 from decisioning.catalog import Catalog
-from decisioning.content import Action, Channel, Content, Holdout, Placement, Treatment
+from decisioning.content import Action, Channel, Content, Placement, Treatment
 from decisioning.content_types import NO_ACTION, Scalar, Value
 from decisioning.errors import NextmoveError, SetupError
+from decisioning.experiment_content import Holdout
 from decisioning.exploration import SquareCB
 from decisioning.profile import Contact
 from decisioning.record import Candidate, DecisionRecord, OutcomeRecord, PolicyVersion, ShownSlot

@@ -17,7 +17,7 @@ import msgspec
 from ulid import ULID
 
 from decisioning import decision as funnel
-from decisioning.case import UNSCORED, Case, case_of, reason_of
+from decisioning.case import UNSCORED, Case, assigned, case_of, reason_of
 from decisioning.catalog import Catalog, Release
 from decisioning.contact_history import ContactHistory
 from decisioning.content import Action, FeatureTypes
@@ -82,6 +82,12 @@ class _Versions(NamedTuple):
     learnt: Mapping[str, Action]  # actions as the model knows them, the same in every market
     event_features: EventFeatures | None
     foreteller: Foreteller | None
+
+    def under(self, case: Case) -> "_Versions":
+        """With the model that the case's variants say, where there is one: the challenger is that in the shadow."""
+        if self.shadow is None or case.catalog.models.get(case.placement.id) != "challenger":
+            return self
+        return self._replace(model=self.shadow, shadow=None)
 
 
 class _Model(NamedTuple):
@@ -259,6 +265,8 @@ class Engine:
         """One placement's record, and the facts as they are with it."""
         live = case.request.mode == "live"
         everything, facts = facts, considered(case, facts)
+        case = assigned(case, facts)
+        versions = versions.under(case)
         choice = self._choose(case, versions, facts, laps)
         reservation = funnel.reservation(case, facts, choice.planned, digest=digest)
         after = everything
@@ -579,7 +587,7 @@ def _scores(
     scores = model.posterior.corrected(
         scores,
         [action.id for action in actions],
-        variants=variants_of(narrowed.assignments) if narrowed.assignments else "",
+        variants=variants_of(case.assignments) if case.assignments else "",
         channel=case.placement.channel,
     )
     laps.lap(stages[2])

@@ -7,19 +7,10 @@ import msgspec
 
 from decisioning.case import Case, case_of
 from decisioning.catalog import Catalog, Eligible, Proposal, Release
-from decisioning.content import (
-    Action,
-    Channel,
-    ContactPolicy,
-    Content,
-    Experiment,
-    Holdout,
-    Placement,
-    Treatment,
-    Variant,
-)
+from decisioning.content import Action, Channel, ContactPolicy, Content, Placement, Treatment
 from decisioning.content_types import BLUEPRINT, NO_ACTION
 from decisioning.event_content import Moment
+from decisioning.experiment_content import Experiment, Holdout, Variant
 from decisioning.exploration import SquareCB
 from decisioning.profile import Consent, Contact, HotProfile
 from decisioning.record import Candidate, DecisionRecord, PolicyVersion, ShownSlot
@@ -117,7 +108,7 @@ def experiment(**overrides: Any) -> Experiment:
     defaults: dict[str, Any] = {
         "id": "hero_copy",
         "status": "running",
-        "variants": (Variant("a", 1.0), Variant("b", 1.0, {"tone": "bold"})),
+        "variants": (Variant(id="a", weight=1.0), Variant(id="b", weight=1.0, payload={"tone": "bold"})),
     }
     return Experiment(**(defaults | overrides))
 

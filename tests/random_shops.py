@@ -15,13 +15,13 @@ from decisioning.content import (
     Budget,
     ContextWeight,
     CoolDown,
-    Holdout,
     Journey,
     QuietHours,
     Stage,
     Transition,
 )
 from decisioning.content_types import BLUEPRINT, NO_ACTION
+from decisioning.experiment_content import Holdout
 from decisioning.exploration import EpsilonGreedy, Greedy, SquareCB
 from decisioning.profile import BudgetLeft, Consent, Event, HotProfile, Purchase
 from decisioning.record import DecisionRecord

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from decisioning import decision as funnel
 from decisioning.budget import released
 from decisioning.bundle import ModelFeature, Scored
-from decisioning.case import UNSCORED, Case, reason_of
+from decisioning.case import UNSCORED, Case, assigned, reason_of, rule_scope
 from decisioning.catalog import Catalog, Release
 from decisioning.content import Action
 from decisioning.content_types import BLUEPRINT, NO_ACTION
@@ -112,6 +112,7 @@ class Redecision(ABC):
         old, case = self.catalog_of(record), self._asked(record)
         new = case.catalog
         facts = self._facts(record, old, new)
+        case = assigned(case, facts)
         narrowed = funnel.narrow(case, facts)
         key = self._key_of(record.key_id)
         planned = self._plan(record, case, facts, narrowed, old, key or b"no secret")
@@ -125,7 +126,7 @@ class Redecision(ABC):
         if planned.drawn and free:
             after = _masses(ids, planned.spread.weights.tolist(), planned.spread.tiers.tolist(), free)
         shown = record.slots[0].action_id if record.slots else NOTHING
-        scope = funnel.rule_scope(case, facts)
+        scope = rule_scope(case, facts)
         return Shift(
             record,
             logged_masses(record),

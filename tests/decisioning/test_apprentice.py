@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from decisioning.catalog import Catalog
-from decisioning.content import Holdout
 from decisioning.content_types import NO_ACTION
+from decisioning.experiment_content import Holdout
 from decisioning.explain import explain
 from decisioning.profile import HotProfile
 from decisioning.record import DecisionRecord

@@ -14,18 +14,17 @@ from decisioning.content import (
     Budget,
     CoolDown,
     FeatureTypes,
-    Holdout,
     Journey,
     Naming,
     QuietHours,
     Stage,
     Transition,
     Treatment,
-    Variant,
 )
 from decisioning.content_types import NO_ACTION
 from decisioning.errors import CatalogError
 from decisioning.event_content import AtMost, EventFeature, Hook, HookEvent, HookSignature, Source
+from decisioning.experiment_content import Holdout, Variant
 from decisioning.exploration import BootstrapThompson
 from tests.builders import NOW, action, catalog, content, experiment, moment, placement, weekly_cap
 
@@ -203,11 +202,11 @@ def test_a_wrong_action_is_told(wrong: dict[str, Any], path: str, said: str) -> 
         ({"audiences": (Audience(id="A-1", rule="true"),)}, "audiences[A-1].id: does not follow the naming rule"),
         ({"experiments": (experiment(placements=("x",)),)}, "experiments[hero_copy].placements: 'x' is not defined"),
         (
-            {"experiments": (experiment(variants=(Variant("a", 1.0), Variant("a", 1.0))),)},
+            {"experiments": (experiment(variants=(Variant(id="a", weight=1.0), Variant(id="a", weight=1.0))),)},
             "experiments[hero_copy].variants[a]: the id is used twice",
         ),
         (
-            {"experiments": (experiment(variants=(Variant("a", 1e308), Variant("b", 1.0))),)},
+            {"experiments": (experiment(variants=(Variant(id="a", weight=1e308), Variant(id="b", weight=1.0))),)},
             "experiments[hero_copy].variants[b].weight: is less than 1 in 10,000 of all",
         ),
         (

@@ -5,19 +5,24 @@ import numpy as np
 import pytest
 
 from decisioning import decision as funnel
-from decisioning.case import placement_of
+from decisioning.case import assigned, placement_of
 from decisioning.catalog import Catalog
 from decisioning.content import ContextWeight, FeatureTypes
 from decisioning.content_types import NO_ACTION
 from decisioning.decision import Narrowed
 from decisioning.errors import RequestError, UnknownAction, UnknownPlacement
 from decisioning.profile import Facts, HotProfile
+from decisioning.record import Assignment
 from decisioning.scores import Scores
 from tests.builders import CONSENTED, NOW, action, case, catalog, contact, experiment, placement, request, weekly_cap
 
 
 def narrowed(shop: Catalog, *, hot: HotProfile | None = CONSENTED, features: dict | None = None, **asked) -> Narrowed:
     return funnel.narrow(case(shop, **asked), Facts(features=features or {}, hot=hot))
+
+
+def variants(shop: Catalog, facts: Facts = Facts(hot=CONSENTED), **asked) -> tuple[Assignment, ...]:  # noqa: B008
+    return assigned(case(shop, **asked), facts).assignments
 
 
 def kept(result: Narrowed) -> list[str]:
@@ -143,7 +148,7 @@ def test_unreadable_suppression_closes_what_is_pushed_though_it_requires_no_cons
 
 def test_a_unit_keeps_its_variant_and_sees_its_payload() -> None:
     shop = catalog(experiments=(experiment(), experiment(id="off", status="stopped")))
-    first, second = narrowed(shop).assignments, narrowed(shop).assignments
+    first, second = variants(shop), variants(shop)
     assert first == second
     assert [assignment.experiment for assignment in first] == ["hero_copy"]
     assert first[0].probability == 0.5
@@ -151,7 +156,7 @@ def test_a_unit_keeps_its_variant_and_sees_its_payload() -> None:
 
 def test_an_experiment_runs_on_its_placements_only() -> None:
     shop = catalog(experiments=(experiment(placements=("newsletter",)),))
-    assert narrowed(shop).assignments == ()
+    assert variants(shop) == ()
 
 
 def test_priority_is_propensity_times_weight_times_value_times_lever() -> None:

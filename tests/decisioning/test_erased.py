@@ -5,9 +5,9 @@ from datetime import timedelta
 import msgspec
 
 from decisioning.case import reason_of
-from decisioning.content import Holdout
 from decisioning.decision import narrow
 from decisioning.erased import facts_of_nobody, nobodys, units_of, without_erased, without_mentions
+from decisioning.experiment_content import Holdout
 from decisioning.profile import Facts, HotProfile
 from tests.builders import NOW, case, catalog, contact, record, request
 from tests.storage.kept import event

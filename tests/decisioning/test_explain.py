@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from decisioning.answer import answer
-from decisioning.content import Budget, ContextWeight, Holdout
+from decisioning.content import Budget, ContextWeight
 from decisioning.content_types import NO_ACTION
+from decisioning.experiment_content import Holdout
 from decisioning.explain import Explanation, Loser, explain, formula
 from decisioning.exploration import EpsilonGreedy, Greedy, SquareCB
 from decisioning.profile import HotProfile

@@ -6,19 +6,10 @@ from typing import Any
 
 import pytest
 
-from decisioning.content import (
-    Budget,
-    ContactPolicy,
-    FeatureTypes,
-    Holdout,
-    Journey,
-    QuietHours,
-    Stage,
-    Transition,
-    Treatment,
-)
+from decisioning.content import Budget, ContactPolicy, FeatureTypes, Journey, QuietHours, Stage, Transition, Treatment
 from decisioning.content_types import NO_ACTION
 from decisioning.errors import RequestError, StoreError
+from decisioning.experiment_content import Holdout
 from decisioning.profile import BudgetLeft, Event, HotProfile, Purchase
 from decisioning.record import DecisionRecord
 from serving.pauses import PauseRequest

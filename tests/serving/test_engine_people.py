@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from decisioning.assignment import assign
 from decisioning.content import ContactPolicy
 from decisioning.errors import StoreError
 from decisioning.events import EventRecord
 from decisioning.record import DecisionRecord
+from decisioning.trial import Trial
 from serving.events import Reported
 from tests.builders import NOW, action, catalog, experiment, placement, request
 from tests.serving.test_engine import Shop, shown
@@ -54,7 +54,7 @@ def test_what_a_visitor_saw_counts_on_every_channel_once_they_log_in(shop: Shop)
 
 def test_a_customers_variant_is_theirs_on_every_device_they_log_in_on(shop: Shop) -> None:
     before = decide(shop).assignments
-    visitors = [name for name in "uvwxyz" if assign(COPY, f"anonymous:{name}").variant != before[0].variant]
+    visitors = [name for name in "uvwxyz" if Trial(COPY).lot(f"anonymous:{name}") != Trial(COPY).lot("c-1")]
     assert len(visitors) > 1, "else nothing is shown"
     for name in visitors:
         tell(shop, name, anonymous_id=name)
@@ -62,7 +62,7 @@ def test_a_customers_variant_is_theirs_on_every_device_they_log_in_on(shop: Shop
 
 
 def test_the_record_keeps_who_was_named_and_is_the_persons(shop: Shop) -> None:
-    other = next(name for name in "uvwxyz" if assign(COPY, f"anonymous:{name}") != assign(COPY, "c-1"))
+    other = next(name for name in "uvwxyz" if Trial(COPY).lot(f"anonymous:{name}") != Trial(COPY).lot("c-1"))
     tell(shop, "login", anonymous_id=other)
     record = visitor(shop, other)
     assert (record.customer_id, record.request.customer_id, record.request.anonymous_id) == ("c-1", None, other)
