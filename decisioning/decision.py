@@ -192,15 +192,33 @@ def ranked(case: Case, narrowed: Narrowed, scores: Scores) -> Ranking:
     ]
     if not (isfinite(sum(priorities)) and isfinite(sum(chances))):
         raise _not_finite(narrowed.eligible, chances, priorities)
-    scale = case.placement.priority_scale
-    values = scaled(np.array(priorities), scale)
-    sds = np.zeros(len(values))
-    if scores.sds is not None:
-        worth = [priority(1.0, e.context_weight, e.value, e.proposal.action.lever) for e in narrowed.eligible]
-        # By how much a value moves with the log-odds of its propensity.
-        sds = np.abs(np.array(worth)) / scale * corrected * (1.0 - corrected) * scores.sds
-    spread = _continued(distribution(case.placement.exploration, Estimates(values, sds)), narrowed)
+    estimates = _estimates(narrowed, scores, uplifts, priorities, scale=case.placement.priority_scale)
+    spread = _continued(distribution(case.placement.exploration, estimates), narrowed)
     return Ranking(chances, uplifts, priorities, spread)
+
+
+def _estimates(
+    narrowed: Narrowed,
+    scores: Scores,
+    uplifts: Sequence[float | None],
+    priorities: Sequence[float],
+    *,
+    scale: float,
+) -> Estimates:
+    """What these scores make the policy believe. An uplift is as far off as the propensity that it is of."""
+    values = scaled(np.array(priorities), scale)
+    if scores.sds is None and scores.members is None:
+        return Estimates.known(values)
+    worth = np.array([priority(1.0, e.context_weight, e.value, e.proposal.action.lever) for e in narrowed.eligible])
+    corrected, sds, members = scores.corrected, np.zeros(len(values)), scores.corrected_members
+    if scores.sds is not None:
+        # By how much a value moves with the log-odds of its propensity.
+        sds = np.abs(worth) / scale * corrected * (1.0 - corrected) * scores.sds
+    if members is not None:
+        over = np.array(uplifts, dtype=np.float64)  # NaN: it ranks by response
+        ranked_by = np.where(np.isnan(over), members, np.maximum(0.0, over + members - corrected))
+        members = scaled(ranked_by * worth, scale)
+    return Estimates(values, sds, members)
 
 
 def callers_order(case: Case, eligible: Sequence[Eligible]) -> tuple[int, ...]:
@@ -289,6 +307,7 @@ def _candidates(
             scores.propensities.tolist() if scores and shifted else nothing,
             scores.shifts.tolist() if scores and scores.shifts is not None else zeros,
             scores.sds.tolist() if scores and scores.sds is not None else zeros,
+            map(tuple, scores.members.tolist()) if scores and scores.members is not None else [()] * len(eligible),
         )
     )
 
