@@ -281,8 +281,8 @@ class Release:
         version: `sha256:` and the hash of all contents.
         markets: By id; the blueprint is one of them.
         event_features: Those over events, ready to be computed; None where none are declared.
-        everywhere: The blueprint, with the entries that only markets have, and exploration by members where any
-            market has it. What is learnt is learnt of all markets together, so the model's input is made with it
+        everywhere: The blueprint, with the entries that only markets have, and sends exploring by members where
+            any market lets them. What is learnt is learnt of all markets together, so the model's input is made with it
             wherever it is asked.
         vocabulary: What the sources of events mean; events are the same in every market.
 
@@ -360,7 +360,9 @@ class Release:
             whole = msgspec.structs.replace(whole, **more)
         by_members = self.by_members
         placements = (
-            msgspec.structs.replace(each, exploration=by_members.get(each.id, each.exploration))
+            msgspec.structs.replace(each, exploration=by_members[each.id])
+            if each.id in by_members and each.is_push
+            else each
             for each in whole.placements
         )
         whole = msgspec.structs.replace(whole, placements=tuple(placements))
