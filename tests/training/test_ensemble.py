@@ -88,16 +88,24 @@ def test_members_have_as_many_trees_as_the_model_and_a_calibration_of_their_own(
     assert len({member.calibration for member in models.members} | {models.model.calibration}) == MEMBERS + 1
 
 
-def test_they_are_the_less_apart_the_more_is_learnt() -> None:
-    def spread(n: int, seed: int) -> float:
-        found = fitted(tiny_examples(n, seed=seed), tiny_catalog())
-        asked = tiny_examples(900, seed=seed + 1).tail(300).reset_index(drop=True)
-        members = found.scored(encode_shown(found.features, asked, tiny_catalog())).members
-        assert members is not None
-        return float(members.std(axis=1).mean())
+def spread(examples: pd.DataFrame) -> float:
+    """How far members are apart, as a mean standard deviation, on rows that they did not meet."""
+    found = fitted(examples, tiny_catalog())
+    asked = tiny_examples(900, seed=20).tail(300).reset_index(drop=True)
+    members = found.scored(encode_shown(found.features, asked, tiny_catalog())).members
+    assert members is not None
+    return float(members.std(axis=1).mean())
 
-    few, many = (np.mean([spread(n, seed) for seed in range(3)]) for n in (700, 5600))
+
+def test_they_are_the_less_apart_the_more_is_learnt() -> None:
+    few, many = (np.mean([spread(tiny_examples(n, seed=seed)) for seed in range(3)]) for n in (700, 5600))
     assert 0.0 < many < 0.7 * few
+
+
+def test_where_nothing_can_be_learnt_they_do_not_agree_for_that() -> None:
+    # 70 rows of a rate of .15 say it to .043: members calibrated on the same ones would all say the same.
+    chance = (np.random.default_rng(3).random(700) < 0.15).astype(int)
+    assert spread(tiny_examples(700, success=chance)) > 0.02
 
 
 def test_the_graph_gives_what_each_member_says_on_every_edge(models: OneGraph, bundle: Bundle) -> None:
