@@ -29,7 +29,7 @@ from decisioning.catalog import Eligible, localised
 from decisioning.contact_policy import ContactCounts
 from decisioning.content import Placement
 from decisioning.continuity import Continuity, going_on
-from decisioning.exploration import Estimates
+from decisioning.exploration import Estimates, Floats
 from decisioning.journey import stages_of
 from decisioning.personalisation import may_personalise
 from decisioning.profile import Contact, Facts, HotProfile, Subject
@@ -192,25 +192,21 @@ def ranked(case: Case, narrowed: Narrowed, scores: Scores) -> Ranking:
     ]
     if not (isfinite(sum(priorities)) and isfinite(sum(chances))):
         raise _not_finite(narrowed.eligible, chances, priorities)
-    estimates = _estimates(narrowed, scores, uplifts, priorities, scale=case.placement.priority_scale)
+    values = scaled(np.array(priorities), case.placement.priority_scale)
+    estimates = _estimates(case, narrowed, scores, values, corrected, uplifts)
     spread = _continued(distribution(case.placement.exploration, estimates), narrowed)
     return Ranking(chances, uplifts, priorities, spread)
 
 
 def _estimates(
-    narrowed: Narrowed,
-    scores: Scores,
-    uplifts: Sequence[float | None],
-    priorities: Sequence[float],
-    *,
-    scale: float,
+    case: Case, narrowed: Narrowed, scores: Scores, values: Floats, corrected: Floats, uplifts: Sequence[float | None]
 ) -> Estimates:
-    """What these scores make the policy believe. An uplift is as far off as the propensity that it is of."""
-    values = scaled(np.array(priorities), scale)
+    """What the policy believes of these values, `(n,)`: an uplift is as far off as the propensity that it is of."""
     if scores.sds is None and scores.members is None:
         return Estimates.known(values)
+    scale = case.placement.priority_scale
     worth = np.array([priority(1.0, e.context_weight, e.value, e.proposal.action.lever) for e in narrowed.eligible])
-    corrected, sds, members = scores.corrected, np.zeros(len(values)), scores.corrected_members
+    sds, members = np.zeros(len(values)), scores.corrected_members
     if scores.sds is not None:
         # By how much a value moves with the log-odds of its propensity.
         sds = np.abs(worth) / scale * corrected * (1.0 - corrected) * scores.sds
