@@ -5,6 +5,7 @@ verifies it before it serves it. `encoding` turns values into the graph's input.
 """
 
 import hashlib
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -19,10 +20,13 @@ from decisioning.reference import Reference
 FORMAT = 1
 PROBE_TOLERANCE = 1e-5
 # A graph maps `features`, float32 (n, n_features), to `propensity`, float32 (n,), and to what else its manifest
-# says that it gives, float32 (n,) each.
+# says that it gives, float32 (n,) each. If it has an ensemble, it also maps them to `members`, float32
+# (n, n_members), once `with_members`, a bool that is false by default, is true: ONNX Runtime computes all of a
+# graph, whichever outputs are asked for, and an ensemble costs so many times what the rest does.
 Output = Literal["propensity", "sd", "uplift"]
 INPUT_NAME = "features"
 OUTPUT_NAME: Output = "propensity"
+MEMBERS_NAME, WITH_MEMBERS = "members", "with_members"
 
 
 class Scored(NamedTuple):
@@ -32,11 +36,19 @@ class Scored(NamedTuple):
         propensity: Calibrated.
         sd: How far its log-odds may be off: the posterior's standard deviation, of models that have one.
         uplift: By how much showing the action changes the propensity, of models that learnt that.
+        members: The propensity as each model of an ensemble says it, `(n, n_members)`; of models that have one,
+            where it was asked for.
     """
 
     propensity: NDArray[np.floating]
     sd: NDArray[np.floating] | None = None
     uplift: NDArray[np.floating] | None = None
+    members: NDArray[np.floating] | None = None
+
+    def table(self, outputs: Sequence[Output]) -> NDArray[np.float64]:
+        """These outputs, then each member if there are any: `(n_outputs + n_members, n)`."""
+        each = [getattr(self, output) for output in outputs]
+        return np.array([*each, *(() if self.members is None else self.members.T)], dtype=np.float64)
 
 
 class ModelFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,10 +79,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         graph_sha256: Hash of the ONNX bytes.
         probe: Synthetic rows (float32, C order, `(n, n_features)`): missing, unseen, infinite,
             on-threshold. Never a real customer's.
-        probe_scores: What the graph gave for them when it was built (float64 bytes, `(n_outputs, n)`).
+        probe_scores: What the graph gave for them when it was built (float64 bytes, `Scored.table`).
         data_sha256: Hash of the training rows.
         trained_until: No row that any slice used, calibration included, is later.
         outputs: What the graph gives, `propensity` first; the others as in `Scored`.
+        n_members: How many models its ensemble has; 0 without one.
         learner: What learnt it: `lightgbm`, `linear`, or `imported` for a graph that was made elsewhere.
         action_sd: By action, how far the log-odds of its propensity may be off as a whole, for having been
             met so often: the online posterior begins there. `new_action_sd` is that of any other action.
@@ -92,6 +105,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     trained_until: datetime
     git_commit: str
     outputs: tuple[Output, ...] = (OUTPUT_NAME,)
+    n_members: int = 0
     learner: str = "lightgbm"
     action_sd: dict[str, float] = {}
     new_action_sd: float = 1.0
@@ -105,8 +119,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def expected_scores(self) -> NDArray[np.float64]:
-        """The scores that the probe must give, `(n_outputs, n)`."""
-        return np.frombuffer(self.probe_scores, dtype="<f8").reshape(len(self.outputs), -1)
+        """The scores that the probe must give, as in `Scored.table`."""
+        return np.frombuffer(self.probe_scores, dtype="<f8").reshape(len(self.outputs) + self.n_members, -1)
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -146,14 +160,24 @@ def unpack(encoded: bytes, graph: bytes, *, sha256: str) -> Bundle:
     return Bundle(manifest=manifest, graph=graph, sha256=sha256)
 
 
+def unmet(manifest: Manifest, by_members: Collection[str]) -> str | None:
+    """What placements that explore by an ensemble's members miss in this model, in words; None: nothing."""
+    if manifest.n_members or not by_members:
+        return None
+    return (
+        f"{', '.join(by_members)}: bootstrap_thompson explores by an ensemble, and model {manifest.version} has none,"
+        " so what is best by it is always chosen"
+    )
+
+
 def check_probe(manifest: Manifest, scored: Scored) -> None:
-    """Hold the scores of the probe against those of the day the bundle was built.
+    """Hold the scores of the probe, members among them, against those of the day the bundle was built.
 
     Raises:
         BundleError: They differ by more than `PROBE_TOLERANCE`, are not all numbers, or a propensity is not in [0, 1].
     """
     expected = manifest.expected_scores
-    scores = np.array([getattr(scored, output) for output in manifest.outputs], dtype=np.float64)
+    scores = scored.table(manifest.outputs)
     if scores.shape != expected.shape or not np.isfinite(scores).all():
         raise BundleError(f"the probe of model {manifest.version} gave {scores.shape} scores, not all of them numbers")
     error = float(np.abs(scores - expected).max())

@@ -23,6 +23,7 @@ from decisioning.errors import CatalogError, RequestError
 from decisioning.event_content import Moment
 from decisioning.event_features import EventFeatures
 from decisioning.experiment_content import Alias, Experiment, Variant
+from decisioning.exploration import ExplorationPolicy
 from decisioning.reasons import Drop
 from decisioning.rule_types import RuleTypes
 from decisioning.rules import MAX_EXPANDED, Rule, RuleScope, audiences_in, expanded
@@ -385,8 +386,9 @@ class Release:
         version: `sha256:` and the hash of all contents.
         markets: By id; the blueprint is one of them.
         event_features: Those over events, ready to be computed; None where none are declared.
-        everywhere: The blueprint, with the entries that only markets have. What is learnt is learnt
-            of all markets together, so the model's input is made with it wherever it is asked.
+        everywhere: The blueprint, with the entries that only markets have, and sends exploring by members where
+            any market lets them. What is learnt is learnt of all markets together, so the model's input is made with it
+            wherever it is asked.
         vocabulary: What the sources of events mean; events are the same in every market.
 
     Raises:
@@ -439,6 +441,16 @@ class Release:
             raise RequestError(f"market is '{market}', must be one of {allowed} or left out", where="market")
         return self.markets[market]
 
+    @property
+    def by_members(self) -> dict[str, ExplorationPolicy]:
+        """By id, the placements that explore by an ensemble's members in any market, and their policy there."""
+        return {
+            placement_id: policy
+            for catalog in self.markets.values()
+            for placement_id, policy in catalog.content.explorations
+            if policy.by_members
+        }
+
     def _everywhere(self, shared: "list[CompiledRules]") -> Catalog:
         whole = self.blueprint.content
         for catalog in self.markets.values():
@@ -451,6 +463,12 @@ class Release:
                 ids = {entry.id for entry in getattr(whole, name)}
                 more[name] = (*getattr(whole, name), *(e for e in getattr(content, name) if e.id not in ids))
             whole = replace(whole, **more)
+        by_members = self.by_members
+        placements = (
+            replace(each, exploration=by_members[each.id]) if each.id in by_members and each.is_push else each
+            for each in whole.placements
+        )
+        whole = replace(whole, placements=tuple(placements))
         if whole == self.blueprint.content:
             return self.blueprint
         return Catalog(replace(whole, approvers=()), version=self.version, rules=shared[0])

@@ -4,6 +4,7 @@ Durations are ISO 8601 (`P7D`, `PT30M`), times of day are `HH:MM`, rules are CEL
 One `Content` is one market's whole catalogue; `decisioning.catalog` holds its checked, compiled form.
 """
 
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -411,6 +412,17 @@ class Content(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         over_events = {each.name: each.kind for feature in self.event_features for each in feature.derived()}
         foretold: dict[str, FeatureKind] = dict.fromkeys(self.chances, "number")
         return FeatureTypes(customer=foretold | over_events | self.features.customer, account=self.features.account)
+
+    @property
+    def explorations(self) -> Iterator[tuple[str, ExplorationPolicy]]:
+        """By which policies placements explore: each placement's own, and what running experiments try in it."""
+        for placement in self.placements:
+            yield placement.id, placement.exploration
+            for experiment in self.experiments:
+                if experiment.status == "running" and placement.id in (experiment.placements or (placement.id,)):
+                    for variant in experiment.variants:
+                        if variant.exploration is not None:
+                            yield placement.id, variant.exploration
 
     @property
     def chances(self) -> tuple[str, ...]:

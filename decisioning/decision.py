@@ -30,7 +30,7 @@ from decisioning.catalog import Eligible, localised
 from decisioning.contact_policy import ContactCounts
 from decisioning.content import Placement
 from decisioning.continuity import Continuity, going_on
-from decisioning.exploration import Estimates
+from decisioning.exploration import Estimates, Floats
 from decisioning.journey import stages_of
 from decisioning.personalisation import may_personalise
 from decisioning.profile import Contact, Facts, HotProfile, Subject
@@ -189,15 +189,29 @@ def ranked(case: Case, narrowed: Narrowed, scores: Scores) -> Ranking:
     ]
     if not (isfinite(sum(priorities)) and isfinite(sum(chances))):
         raise _not_finite(narrowed.eligible, chances, priorities)
-    scale = case.placement.priority_scale
-    values = scaled(np.array(priorities), scale)
-    sds = np.zeros(len(values))
-    if scores.sds is not None:
-        worth = [priority(1.0, e.context_weight, e.value, e.proposal.action.lever) for e in narrowed.eligible]
-        # By how much a value moves with the log-odds of its propensity.
-        sds = np.abs(np.array(worth)) / scale * corrected * (1.0 - corrected) * scores.sds
-    spread = _continued(distribution(case.placement.exploration, Estimates(values, sds)), narrowed)
+    values = scaled(np.array(priorities), case.placement.priority_scale)
+    estimates = _estimates(case, narrowed, scores, values, corrected, uplifts)
+    spread = _continued(distribution(case.placement.exploration, estimates), narrowed)
     return Ranking(chances, uplifts, priorities, spread)
+
+
+def _estimates(
+    case: Case, narrowed: Narrowed, scores: Scores, values: Floats, corrected: Floats, uplifts: Sequence[float | None]
+) -> Estimates:
+    """What the policy believes of these values, `(n,)`: an uplift is as far off as the propensity that it is of."""
+    if scores.sds is None and scores.members is None:
+        return Estimates.known(values)
+    scale = case.placement.priority_scale
+    worth = np.array([priority(1.0, e.context_weight, e.value, e.proposal.action.lever) for e in narrowed.eligible])
+    sds, members = np.zeros(len(values)), scores.corrected_members
+    if scores.sds is not None:
+        # By how much a value moves with the log-odds of its propensity.
+        sds = np.abs(worth) / scale * corrected * (1.0 - corrected) * scores.sds
+    if members is not None:
+        over = np.array(uplifts, dtype=np.float64)  # NaN: it ranks by response
+        ranked_by = np.where(np.isnan(over), members, np.maximum(0.0, over + members - corrected))
+        members = scaled(ranked_by * worth, scale)
+    return Estimates(values, sds, members)
 
 
 def callers_order(case: Case, eligible: Sequence[Eligible]) -> tuple[int, ...]:
@@ -286,6 +300,7 @@ def _candidates(
             scores.propensities.tolist() if scores and shifted else nothing,
             scores.shifts.tolist() if scores and scores.shifts is not None else zeros,
             scores.sds.tolist() if scores and scores.sds is not None else zeros,
+            map(tuple, scores.members.tolist()) if scores and scores.members is not None else [()] * len(eligible),
         )
     )
 

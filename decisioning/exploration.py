@@ -6,7 +6,7 @@ can be made without the probability that off-policy evaluation needs.
 Values are priorities scaled to [0, 1] by the placement's `priority_scale`.
 """
 
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -70,9 +70,11 @@ class _Floored(
 
     Attributes:
         minimum_probability: Least chance of every candidate: the price of being able to judge other policies.
+        by_members: Whether it goes by the members of an ensemble, which a model is asked for where it does.
     """
 
     minimum_probability: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.0
+    by_members: ClassVar[bool] = False
 
 
 class Greedy(_Floored, frozen=True, tag="greedy"):
@@ -173,6 +175,8 @@ class BootstrapThompson(_Floored, frozen=True, tag="bootstrap_thompson"):
     >>> BootstrapThompson().probabilities(Estimates(members.mean(axis=0), np.zeros(2), members)).tolist()
     [0.25, 0.75]
     """
+
+    by_members: ClassVar[bool] = True
 
     def probabilities(self, estimates: Estimates) -> Floats:
         """See `Policy`."""

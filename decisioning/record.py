@@ -38,7 +38,8 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
     tier below 0 goes on from an earlier decision (`continuity`). `value` is in the catalogue's
     currency. `uplift` is what ranked it where the action says so. A fallback has neither propensity
     nor priority: nothing was scored. `score` is the model's propensity where the online posterior
-    corrected it, by `shift` on the log-odds; `sd` is how far those may be off.
+    corrected it, by `shift` on the log-odds; `sd` is how far those may be off. `members` are the propensities
+    that an ensemble's models gave, before any shift, where the policy goes by them.
     """
 
     action_id: str
@@ -54,6 +55,7 @@ class Candidate(msgspec.Struct, frozen=True, array_like=True):
     score: float | None = None
     shift: float = 0.0
     sd: float = 0.0
+    members: tuple[float, ...] = ()
 
 
 class ShownSlot(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
 """Replay: a decision computed again from its record, its catalogue and the server's secret.
 
-Facts are taken as they were logged: features, consents, contacts, stages' events, propensities, and what
-a shadow said. Everything else is worked out anew, by the functions that the engine calls, and held against the
-record bit for bit.
+Facts are taken as they were logged: features, consents, contacts, stages' events, propensities (an
+ensemble's, too), and what a shadow said. Everything else is worked out anew, by the functions that the
+engine calls, and held against the record bit for bit.
 
 What was available at the reservation hung on others as well. Replay works it out from the profile
 that was read. Where the record has something else, others came between the read and the
@@ -196,6 +196,7 @@ def logged_scores(record: DecisionRecord, candidates: Sequence[Candidate]) -> Sc
     shifted = any(each.score is not None for each in candidates)
     by_model = record.baseline is None and any(each.uplift is not None for each in candidates)
     sds = np.array([each.sd for each in candidates])
+    members = np.array([each.members for each in candidates])
     return Scores(
         np.array([each.propensity if each.score is None else each.score for each in candidates], dtype=np.float64),
         record.baseline,
@@ -203,6 +204,7 @@ def logged_scores(record: DecisionRecord, candidates: Sequence[Candidate]) -> Sc
         np.array([each.shift for each in candidates]) if shifted else None,
         sds if sds.any() else None,
         record.posterior,
+        members if members.size else None,
     )
 
 

@@ -6,7 +6,7 @@ catalogue. It starts from the model that has learnt nothing. Outcomes come at on
 delay is allowed for.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import floor
 
 import numpy as np
@@ -29,11 +29,8 @@ from training.first_model import RESPONSE
 from training.model_input import encode_pairs
 from training.propensity import PropensityModel, fit_propensity
 
-FIRST, GROWTH, MOST = (
-    1_000,
-    1.5,
-    5_000,
-)  # rounds until the first training; then once the log has grown so, or by so many
+FIRST = 1_000  # rounds until the first training
+EVERY = timedelta(days=1)  # then; `nextmove learn` trains every hour unless it is told otherwise
 REFIT = 200  # rounds until the online posterior is fitted again
 # No gate follows, so the newest decisions are learnt from: as few as the split takes are kept for a test.
 TEST_SHARE, TEST_ROWS = 0.02, 60
@@ -50,7 +47,7 @@ class TrainedAgain:
         self._seed = seed
         self._model: PropensityModel | None = None
         self._log: list[Shown] = []
-        self._train_at = FIRST
+        self._trained_at: datetime | None = None
         self.models = 0  # trained so far
         self._placements = [shop.catalog.placements[name] for name in shop.visits["placement"]]
         self._at: list[datetime] = [at.to_pydatetime() for at in shop.visits["decided_at"]]
@@ -86,11 +83,12 @@ class TrainedAgain:
             own = self._propensities[np.arange(len(shown.actions)), shown.actions]
             where = [(self._placements[number], self._at[number]) for number in range(rounds.start, rounds.stop)]
             self._online.count(where, shown, own)
-        if rounds.stop >= self._train_at:
-            self._train_at = min(int(GROWTH * rounds.stop), rounds.stop + MOST)
+        now = self._at[rounds.stop - 1]
+        if rounds.stop >= FIRST and (self._trained_at is None or now - self._trained_at >= EVERY):
+            self._trained_at = now
             self._train()
         if self._online is not None and rounds.stop // REFIT > rounds.start // REFIT:
-            self._online.fit(self._at[rounds.stop - 1])
+            self._online.fit(now)
 
     def _scores(self, rounds: slice, row: NDArray[np.int64], action: NDArray[np.int64]) -> Floats:
         """Of pairs of a round, counted from the first of these, and an action."""

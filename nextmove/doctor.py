@@ -6,6 +6,7 @@ from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
 
+from decisioning.bundle import unmet
 from decisioning.catalog import Release
 from decisioning.errors import NextmoveError
 from decisioning.feed_findings import Finding, feed_findings
@@ -69,6 +70,8 @@ def findings(settings: Settings, *, now: datetime) -> Iterator[Finding]:
     content = release.blueprint.content
     if content.hooks:
         yield _checked("hooks", partial(_hooks, settings, [hook.id for hook in content.hooks]))
+    if release.by_members:
+        yield _checked("exploration", partial(_exploration, settings, list(release.by_members)))
     for said in audience_warnings(settings, release, now=now):
         yield Finding("warning", "audiences", said, "see: nextmove audience --history")
     with closing(FeedCounts(settings)) as counts:
@@ -135,6 +138,15 @@ def _model(settings: Settings) -> Finding:
                 f"aliases deploy nothing: nextmove promote --run {named.run_id}, or set the alias back",
             )
     return Finding("ok", "model", said)
+
+
+def _exploration(settings: Settings, by_members: list[str]) -> Finding:
+    with closing(BlobStore(settings)) as blobs:
+        manifest = live_bundle(blobs, settings).manifest
+    lacking = unmet(manifest, by_members)
+    if lacking is not None:
+        return Finding("warning", "exploration", lacking, "run: nextmove train, which fits one; nextmove promote")
+    return Finding("ok", "exploration", f"{', '.join(by_members)} by the {manifest.n_members} models of an ensemble")
 
 
 def drift_finding(settings: Settings, *, now: datetime) -> Finding:

@@ -40,9 +40,9 @@ class ServedModel(NamedTuple):
     features: tuple[ModelFeature, ...]
     graph: GraphScorer
 
-    def score(self, rows: NDArray[np.float32]) -> Scored:
-        """What the graph gives, `(n,)` each, for model input, `(n, n_features)`."""
-        return self.graph.score(rows)
+    def score(self, rows: NDArray[np.float32], *, with_members: bool = False) -> Scored:
+        """See `GraphScorer`."""
+        return self.graph.score(rows, with_members=with_members)
 
 
 class Rescored(NamedTuple):

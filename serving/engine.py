@@ -582,7 +582,8 @@ def _scores(
         ContactHistory(facts.history, now=case.now),
     )
     laps.lap(stages[0])
-    scores = scores_of(model.scorer.score(rows), with_baseline=by_uplift)
+    scored = model.scorer.score(rows, with_members=case.placement.exploration.by_members)
+    scores = scores_of(scored, with_baseline=by_uplift)
     laps.lap(stages[1])
     scores = model.posterior.corrected(
         scores,

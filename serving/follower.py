@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from decisioning.bundle import Bundle
+from decisioning.bundle import Bundle, unmet
 from decisioning.errors import BundleError, NextmoveError, StoreError
 from serving.adapters.onnx_scorer import OnnxScorer
 from serving.engine import Engine
@@ -55,10 +55,11 @@ class Follower:
         self._thread.join()
 
     def warnings(self) -> list[str]:
-        """What could not be taken, and why; and why the challenger in the shadow failed, if it did."""
-        failed = self._engine.shadow_problem
+        """What could not be taken, and why; why the challenger in the shadow failed; what the model does not give."""
+        failed, scorer = self._engine.shadow_problem, self._engine.scorer
         said = [f"shadow: failed on a decision, which stands without it: {failed}"] if failed else []
-        return [*self._failures.values(), *said]
+        lacking = unmet(scorer.manifest, self._engine.release.by_members) if scorer else None
+        return [*self._failures.values(), *said, *([f"exploration: {lacking}"] if lacking else [])]
 
     def check(self) -> None:
         """Look once at the keys and at all pointers."""

@@ -106,8 +106,8 @@ class Scorer(Protocol):
         """The bundle's hash."""
         ...
 
-    def score(self, rows: NDArray[np.float32]) -> Scored:
-        """What the manifest says that the graph gives, `(n,)` each, of rows `(n, n_features)`."""
+    def score(self, rows: NDArray[np.float32], *, with_members: bool = False) -> Scored:
+        """What the manifest says that the graph gives, of rows `(n, n_features)`; members only `with_members`."""
         ...
 
 

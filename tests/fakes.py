@@ -233,12 +233,18 @@ class FakeLedger:
 
 
 class FakeScorer:
-    """Propensity by action id, in the order of `actions`; and uplift, of a model that has learnt it."""
+    """Propensity by action id; uplift, of a model that has learnt it; and each member's, of one with an ensemble."""
 
     def __init__(
-        self, propensities: dict[str, float] | None = None, *, uplifts: dict[str, float] | None = None
+        self,
+        propensities: dict[str, float] | None = None,
+        *,
+        uplifts: dict[str, float] | None = None,
+        members: dict[str, Sequence[float]] | None = None,
     ) -> None:
         self.uplifts = uplifts
+        self.members = members
+        self.members_asked = 0
         self.propensities = propensities or {"card": 0.3, "loan": 0.2, NO_ACTION: 0.1}
         features = (
             ModelFeature("age", "customer", "number"),
@@ -261,15 +267,21 @@ class FakeScorer:
             trained_until=AS_OF,
             git_commit="none",
             outputs=("propensity",) if uplifts is None else ("propensity", "uplift"),
+            n_members=0 if members is None else len(next(iter(members.values()))),
         )
         self.sha256 = "1" * 64
         self.rows: NDArray[np.float32] | None = None
 
-    def score(self, rows: NDArray[np.float32]) -> Scored:
+    def score(self, rows: NDArray[np.float32], *, with_members: bool = False) -> Scored:
         self.rows = rows
+        self.members_asked += with_members
         names = [*self.propensities, "another"]
         shown = [names[int(code)] for code in rows[:, 3]]
         propensity = np.array([self.propensities.get(name, 0.05) for name in shown], dtype=np.float32)
-        if self.uplifts is None:
-            return Scored(propensity)
-        return Scored(propensity, uplift=np.array([self.uplifts.get(name, 0.0) for name in shown], dtype=np.float32))
+        scored = Scored(propensity)
+        if self.uplifts is not None:
+            uplift = np.array([self.uplifts.get(name, 0.0) for name in shown], dtype=np.float32)
+            scored = scored._replace(uplift=uplift)
+        if self.members is not None and with_members:
+            scored = scored._replace(members=np.array([self.members[name] for name in shown], dtype=np.float32))
+        return scored

@@ -1,19 +1,30 @@
 """One ONNX graph from trees and calibration; and the check that any graph scores as its model does."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import lightgbm as lgb
 import numpy as np
 import onnxmltools
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxmltools.convert.common.data_types import FloatTensorType
 from scipy.special import logit
 
-from decisioning.bundle import INPUT_NAME, OUTPUT_NAME, PROBE_TOLERANCE, Manifest, ModelFeature, Output, Scored
+from decisioning.bundle import (
+    INPUT_NAME,
+    MEMBERS_NAME,
+    OUTPUT_NAME,
+    PROBE_TOLERANCE,
+    WITH_MEMBERS,
+    Manifest,
+    ModelFeature,
+    Output,
+    Scored,
+)
 from decisioning.errors import BundleError
 from training.calibration import FLOOR
 from training.graph_scorer import GraphScorer
@@ -26,58 +37,98 @@ OPSET, IR_VERSION = 15, 8
 _CONVERTER_OPSET = {"": OPSET, "ai.onnx.ml": 1}
 
 
-def export_graph(model: PropensityModel, uplift: UpliftModel | None = None) -> bytes:
-    """The ONNX graph: the trees' margin, clip, slope and intercept, sigmoid; beside it, uplift's trees.
+def export_graph(
+    model: PropensityModel, uplift: UpliftModel | None = None, members: Sequence[PropensityModel] = ()
+) -> bytes:
+    """The ONNX graph: propensity and, with their models, uplift and members; all models take the same input.
+
+    See `decisioning.bundle` for its inputs and outputs.
+    """
+    n_features = len(model.features)
+    features = helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, [None, n_features])
+    inputs, outputs = [features], [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.FLOAT, [None])]
+    nodes, constants = _calibrated(model)
+    nodes.append(helper.make_node("Reshape", ["column", "flat"], [OUTPUT_NAME]))
+    constants["flat"] = np.array([-1], dtype=np.int64)
+    if uplift is not None:
+        effects = _trees(uplift.booster, n_features, "TreeEnsembleRegressor")
+        effects.output[:] = ["effects"]
+        nodes += [effects, helper.make_node("Reshape", ["effects", "flat"], ["uplift"])]
+        outputs.append(helper.make_tensor_value_info("uplift", TensorProto.FLOAT, [None]))
+    if members:
+        inputs.append(helper.make_tensor_value_info(WITH_MEMBERS, TensorProto.BOOL, []))
+        constants[WITH_MEMBERS] = np.array(False)  # what it is where it is not given
+        nodes.append(_if_asked(members))
+        outputs.append(helper.make_tensor_value_info(MEMBERS_NAME, TensorProto.FLOAT, [None, len(members)]))
+    graph = helper.make_graph(nodes, "propensity", inputs, outputs, _tensors(constants))
+    opsets = [helper.make_opsetid(domain, version) for domain, version in _CONVERTER_OPSET.items()]
+    return helper.make_model(
+        graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="nextmove"
+    ).SerializeToString()
+
+
+def _calibrated(model: PropensityModel, prefix: str = "") -> tuple[list[NodeProto], dict[str, NDArray[Any]]]:
+    """Nodes and constants that make `column`, `(n, 1)`: the trees' margin, clip, slope and intercept, sigmoid.
 
     The margin is the logit itself, since one taken back from a chance in float32 is less exact. And it is
     counted from where the calibrated one is 0: a steep slope would else leave little of float32's digits
-    between two large numbers.
-
-    Input `features`, float32 `(n, n_features)`; outputs `propensity` and, with its model, `uplift`, float32
-    `(n,)` each. Both models take the same input.
+    between two large numbers. Every name begins with `prefix`.
     """
-    n_features = len(model.features)
-    trees = _trees(model.booster, n_features, "TreeEnsembleClassifier")
-    trees.output[:] = ["label", "margins"]
+    trees = _trees(model.booster, len(model.features), "TreeEnsembleClassifier")
+    trees.name, trees.output[:] = f"{prefix}trees", [f"{prefix}label", f"{prefix}margins"]
     next(attribute for attribute in trees.attribute if attribute.name == "post_transform").s = b"NONE"
     slope, intercept = model.calibration.slope, model.calibration.intercept
     furthest = float(logit(1.0 - FLOOR))
     zero = float(np.clip(-intercept / slope, -furthest, furthest)) if slope > 0.0 else 0.0
     _shift(trees, -zero)
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "second": np.array([1], dtype=np.int64),
         "lowest": np.array(-furthest - zero, dtype=np.float32),
         "highest": np.array(furthest - zero, dtype=np.float32),
         "slope": np.array(slope, dtype=np.float32),
         "intercept": np.array(intercept + slope * zero, dtype=np.float32),
-        "flat": np.array([-1], dtype=np.int64),
     }
-    nodes = [
-        trees,
-        helper.make_node("Gather", ["margins", "second"], ["margin"], axis=1),
-        helper.make_node("Clip", ["margin", "lowest", "highest"], ["clipped"]),
-        helper.make_node("Mul", ["clipped", "slope"], ["sloped"]),
-        helper.make_node("Add", ["sloped", "intercept"], ["calibrated"]),
-        helper.make_node("Sigmoid", ["calibrated"], ["column"]),
-        helper.make_node("Reshape", ["column", "flat"], [OUTPUT_NAME]),
+    steps: list[tuple[str, list[str], str, dict[str, int]]] = [
+        ("Gather", ["margins", "second"], "margin", {"axis": 1}),
+        ("Clip", ["margin", "lowest", "highest"], "clipped", {}),
+        ("Mul", ["clipped", "slope"], "sloped", {}),
+        ("Add", ["sloped", "intercept"], "calibrated", {}),
+        ("Sigmoid", ["calibrated"], "column", {}),
     ]
-    outputs: list[Output] = [OUTPUT_NAME]
-    if uplift is not None:
-        outputs.append("uplift")
-        effects = _trees(uplift.booster, n_features, "TreeEnsembleRegressor")
-        effects.output[:] = ["effects"]
-        nodes += [effects, helper.make_node("Reshape", ["effects", "flat"], ["uplift"])]
-    graph = helper.make_graph(
-        nodes,
-        "propensity",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, [None, n_features])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in outputs],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    nodes = [
+        helper.make_node(kind, [prefix + name for name in takes], [prefix + gives], **attributes)
+        for kind, takes, gives, attributes in steps
+    ]
+    return [trees, *nodes], {prefix + name: value for name, value in constants.items()}
+
+
+def _if_asked(members: Sequence[PropensityModel]) -> NodeProto:
+    """Each member's propensity where `with_members`, `(n, n_members)`; else the same of no rows."""
+    nodes: list[NodeProto] = []
+    constants: dict[str, NDArray[Any]] = {}
+    for number, member in enumerate(members):
+        own_nodes, own_constants = _calibrated(member, f"member_{number}_")
+        nodes += own_nodes
+        constants |= own_constants
+    columns = [f"member_{number}_column" for number in range(len(members))]
+    nodes.append(helper.make_node("Concat", columns, ["asked"], axis=1))
+    nothing = numpy_helper.from_array(np.empty((0, len(members)), dtype=np.float32))
+
+    def branch(name: str, nodes: list[NodeProto], constants: dict[str, NDArray[Any]]) -> GraphProto:
+        gives = helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, len(members)])
+        return helper.make_graph(nodes, name, [], [gives], _tensors(constants))
+
+    return helper.make_node(
+        "If",
+        [WITH_MEMBERS],
+        [MEMBERS_NAME],
+        then_branch=branch("asked", nodes, constants),
+        else_branch=branch("not_asked", [helper.make_node("Constant", [], ["not_asked"], value=nothing)], {}),
     )
-    opsets = [helper.make_opsetid(domain, version) for domain, version in _CONVERTER_OPSET.items()]
-    return helper.make_model(
-        graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="nextmove"
-    ).SerializeToString()
+
+
+def _tensors(constants: dict[str, NDArray[Any]]) -> list[TensorProto]:
+    return [numpy_helper.from_array(value, name) for name, value in constants.items()]
 
 
 def _trees(booster: lgb.Booster, n_features: int, kind: str) -> NodeProto:
@@ -122,6 +173,11 @@ class Exported(Protocol):
         ...
 
     @property
+    def n_members(self) -> int:
+        """How many models its ensemble has."""
+        ...
+
+    @property
     def edges(self) -> list[NDArray[np.float32]]:
         """Where its scores jump or bend, by feature."""
         ...
@@ -132,11 +188,12 @@ class Exported(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class WithUplift:
-    """A propensity model and a model of uplift over the same input, in one graph."""
+class OneGraph:
+    """A propensity model, and what stands beside it in one graph, over the same input."""
 
     model: PropensityModel
-    uplift: UpliftModel
+    uplift: UpliftModel | None = None
+    members: tuple[PropensityModel, ...] = ()
 
     @property
     def features(self) -> tuple[ModelFeature, ...]:
@@ -156,30 +213,40 @@ class WithUplift:
     @property
     def outputs(self) -> tuple[Output, ...]:
         """See `Exported`."""
-        return (*self.model.outputs, "uplift")
+        return self.model.outputs if self.uplift is None else (*self.model.outputs, "uplift")
+
+    @property
+    def n_members(self) -> int:
+        """See `Exported`."""
+        return len(self.members)
 
     @property
     def edges(self) -> list[NDArray[np.float32]]:
         """See `Exported`."""
-        return thresholds([self.model.booster, self.uplift.booster], len(self.features))
+        others = [] if self.uplift is None else [self.uplift.booster]
+        return thresholds([self.model.booster, *others, *(each.booster for each in self.members)], len(self.features))
 
     def scored(self, rows: NDArray[np.float32]) -> Scored:
         """See `Exported`."""
-        return self.model.scored(rows)._replace(uplift=self.uplift.uplifts(rows))
+        return Scored(
+            self.model.propensities(rows),
+            uplift=None if self.uplift is None else self.uplift.uplifts(rows),
+            members=np.stack([each.propensities(rows) for each in self.members], axis=1) if self.members else None,
+        )
 
 
 def check_parity(graph: bytes, model: Exported, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-    """What the graph gives for these rows, `(n_outputs, n)`, after holding it against the model.
+    """What the graph gives for these rows, as in `Scored.table`, after holding it against the model.
 
     The model is computed in float64, by LightGBM and numpy.
 
     Raises:
         BundleError: They differ by more than 1e-5 somewhere; says on how many rows and where first.
     """
-    given, wanted = GraphScorer(graph, model.outputs).score(rows), model.scored(rows)
-    scores = np.array([getattr(given, output) for output in model.outputs])
-    for output, found in zip(model.outputs, scores, strict=True):
-        expected = getattr(wanted, output)
+    scorer = GraphScorer(graph, model.outputs, model.n_members)
+    scores = scorer.score(rows, with_members=True).table(model.outputs)
+    names = [*model.outputs, *(f"{MEMBERS_NAME}[{number}]" for number in range(model.n_members))]
+    for output, found, expected in zip(names, scores, model.scored(rows).table(model.outputs), strict=True):
         error = np.abs(found - expected)
         wrong = ~(error <= PROBE_TOLERANCE)  # NaN is wrong too
         if wrong.any():
@@ -227,5 +294,6 @@ def build_manifest(
         trained_until=model.split.trained_until,
         git_commit=git_commit,
         outputs=model.outputs,
+        n_members=model.n_members,
         learner=model.learner,
     )

@@ -83,6 +83,7 @@ class LinearModel:
 
     learner: ClassVar[str] = "linear"
     outputs: ClassVar[tuple[Output, ...]] = ("propensity", "sd")
+    n_members: ClassVar[int] = 0
 
     @property
     def description(self) -> str:

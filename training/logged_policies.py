@@ -9,12 +9,12 @@ import pandas as pd
 from decisioning.bundle import ModelFeature
 from decisioning.errors import DataError, RequestError
 from decisioning.evaluation import Floats
-from decisioning.exploration import Estimates, ExplorationPolicy, with_floor
+from decisioning.exploration import BootstrapThompson, Estimates, ExplorationPolicy, Thompson, with_floor
+from training.ensemble import MEMBERS, customer_draws
 from training.logged_bandit import MOST_CELLS, LoggedBandit
 from training.policy_spec import exploration_policy
 from training.reward_model import predicted_by_others
 
-MEMBERS = 10  # of the ensemble that says how far values may be off
 LOGGED_COLUMN = "column:"
 
 
@@ -53,15 +53,13 @@ class ExpectedRewards:
                 f"{self._bandit.name} is too large for policies that need to know how far values may be off;"
                 " evaluate a part of it, or another policy"
             )
-        rng = np.random.default_rng(self._seed)
-        _, customer = np.unique(self._bandit.log.customer, return_inverse=True)
-        drawn = []
-        for member in range(MEMBERS):
-            times = rng.poisson(1.0, size=customer.max() + 1)[customer]
-            drawn.append(
-                self._fitted(self._bandit.log.reward, np.repeat(np.arange(len(times)), times), self._seed + member)
-            )
-        return np.stack(drawn)
+        log, seed = self._bandit.log, self._seed
+        return np.stack(
+            [
+                self._fitted(log.reward, np.repeat(np.arange(len(times)), times), seed + member)
+                for member, times in enumerate(customer_draws(log.customer, seed=seed))
+            ]
+        )
 
     def _fitted(self, earned: Floats, learnt_from: np.ndarray, seed: int) -> Floats:
         bandit = self._bandit
@@ -128,7 +126,7 @@ def _explored(policy: ExplorationPolicy, bandit: LoggedBandit, expected: Expecte
     least, most = float(log.reward.min()), float(log.reward.max())
     span = max(most - least, 1e-12)
     values = np.clip((expected.values - least) / span, 0.0, 1.0)
-    by_doubt = "thompson" in str(type(policy).__struct_config__.tag)
+    by_doubt = isinstance(policy, Thompson | BootstrapThompson)
     members = np.clip((expected.members - least) / span, 0.0, 1.0) if by_doubt else None
     target = np.zeros(log.available.shape)
     for row, could in enumerate(log.available):

@@ -40,12 +40,18 @@ def model_card(
         if metrics["log_loss"] < metrics["base_rate_log_loss"]
         else "**It does not predict better than the base rate.**"
     )
+    ensemble = (
+        f" An ensemble of {manifest.n_members} such models, each learnt from other draws of the customers, stands\n"
+        "beside it in the graph; what is sent may explore by it."
+        if manifest.n_members
+        else ""
+    )
     left_out = "".join(f"; {line}" for line in examples.attrs.get(LEFT_OUT, ()))
     return f"""# {manifest.name}, version {manifest.version}
 
 {model.description} with Platt calibration in one ONNX graph: how likely a
 customer is to respond to an action, here and now. Built {_time(manifest.created_at)} from commit
-`{manifest.git_commit}`; bundle `{bundle_sha256}`.
+`{manifest.git_commit}`; bundle `{bundle_sha256}`.{ensemble}
 
 ## Intended use
 Ranking the actions of the domain `{manifest.domain}` for one customer: priority = propensity x context

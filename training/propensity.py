@@ -71,6 +71,7 @@ class PropensityModel:
 
     learner: ClassVar[str] = "lightgbm"
     outputs: ClassVar[tuple[Output, ...]] = ("propensity",)
+    n_members: ClassVar[int] = 0
 
     @property
     def description(self) -> str:
@@ -88,7 +89,11 @@ class PropensityModel:
 
     def propensities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated propensities, in float64, `(n,)`, of model input `(n, n_features)`."""
-        return self.calibration.apply(np.asarray(self.booster.predict(rows, num_threads=THREADS), dtype=np.float64))
+        return self.calibration.apply(self.uncalibrated(rows))
+
+    def uncalibrated(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What the trees say, `(n,)`, of model input `(n, n_features)`."""
+        return np.asarray(self.booster.predict(rows, num_threads=THREADS), dtype=np.float64)
 
 
 def fit_propensity(
@@ -159,14 +164,7 @@ def _fit(
     parameters: Parameters,
 ) -> lgb.Booster:
     def dataset(part: slice, reference: lgb.Dataset | None = None) -> lgb.Dataset:
-        return lgb.Dataset(
-            rows[part],
-            success[part],
-            reference=reference,
-            feature_name=column_names(features),
-            categorical_feature=[place for place, feature in enumerate(features) if feature.kind == "category"],
-            params=parameters,
-        )
+        return labelled(rows[part], success[part], features, parameters, reference=reference)
 
     train = dataset(split.train)
     stopping = lgb.early_stopping(PATIENCE, verbose=False)
@@ -177,6 +175,27 @@ def _fit(
     both = dataset(slice(split.train.start, split.valid.stop))
     fitted = lgb.train(parameters, both, num_boost_round=max(stopped.best_iteration, 1))
     return with_float32_thresholds(fitted.model_to_string())
+
+
+def labelled(
+    rows: NDArray[np.float32],
+    success: NDArray[np.int64],
+    features: tuple[ModelFeature, ...],
+    parameters: Parameters,
+    *,
+    reference: lgb.Dataset | None = None,
+    weight: NDArray[np.int64] | None = None,
+) -> lgb.Dataset:
+    """Model input, `(n, n_features)`, with what came of it, `(n,)`, as LightGBM takes them."""
+    return lgb.Dataset(
+        rows,
+        success,
+        reference=reference,
+        weight=weight,
+        feature_name=column_names(features),
+        categorical_feature=[place for place, feature in enumerate(features) if feature.kind == "category"],
+        params=parameters,
+    )
 
 
 def levelled_loss(margins: NDArray[np.float64], success: NDArray[np.float64]) -> float:

@@ -7,46 +7,30 @@ not. Both policies state probabilities for the first slot.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import NamedTuple
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from decisioning import decision as funnel
 from decisioning.budget import released
-from decisioning.bundle import ModelFeature, Scored
 from decisioning.case import UNSCORED, Case, assigned, reason_of, rule_scope
 from decisioning.catalog import Catalog, Release
-from decisioning.content import Action
-from decisioning.content_types import BLUEPRINT, NO_ACTION
+from decisioning.content_types import BLUEPRINT
 from decisioning.decision import Narrowed, Plan
 from decisioning.encoding import RowEncoder
 from decisioning.errors import BundleError, CatalogError, RequestError, StoreError
 from decisioning.exploration import ExplorationPolicy
 from decisioning.profile import BudgetLeft, Facts
 from decisioning.record import DecisionRecord
-from decisioning.replay import facts_of, model_rows, recorded_case
+from decisioning.replay import facts_of, recorded_case
 from decisioning.rules import Rule, RuleFailure, RuleScope
-from decisioning.scores import Scores
+from training.scores_again import LeftOut, Model, ScoresAgain
 
 NOTHING = "(nothing)"  # no answer at all; to show nothing is a choice of its own, `no_action`
 
 Masses = dict[str, float]
 KeyOf = Callable[[str], bytes | None]
-
-
-class Model(Protocol):
-    """What scored: its features, and the graph."""
-
-    @property
-    def features(self) -> Sequence[ModelFeature]:
-        """Columns of its input."""
-        ...
-
-    def score(self, rows: NDArray[np.float32]) -> Scored:
-        """What the graph gives, `(n,)` each, for model input, `(n, n_features)`."""
-        ...
 
 
 class Shift(NamedTuple):
@@ -62,10 +46,6 @@ class Shift(NamedTuple):
     def changed(self) -> float:
         """Total variation between both distributions."""
         return 0.5 * sum(abs(self.before.get(i, 0.0) - self.after.get(i, 0.0)) for i in {*self.before, *self.after})
-
-
-class LeftOut(Exception):
-    """This decision cannot be compared; the message says why."""
 
 
 class Redecision(ABC):
@@ -185,39 +165,9 @@ class Redecision(ABC):
             return funnel.plan_fallback(case, narrowed, reason)
         if not narrowed.has_choice:
             return funnel.NOTHING
+        scores = ScoresAgain(record, case, facts, old, partial(self.model_of, record))
         actions = [eligible.proposal.action for eligible in narrowed.eligible]
-        known = {c.action_id: c.propensity for c in record.candidates if c.propensity is not None}
-        if record.baseline is not None:
-            known.setdefault(NO_ACTION, record.baseline)
-        # A record with a baseline is of a model that has not learnt uplift; without one, the model may have.
-        uplifts: dict[str, float] = {}
-        if record.baseline is None:
-            uplifts = {c.action_id: c.uplift for c in record.candidates if c.uplift is not None}
-        by_uplift = {action.id for action in actions if action.rank_by == "uplift"}
-        wanted = {action.id: action for action in actions}
-        if by_uplift and not uplifts:
-            wanted[NO_ACTION] = case.catalog.actions[NO_ACTION]
-        # What the model was told of an action may be another thing now.
-        unscored = {each.id for each in wanted.values() if each.id not in known or _differs(each, old)}
-        unknown = unscored | (by_uplift - uplifts.keys() if record.baseline is None else set())
-        if unknown:
-            model, encoder = self.model_of(record)
-            asked = [each for each in wanted.values() if each.id in unknown]
-            scored = model.score(model_rows(case, facts, encoder, asked))
-            for place, each in enumerate(asked):
-                if each.id in unscored:
-                    known[each.id] = float(scored.propensity[place])
-                if scored.uplift is not None:
-                    uplifts[each.id] = float(scored.uplift[place])
-        learnt = by_uplift <= uplifts.keys()
-        sds = {each.action_id: each.sd for each in record.candidates}
-        scores = Scores(
-            np.array([known[action.id] for action in actions], dtype=np.float64),
-            known[NO_ACTION] if by_uplift and not learnt else None,
-            np.array([uplifts.get(action.id, 0.0) for action in actions]) if by_uplift and learnt else None,
-            sds=np.array([sds.get(action.id, 0.0) for action in actions]),
-        )
-        return funnel.plan(case, narrowed, scores, key=key)
+        return funnel.plan(case, narrowed, scores.of(actions), key=key)
 
 
 class Comparison(Redecision):
@@ -290,12 +240,6 @@ def _masses(ids: Sequence[str], weights: Sequence[float], tiers: Sequence[int], 
     first = [place for place in free if tiers[place] == tier]
     total = sum(weights[place] for place in first)
     return {ids[place]: weights[place] / total for place in first}
-
-
-def _differs(action: Action, old: Catalog) -> bool:
-    """Whether the model is told something else of this action than it was."""
-    before = old.actions.get(action.id)
-    return before is None or before.scope() != action.scope()
 
 
 def _is_in(rule: Rule, scope: RuleScope) -> bool:

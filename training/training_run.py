@@ -19,9 +19,10 @@ from storage.bundles import publish_bundle
 from storage.settings import Settings
 from training.action_priors import action_priors
 from training.domains import Domain
+from training.ensemble import fit_ensemble, goes_by_members
 from training.example_sources import Progress, examples_of, silent
 from training.examples import met_by_customers
-from training.export import Exported, WithUplift, build_manifest, export_graph
+from training.export import Exported, OneGraph, build_manifest, export_graph
 from training.figures import importance_figure, reliability_figure
 from training.graph_scorer import GraphScorer
 from training.linear_export import export_linear
@@ -110,13 +111,17 @@ def train(
     metrics = quality(propensities, success[test], base_rate=float(success[model.split.train].mean()))
     by_action = quality_by_action(examples["action_id"].iloc[test], propensities, success[test])
     uplift = learn_uplift(everything, model, catalog, seed=seed, progress=progress)
-    progress("exporting to ONNX and checking that it agrees")
     whole: Exported = model
     if isinstance(model, LinearModel):
         graph = export_linear(model)
     else:
-        graph = export_graph(model, uplift.model)
-        whole = model if uplift.model is None else WithUplift(model, uplift.model)
+        members: tuple[PropensityModel, ...] = ()
+        if goes_by_members(catalog):
+            progress("fitting an ensemble")
+            members = fit_ensemble(model, rows, success, examples["customer_id"].to_numpy(), seed=seed)
+        whole = OneGraph(model, uplift.model, members)
+        graph = export_graph(model, uplift.model, members)
+    progress("exporting to ONNX and checking that it agrees")
     data_sha256 = _hash(examples, rows, success)
     domain = catalog.content.domain
 
@@ -178,6 +183,7 @@ def train(
                 "trained_until": split.trained_until.isoformat(),
                 "new_action_sd": priors.new,
                 "n_features": n_features,
+                "n_members": manifest.n_members,
             },
             metrics={f"test_{name}": value for name, value in metrics.items()},
             tags={BUNDLE_TAG: bundle.sha256, "data_sha256": data_sha256, "mlflow.note.content": card},

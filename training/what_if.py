@@ -20,7 +20,8 @@ from decisioning.reward import closes_at, counted, credited, of_slot, reward
 from training.example_sources import Progress, silent
 from training.examples import FEATURES_UNAVAILABLE
 from training.figures import shift_figure
-from training.redecide import LeftOut, Redecision, Shift, market_of
+from training.redecide import Redecision, Shift, market_of
+from training.scores_again import LeftOut
 from training.tracking import Tracking
 from training.what_if_reward import Earned, earned_by
 

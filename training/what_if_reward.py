@@ -24,8 +24,9 @@ from decisioning.evaluation import (
 )
 from decisioning.record import DecisionRecord
 from decisioning.replay import facts_of, model_rows, recorded_case
-from training.redecide import LeftOut, Masses, Model, Redecision, Shift
+from training.redecide import Masses, Redecision, Shift
 from training.reward_model import predicted_by_others
+from training.scores_again import LeftOut, Model
 
 # Under so many rows a reward model learns little, and its three folds less.
 FEWEST_FOR_DR = 1_000

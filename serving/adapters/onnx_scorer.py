@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from decisioning.bundle import INPUT_NAME, Bundle, Manifest, Scored, check_probe
+from decisioning.bundle import INPUT_NAME, MEMBERS_NAME, WITH_MEMBERS, Bundle, Manifest, Scored, check_probe
 from decisioning.errors import BundleError
 
 
@@ -28,7 +28,7 @@ class OnnxScorer:
         except Exception as error:  # ONNX Runtime's errors have no common base
             raise BundleError(f"the graph of bundle {bundle.sha256[:12]} cannot be loaded: {error}") from error
         names = [node.name for node in self._session.get_inputs()], [node.name for node in self._session.get_outputs()]
-        outputs = bundle.manifest.outputs
+        outputs = [*bundle.manifest.outputs, *([MEMBERS_NAME] if bundle.manifest.n_members else [])]
         if names[0] != [INPUT_NAME] or not set(outputs) <= set(names[1]):
             raise BundleError(
                 f"the graph of bundle {bundle.sha256[:12]} maps {names[0]} to {names[1]},"
@@ -36,10 +36,16 @@ class OnnxScorer:
             )
         self.manifest: Manifest = bundle.manifest
         self.sha256: str = bundle.sha256
-        self._outputs = list(outputs)
-        check_probe(bundle.manifest, self.score(bundle.manifest.probe_rows))
+        self._outputs = list(bundle.manifest.outputs)
+        check_probe(bundle.manifest, self.score(bundle.manifest.probe_rows, with_members=True))
 
-    def score(self, rows: NDArray[np.float32]) -> Scored:
+    def score(self, rows: NDArray[np.float32], *, with_members: bool = False) -> Scored:
         """See `ports.Scorer`."""
-        given = self._session.run(self._outputs, {INPUT_NAME: rows})
-        return Scored(**{name: values.reshape(-1) for name, values in zip(self._outputs, given, strict=True)})
+        if with_members and self.manifest.n_members:
+            *given, members = self._session.run(
+                [*self._outputs, MEMBERS_NAME], {INPUT_NAME: rows, WITH_MEMBERS: np.array(True)}
+            )
+        else:
+            given, members = self._session.run(self._outputs, {INPUT_NAME: rows}), None
+        each = {name: values.reshape(-1) for name, values in zip(self._outputs, given, strict=True)}
+        return Scored(**each, members=members)

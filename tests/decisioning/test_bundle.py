@@ -13,6 +13,7 @@ from decisioning.bundle import (
     Scored,
     check_probe,
     pack,
+    unmet,
     unpack,
 )
 from decisioning.errors import BundleError
@@ -65,6 +66,31 @@ def test_a_probe_that_scores_differently_is_refused(scores: list[float]) -> None
     check_probe(manifest(), Scored(np.array([0.250009, 0.5])))
     with pytest.raises(BundleError):
         check_probe(manifest(), Scored(np.array(scores)))
+
+
+def test_a_manifest_from_before_ensembles_can_be_read() -> None:
+    known = msgspec.json.decode(msgspec.json.encode(manifest()))
+    del known["n_members"]
+    encoded = msgspec.json.encode(known)
+    assert unpack(encoded, GRAPH, sha256=hashlib.sha256(encoded).hexdigest()).manifest == manifest()
+
+
+def test_every_member_is_held_to_its_probe() -> None:
+    scores = np.array([[0.25, 0.5], [0.2, 0.4], [0.3, 0.6]], dtype="<f8")
+    two = manifest(n_members=2, probe_scores=scores.tobytes())
+    check_probe(two, Scored(scores[0], members=scores[1:].T))
+    with pytest.raises(BundleError, match="differs"):
+        check_probe(two, Scored(scores[0], members=scores[1:].T + 0.001))
+    with pytest.raises(BundleError, match="gave"):
+        check_probe(two, Scored(scores[0]))
+
+
+def test_who_explores_by_members_misses_them_in_a_model_without() -> None:
+    said = unmet(manifest(), ["newsletter"])
+    assert said is not None
+    assert said.startswith("newsletter: bootstrap_thompson explores by an ensemble, and model 7 has none")
+    assert unmet(manifest(), []) is None
+    assert unmet(manifest(n_members=10), ["newsletter"]) is None
 
 
 def test_every_output_of_a_graph_is_held_to_its_probe() -> None:

@@ -19,8 +19,8 @@ from tests.fakes import FakeFeatures, FakeHotState, FakeLedger, FakeScorer
 from tests.random_shops import KEY, FailsAtReservation, back, random_decisions
 
 # What the funnel worked out; the other fields are what it was told.
-# How far a score may be off is given, not worked out, and not every policy asks.
-DOUBT = r"\.candidates\.\d+\.12"
+# How far a score may be off, and what members say, is given, not worked out, and not every policy asks.
+DOUBT = r"\.candidates\.\d+\.1[23]"
 WORKED_OUT = ("expires_at", "domain", "market", "placement", "channel", "assignments", "dropped", "candidates", "slots",
               "reason", "reason_detail", "policy", "contact_at", "stages")  # fmt: skip
 

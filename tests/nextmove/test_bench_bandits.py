@@ -146,7 +146,7 @@ def test_a_drifting_shop_is_the_same_again_and_gives_numbers_alone(shop: Shop) -
 def test_the_model_is_trained_again_on_what_was_shown(shop: Shop) -> None:
     learner = TrainedAgain(shop, seed=1, corrected=True)
     earned = play(shop.problem, learner, seed=1).earned
-    assert learner.models == 2
+    assert learner.models >= 10, "once a day"
     assert np.isfinite(earned).all()
 
 

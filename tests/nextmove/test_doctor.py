@@ -9,11 +9,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import pytest
 
+from decisioning.catalog import Release
+from decisioning.content_types import BLUEPRINT
+from decisioning.exploration import BootstrapThompson
 from decisioning.feed_findings import Finding
 from decisioning.feeds import HOUR, FeedCount
 from decisioning.response_counts import Cell, Tally, encoded
 from decisioning.running_dry import Size
+from nextmove import steps
 from nextmove.doctor import findings
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer
@@ -58,6 +63,21 @@ def test_an_alias_that_was_moved_by_hand_is_seen(shop_settings: Settings) -> Non
         assert f"'champion' names version {other}" in line.found
     finally:
         tracking.point_alias("simulated", CHAMPION, served.version)
+
+
+def test_exploring_by_an_ensemble_that_the_model_lacks_is_seen(
+    shop_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = steps.released(shop_settings).blueprint.content
+    placements = tuple(
+        msgspec.structs.replace(each, exploration=BootstrapThompson()) if each.is_push else each
+        for each in content.placements
+    )
+    release = Release({BLUEPRINT: msgspec.structs.replace(content, placements=placements)}, version="sha256:t")
+    monkeypatch.setattr(steps, "released", lambda _: release)
+    [line] = [each for each in findings(shop_settings, now=datetime.now(UTC)) if each.subject == "exploration"]
+    assert line.level == "warning"
+    assert "bootstrap_thompson explores by an ensemble, and model 1 has none" in line.found
 
 
 def test_a_posterior_that_stands_still_is_seen(shop_settings: Settings) -> None:

@@ -39,9 +39,9 @@ class Recording:
         self.manifest, self.sha256 = scorer.manifest, scorer.sha256
         self.rows: list[NDArray[np.float32]] = []
 
-    def score(self, rows: NDArray[np.float32]) -> Scored:
+    def score(self, rows: NDArray[np.float32], *, with_members: bool = False) -> Scored:
         self.rows.append(rows.copy())
-        return self._scorer.score(rows)
+        return self._scorer.score(rows, with_members=with_members)
 
 
 @pytest.fixture

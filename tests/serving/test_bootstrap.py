@@ -13,6 +13,7 @@ from prometheus_client import values
 
 from decisioning.content_types import BLUEPRINT
 from decisioning.errors import BundleError, CatalogError, SetupError, StoreError
+from decisioning.exploration import BootstrapThompson
 from decisioning.record import AuditRecord
 from serving import bootstrap
 from serving.bootstrap import draw_key, live_release, open_engine, open_stores
@@ -25,8 +26,8 @@ from storage.catalog_files import catalog_pointer
 from storage.hot_state.redis_values import Keys
 from storage.keys import KeyStore
 from storage.settings import Settings
-from tests.builders import NOW, content, request
-from tests.fakes import FakeFeatures, FakeHotState
+from tests.builders import NOW, catalog, content, placement, request
+from tests.fakes import FakeFeatures, FakeHotState, FakeScorer
 from tests.serving.test_engine import Shop
 from tests.serving.tokens import AUDIENCE, ISSUER, jwks
 from tests.serving.tokens import token as issued
@@ -89,6 +90,15 @@ def test_whatever_breaks_is_a_warning_and_what_is_served_stays(error: Exception 
     assert {warning.partition(":")[0] for warning in follower.warnings()} == broken
     assert shop.engine.scorer is served
     assert set(failures) == broken
+
+
+def test_that_the_model_lacks_what_the_catalogue_explores_by_is_a_warning() -> None:
+    letter = placement(shown_by="sent", exploration=BootstrapThompson())
+    blobs: Any = Pointers()
+    for scorer, said in ((FakeScorer(), ["exploration: home_hero"]), (FakeScorer(members={"card": [0.1, 0.2]}), [])):
+        engine = Shop(catalog(placements=(letter,)), scorer=scorer).engine
+        follower = Follower(engine, blobs, Settings(domain="shop"), take_keys=lambda: None, on_failure=lambda _: None)
+        assert [warning.partition(": boot")[0] for warning in follower.warnings()] == said
 
 
 def test_an_engine_starts_with_the_pauses_that_the_ledger_knows(

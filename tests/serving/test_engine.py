@@ -328,7 +328,7 @@ def test_a_context_past_reason_is_refused(context: dict[str, Any]) -> None:
 def test_one_mistake_of_ours_does_not_cost_the_batch() -> None:
     shop = Shop()
     score = shop.scorer.score
-    shop.scorer.score = lambda rows: score(rows) if rows[0][2] == 1 else 1 / 0  # type: ignore[assignment,return-value]
+    shop.scorer.score = lambda rows, **how: score(rows, **how) if rows[0][2] == 1 else 1 / 0  # type: ignore[assignment,return-value]
     asked = [request(context={"cart_value": 1}), request(context={"cart_value": 2})]
     results = asyncio.run(shop.engine.decide_many(asked, now=NOW))
     assert [type(result) for result in results] == [tuple, ZeroDivisionError]

@@ -18,17 +18,17 @@ OPPOSITE = {"card": 0.05, "loan": 0.2, NO_ACTION: 0.4}
 
 
 class Failing(FakeScorer):
-    def score(self, rows: NDArray[np.float32]) -> Scored:
+    def score(self, rows: NDArray[np.float32], *, with_members: bool = False) -> Scored:
         raise RuntimeError("a graph that cannot score")
 
 
 class NotNumbers(FakeScorer):
-    def score(self, rows: NDArray[np.float32]) -> Scored:
+    def score(self, rows: NDArray[np.float32], *, with_members: bool = False) -> Scored:
         return Scored(np.full(len(rows), np.nan, dtype=np.float32))
 
 
 class TooFew(FakeScorer):
-    def score(self, rows: NDArray[np.float32]) -> Scored:
+    def score(self, rows: NDArray[np.float32], *, with_members: bool = False) -> Scored:
         return Scored(np.array([0.1], dtype=np.float32))
 
 

@@ -7,7 +7,7 @@ import pytest
 from decisioning.catalog import Release
 from decisioning.content import Placement
 from decisioning.errors import CatalogError
-from decisioning.exploration import Greedy
+from decisioning.exploration import BootstrapThompson, EpsilonGreedy, Greedy
 from storage.catalog_diff import Difference, differences, readable, release_notes
 from storage.catalog_files import read_release, read_sources
 
@@ -99,6 +99,17 @@ def test_plain_lists_and_other_policies_replace(tmp_path: Path) -> None:
     hero: Placement = market.placements["hero"]
     assert hero.exploration == Greedy()
     assert hero.priority_scale == 10
+
+
+def test_what_one_market_alone_asks_of_a_model_is_asked_of_it_everywhere(tmp_path: Path) -> None:
+    blueprint = BLUEPRINT.replace("    channel: web\n", "    channel: web\n    shown_by: sent\n", 1)
+    de = "placements: [{id: hero, exploration: {policy: bootstrap_thompson}}]"
+
+    found = release(tmp_path, blueprint, de=de)
+
+    assert found.by_members == {"hero": BootstrapThompson()}
+    assert found.everywhere.placements["hero"].exploration == BootstrapThompson()
+    assert found.blueprint.placements["hero"].exploration == EpsilonGreedy(epsilon=0.2)
 
 
 BUDGETS = """\

@@ -17,7 +17,7 @@ from serving.adapters.onnx_scorer import OnnxScorer
 from tests.training.opposed_shop import opposed_catalog, opposed_shop
 from tests.training.tiny_shop import NOW, tiny_catalog, tiny_examples
 from training.calibration import Calibration
-from training.export import WithUplift, build_manifest, check_parity, export_graph
+from training.export import OneGraph, build_manifest, check_parity, export_graph
 from training.graph_scorer import GraphScorer, verified_scorer
 from training.probe import PROBE_ROWS, synthetic_rows, thresholds
 from training.propensity import PropensityModel, fit_propensity
@@ -136,7 +136,7 @@ def both() -> tuple[PropensityModel, UpliftModel]:
 def test_one_graph_gives_propensity_and_uplift(both: tuple[PropensityModel, UpliftModel]) -> None:
     model, uplift = both
     graph = export_graph(model, uplift)
-    built = manifest(WithUplift(model, uplift), graph)
+    built = manifest(OneGraph(model, uplift), graph)
     assert built.outputs == ("propensity", "uplift")
     assert built.expected_scores.shape == (2, PROBE_ROWS)
     cuts = thresholds([model.booster, uplift.booster], len(model.features))
@@ -153,7 +153,7 @@ def test_uplift_that_differs_is_refused(both: tuple[PropensityModel, UpliftModel
     model, uplift = both
     moved = with_thresholds_moved(export_graph(model, uplift), 1e-4, of="TreeEnsembleRegressor")
     with pytest.raises(BundleError, match=r"the ONNX graph differs from the model on .*: uplift of the graph"):
-        manifest(WithUplift(model, uplift), moved)
+        manifest(OneGraph(model, uplift), moved)
 
 
 def test_a_graph_of_another_model_is_refused(examples: pd.DataFrame, model: PropensityModel) -> None:

@@ -17,7 +17,7 @@ from decisioning.content import Action, Audience, Budget
 from decisioning.content_types import BLUEPRINT, NO_ACTION
 from decisioning.errors import BundleError, DataError, StoreError
 from decisioning.evaluation import Estimate
-from decisioning.exploration import EpsilonGreedy, Greedy
+from decisioning.exploration import BootstrapThompson, EpsilonGreedy, Greedy
 from decisioning.feeds import Gap, Untold
 from decisioning.reasons import Drop
 from decisioning.record import DecisionRecord, OutcomeRecord
@@ -34,6 +34,9 @@ from training.what_if import WhatIf, log_what_if, what_if
 UNIFORM = EpsilonGreedy(epsilon=1.0)
 CLOSED = NOW + timedelta(days=8)
 PROPENSITIES = {"card": 0.3, "loan": 0.2, "fund": 0.4, NO_ACTION: 0.1}
+ENSEMBLE = FakeScorer(
+    PROPENSITIES, members={"card": [0.3] * 4, "loan": [0.4, 0.25, 0.1, 0.1], NO_ACTION: [0.1, 0.1, 0.1, 0.0]}
+)
 
 
 class Model:
@@ -44,9 +47,9 @@ class Model:
         self.features = self._scorer.manifest.features
         self.asked = 0
 
-    def score(self, rows: NDArray[np.float32]) -> Scored:
+    def score(self, rows: NDArray[np.float32], *, with_members: bool = False) -> Scored:
         self.asked += len(rows)
-        return self._scorer.score(rows)
+        return self._scorer.score(rows, with_members=with_members)
 
 
 def shop(*actions: Action, exploration: Any = UNIFORM, version: str = "sha256:old", **overrides: Any) -> Release:
@@ -65,9 +68,7 @@ def chance(action_id: str, age: float) -> float:
     return {"card": 0.5, "loan": 0.2 + (age - 20.0) / 80.0, NO_ACTION: 0.1}[action_id]
 
 
-def logged(
-    served: Release, count: int, *, uplifts: dict[str, float] | None = None, **fields: Any
-) -> list[DecisionRecord]:
+def logged(served: Release, count: int, *, scorer: FakeScorer | None = None, **fields: Any) -> list[DecisionRecord]:
     """Decisions for as many customers, as the ledger gives them back."""
     features = FakeFeatures({f"c-{n}": {"age": age_of(n), "city": "ulm"} for n in range(count)})
 
@@ -79,7 +80,7 @@ def logged(
                 features=features,
                 hot_state=FakeHotState(CONSENTED),
                 ledger=FakeLedger(),
-                scorer=FakeScorer(PROPENSITIES, uplifts=uplifts),
+                scorer=scorer or FakeScorer(PROPENSITIES),
                 draw_key=KEY,
             )
             asked = request(customer_id=f"c-{n}", decision_id=f"d-{n}", **fields)
@@ -357,6 +358,56 @@ def test_without_its_model_such_a_decision_is_left_out_and_counted() -> None:
         compare(records, new, old)
 
 
+def by_members(served: Release, records: Sequence[DecisionRecord], model: Model) -> WhatIf:
+    comparison = PolicyComparison(
+        BootstrapThompson(), "test", releases=lambda _: served, models=lambda _: model, key_of=lambda _: KEY.secret
+    )
+    return what_if(records, {}, comparison, now=CLOSED)
+
+
+def sent(version: str = "sha256:old", **loan: Any) -> Release:
+    letter = placement(slots=1, exploration=BootstrapThompson(), shown_by="sent", reward={"accept": 1.0})
+    return shop(action("card"), action("loan", group="loans", **loan), placements=(letter,), version=version)
+
+
+def after(report: WhatIf) -> dict[str, float]:
+    return {shift.action_id: shift.after for shift in report.actions}
+
+
+def test_another_policy_may_go_by_the_members_of_the_decisions_own_model() -> None:
+    report = by_members(served := shop(), logged(served, 20), model := Model(ENSEMBLE))
+    assert after(report) == pytest.approx({"card": 15.0, "loan": 5.0, NO_ACTION: 0.0})
+    assert model.asked == 60
+
+
+def test_without_an_ensemble_a_policy_that_goes_by_one_is_not_compared() -> None:
+    with pytest.raises(DataError, match="3: its model has no ensemble"):
+        by_members(served := shop(), logged(served, 3), Model())
+
+
+def test_members_are_taken_as_logged() -> None:
+    # Levered by half, the loan is the best by a second of four.
+    report = compare(logged(sent(), 20, scorer=ENSEMBLE), sent("sha256:new", lever=1.5), sent())
+    assert {shift.action_id: shift.before for shift in report.actions} == pytest.approx({"card": 15.0, "loan": 5.0})
+    assert after(report) == pytest.approx({"card": 10.0, "loan": 10.0})
+
+
+def test_members_are_corrected_as_the_decision_was() -> None:
+    [record] = logged(sent(), 1, scorer=ENSEMBLE)
+    # The loan's odds are twice those that the model states: a second of four has it above the card then.
+    shifted = tuple(
+        msgspec.structs.replace(each, score=each.propensity, shift=np.log(2.0)) if each.action_id == "loan" else each
+        for each in record.candidates
+    )
+    record = msgspec.structs.replace(record, candidates=shifted)
+    assert after(compare([record], sent("sha256:new"), sent())) == pytest.approx({"card": 0.5, "loan": 0.5})
+
+
+def test_what_was_decided_without_an_ensemble_is_decided_so_again() -> None:
+    report = compare(logged(sent(), 5), sent("sha256:new"), sent())
+    assert (report.changed, after(report)) == (0.0, {"card": 5.0})
+
+
 def test_uplift_is_taken_over_the_logged_baseline() -> None:
     both = (
         action("card", rank_by="uplift", value=10.0),
@@ -377,7 +428,7 @@ def test_an_uplift_that_the_model_learnt_is_taken_as_logged() -> None:
     both = (action("card", rank_by="uplift"), action("loan", rank_by="uplift"), action(NO_ACTION, value=0.1))
     old = shop(*both, exploration=Greedy())
     new = shop(*both, exploration=Greedy(), version="sha256:new")
-    records = logged(old, 10, uplifts=UPLIFTS)
+    records = logged(old, 10, scorer=FakeScorer(PROPENSITIES, uplifts=UPLIFTS))
     assert records[0].slots[0].action_id == "loan"
     model = Model(FakeScorer(PROPENSITIES, uplifts=UPLIFTS))
     report = compare(records, new, old, model=model)
@@ -392,7 +443,7 @@ def test_an_action_that_is_to_rank_by_uplift_gets_that_of_its_model(learnt: bool
 
     old, new = ranked_by("response", "sha256:old"), ranked_by("uplift", "sha256:new")
     uplifts = UPLIFTS if learnt else None
-    records = logged(old, 10, uplifts=uplifts)
+    records = logged(old, 10, scorer=FakeScorer(PROPENSITIES, uplifts=uplifts))
     assert records[0].slots[0].action_id == "card"
     report = compare(records, new, old, model=Model(FakeScorer(PROPENSITIES, uplifts=uplifts)))
     # Over nothing, at .1, cards at .3 still win; by what was learnt, loans do.
