@@ -13,11 +13,11 @@ Nubbemeyer, *Journal of Marketing Research* 54, 2017, section 2.)
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from decisioning.catalog import Catalog
+from decisioning.content import Placement
 from decisioning.content_types import NO_ACTION
 from decisioning.events import PURCHASE
 from decisioning.orders import Order
@@ -93,8 +93,9 @@ def attributed(
     outcomes: Told,
     orders: Iterable[Order],
     decisions: Iterable[Creditable],
-    catalog: Catalog,
     *,
+    placements: Mapping[str, Placement],
+    promotes: Mapping[str, Collection[str]],
     person: Callable[[str], str],
 ) -> dict[str, list[OutcomeRecord]]:
     """The outcomes by decision, with a `purchase` for each that an order is credited to.
@@ -103,7 +104,8 @@ def attributed(
         outcomes: By decision, as `reward.credited` gives them.
         orders: `orders.orders_of` the events.
         decisions: At least those of the persons who ordered; of others they change nothing.
-        catalog: Its placements have the windows; its actions say what a ghost promotes.
+        placements: Of the catalogue; they have the windows.
+        promotes: The products of the catalogue's actions (`Catalog.promotes`): what a ghost promotes.
         person: What the person behind an id is called (`identity.person_names`).
     """
     found = {decision_id: list(reported) for decision_id, reported in outcomes.items()}
@@ -116,7 +118,7 @@ def attributed(
         who = person(decision.customer_id)
         if who in ordered:
             told = found.get(decision.decision_id, [])
-            contacts[who] += _contacts(decision, told, catalog)
+            contacts[who] += _contacts(decision, told, placements, promotes)
             purchases[who] += _purchases(decision, told)
     for who, theirs in ordered.items():
         for order, products in _untold(theirs, purchases[who]):
@@ -137,17 +139,22 @@ def ghost_of(decision: Creditable) -> str | None:
     return None if likeliest is None else likeliest.action_id
 
 
-def _contacts(decision: Creditable, told: Sequence[OutcomeRecord], catalog: Catalog) -> list[_Contact]:
-    placement = catalog.placements.get(decision.placement)
+def _contacts(
+    decision: Creditable,
+    told: Sequence[OutcomeRecord],
+    placements: Mapping[str, Placement],
+    promotes: Mapping[str, Collection[str]],
+) -> list[_Contact]:
+    placement = placements.get(decision.placement)
     if placement is None:
         return []
     within = counted(told, decision, placement)
     opens, closes = opens_at(decision), closes_at(decision, placement)
-    ghost = catalog.actions.get(ghost_of(decision) or "")
+    of_ghost = promotes.get(ghost_of(decision) or "", ())
     found = []
     for slot in decision.slots:
         is_ghost = slot.action_id == NO_ACTION
-        promoted = ghost.promotes if is_ghost and ghost is not None else slot.products
+        promoted = of_ghost if is_ghost else slot.products
         if promoted and slot.repeats is None and was_shown(slot.action_id, of_slot(decision, slot, within), placement):
             found.append(
                 _Contact(opens, decision.decision_id, -slot.slot, closes, slot.action_id, frozenset(promoted), is_ghost)

@@ -7,7 +7,7 @@ where two customers have it: what one of them forbids, the other does not allow.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from decisioning.content_types import MARKETING, Purpose
 from decisioning.events import PURCHASE
 from decisioning.personalisation import agrees_to_personalisation
 from decisioning.profile import Consent, Facts, HotProfile
-from decisioning.rules import RuleFailure
+from decisioning.rules import Rule, RuleFailure, RuleScope
 
 ContactKind = Literal["email", "phone"]
 LeftOut = Literal[
@@ -61,8 +61,29 @@ class Lists(NamedTuple):
     unknown: int
 
 
-def lists_of(catalog: Catalog, customers: Iterable[Facts], wanted: Wanted, *, now: datetime) -> Lists:
-    """The lists that these customers make; who cannot be read must not be among them."""
+def member(audience: Rule, scope: RuleScope, untold: Collection[tuple[str, str]] = ()) -> bool | None:
+    """Whether a customer is in an audience; None where nobody can say: the rule errs, or asks for what is `untold`.
+
+    >>> rule, at = Rule("customer.age > 18.0"), datetime(2026, 1, 1)
+    >>> adult, ageless = (RuleScope(customer=known, now=at) for known in ({"age": 41.0}, {}))
+    >>> member(rule, adult), member(rule, ageless), member(rule, adult, [("customer", "age")])
+    (True, None, None)
+    """
+    try:
+        return audience.holds(scope) if audience.names.isdisjoint(untold) else None
+    except RuleFailure:
+        return None
+
+
+def lists_of(
+    catalog: Catalog,
+    customers: Iterable[Facts],
+    wanted: Wanted,
+    *,
+    now: datetime,
+    untold: Collection[tuple[str, str]] = (),
+) -> Lists:
+    """The lists that these customers make; who cannot be read must not be among them. For `untold` see `member`."""
     left_out: Counter[LeftOut] = Counter()
     outside = unknown = 0
     members: list[str] = []
@@ -77,13 +98,11 @@ def lists_of(catalog: Catalog, customers: Iterable[Facts], wanted: Wanted, *, no
             forbidden.add(contact)
         if contact is not None and refusal is None and _bought(facts.hot, wanted):
             buyers.add(contact)
-        try:
-            scope = catalog.scope(now=now, customer=facts.features, account=facts.account, context={})
-            belongs = catalog.audiences[wanted.audience].holds(scope)
-        except RuleFailure:
+        scope = catalog.scope(now=now, customer=facts.features, account=facts.account, context={})
+        belongs = member(catalog.audiences[wanted.audience], scope, untold)
+        if belongs is None:
             unknown += 1
-            continue
-        if not belongs:
+        elif not belongs:
             outside += 1
         elif refusal is not None:
             left_out[refusal] += 1

@@ -113,6 +113,7 @@ class Catalog:
         content: What the files say.
         version: `sha256:` and the hash of the release.
         features: Those that rules may name; None where they are not known.
+        promotes: The products of each action that has any.
         push: Placements whose answers are sent; `topics`: groups that customers may choose or refuse.
         moments: By id; `moments_on`: by event, each with its compiled `when`.
         experiments: Those that run, by id, ready to assign.
@@ -129,6 +130,7 @@ class Catalog:
         self.channels = {channel.id: channel for channel in content.channels}
         self.placements = {placement.id: placement for placement in content.placements}
         self.actions = {action.id: action for action in content.actions}
+        self.promotes = {action.id: action.promotes for action in content.actions if action.promotes}
         self.budgets = {budget.id: budget for budget in content.budgets}
         self.caps = Caps(content.contact_policies)
         self.push = frozenset(placement.id for placement in content.placements if placement.is_push)

@@ -14,7 +14,7 @@ moves to another customer because an earlier link became known late.
 """
 
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ MOST_VISITORS = 50
 LINKING = ("identify", "alias")
 VISITOR = "anonymous:"
 _DAY = timedelta(days=1) // timedelta(microseconds=1)
+# The time of a link that is later than any: it says no more of an id than others did.
+_SAYS_NOTHING = datetime.max.replace(tzinfo=UTC)
 
 
 class Link(NamedTuple):
@@ -223,6 +225,24 @@ def person_names(links: Iterable[Link]) -> Callable[[str], str]:
         return unit if person is None else person.id
 
     return name
+
+
+def people(units: Iterable[str], look_up: Callable[[Collection[str]], Mapping[str, Ties]]) -> Mapping[str, Person]:
+    """Who these ids are, by id, and who is one person with them; whoever is nobody else is left out.
+
+    `look_up` gives what links say of ids; those of which they say nothing may be absent.
+
+    >>> from datetime import UTC
+    >>> ties = ties_of([Link("ann", "anonymous:tablet", datetime(2026, 1, 1, tzinfo=UTC))])
+    >>> [(unit, person.id) for unit, person in people(["anonymous:tablet", "bob"], lambda _: ties).items()]
+    [('ann', 'ann'), ('anonymous:tablet', 'ann')]
+    """
+    found = linked(
+        [Link(unit, None, _SAYS_NOTHING) for unit in units],
+        lambda wanted: {unit: Known(ties) for unit, ties in look_up(wanted).items()},
+        anew=True,
+    ).people
+    return {unit: person for unit, person in found.items() if person is not None}
 
 
 def linked(

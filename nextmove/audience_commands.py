@@ -87,6 +87,7 @@ def export(
     Example: nextmove audience export loyal --channel email --contact email --to loyal.csv --recent-buyers 30d
     """
     from nextmove.steps import released
+    from training.foretold_customers import Foretelling
     from training.known_customers import known_customers
 
     settings, now = settings_of(dataset), now_utc()
@@ -102,8 +103,10 @@ def export(
     since = None if recent_buyers is None else since_when(recent_buyers, now=now, option="--recent-buyers")
     wanted = Wanted(audience_id, msgspec.convert(purpose, Purpose), channel, contact, kind, since, tuple(product or ()))
     with step("list customers") as progress:
-        customers = (customer.facts for customer in known_customers(settings, release.event_features, now=now))
-        lists = lists_of(catalog, customers, wanted, now=now)
+        foretelling = Foretelling(settings, catalog, now=now)
+        known = known_customers(settings, release.event_features, now=now)
+        customers = (foretelling.of(customer).facts for customer in known)
+        lists = lists_of(catalog, customers, wanted, now=now, untold=foretelling.untold)
         progress.result = f"{len(lists.members):,} contacts"
     files = {to: lists.members}
     if since is not None:
@@ -122,14 +125,14 @@ def export(
             f" {'plain' if plain else 'hashed'}, for {purpose} on {channel}",
         ),
     )
-    _said(lists, files, as_json=as_json)
+    _said(lists, files, foretelling.problem, as_json=as_json)
 
 
-def _said(lists: Lists, files: dict[Path, tuple[str, ...]], *, as_json: bool) -> None:
+def _said(lists: Lists, files: dict[Path, tuple[str, ...]], problem: str | None, *, as_json: bool) -> None:
     written = {str(path): len(contacts) for path, contacts in files.items()}
     if as_json:
         counts = {"left_out": dict(lists.left_out), "outside": lists.outside, "unknown": lists.unknown}
-        print_json({"files": written, **counts})
+        print_json({"files": written, **counts, "not_foretold": problem})
         return
     for path, count in written.items():
         out.print(f"{path}: {count:,} contacts")
@@ -137,20 +140,25 @@ def _said(lists: Lists, files: dict[Path, tuple[str, ...]], *, as_json: bool) ->
         out.print(f"left out: {count:,} ({reason})")
     if lists.unknown:
         out.print(f"left out: {lists.unknown:,} (not known whether in the audience)")
+    if problem:
+        out.print(problem)
 
 
 def _count(settings: Settings, release: Release, catalog: Catalog, audience_id: str | None, *, as_json: bool) -> None:
     from nextmove.steps import last_released
     from training.audiences import count_audiences
+    from training.foretold_customers import Foretelling
     from training.known_customers import known_customers
 
     now = now_utc()
     with step("count customers") as progress:
+        foretelling = Foretelling(settings, catalog, now=now)
         counted = count_audiences(
             catalog,
-            known_customers(settings, release.event_features, now=now),
+            map(foretelling.of, known_customers(settings, release.event_features, now=now)),
             now=now,
             only=None if audience_id is None else [audience_id],
+            untold=foretelling.untold,
             progress=progress,
         )
         progress.result = f"{counted.customers:,} customers"
@@ -162,7 +170,8 @@ def _count(settings: Settings, release: Release, catalog: Catalog, audience_id: 
     if kept:
         keep_sizes(settings, sizes)
     if as_json:
-        print_json({**msgspec.to_builtins(counted), "warnings": found, "kept": kept})
+        said = {"warnings": found, "kept": kept, "not_foretold": foretelling.problem}
+        print_json({**msgspec.to_builtins(counted), **said})
     else:
         rows = [
             (
@@ -177,6 +186,8 @@ def _count(settings: Settings, release: Release, catalog: Catalog, audience_id: 
         if audience_id is None:
             open_to = [(each.action, f"{each.open_to:,}", f"{each.unknown:,}") for each in counted.actions]
             print_table("Actions, caps aside", ("action", "open to", "only a request can say"), open_to)
+        if foretelling.problem:
+            out.print(foretelling.problem)
         for sentence in found:
             out.print(f"warning: {sentence}")
         if kept:

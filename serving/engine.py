@@ -28,6 +28,7 @@ from decisioning.erased import facts_of_nobody, nobodys
 from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision
 from decisioning.event_features import EventFeatures
 from decisioning.event_state import MARGIN, KeptStates
+from decisioning.foretelling import Foreteller, with_chances
 from decisioning.personalisation import considered
 from decisioning.posterior import Fitted, Posterior
 from decisioning.profile import Facts, HotProfile, StoredFeatures, Subject
@@ -43,7 +44,6 @@ from decisioning.slots import FilledSlot, key_id
 from serving.customers import Customers
 from serving.events import Events, Reported, Taken
 from serving.feeds import FeedTally
-from serving.foretelling import Foreteller
 from serving.outcomes import OutcomeResult, Outcomes, digest_of
 from serving.pauses import PauseAnswer, PauseRequest, Pauses
 from serving.ports import Archive, Features, HotState, Ledger, Scorer
@@ -486,7 +486,7 @@ class Engine:
             known=stored is not None,
             readable=not unreadable,
         )
-        return _with_chances(facts, request, versions, now=now)
+        return with_chances(facts, versions.catalog, versions.foreteller, context=request.context, now=now)
 
     async def _stored(self, customer_id: str, named: str | None, *, stored_first: bool) -> StoredFeatures | None:
         """What the feature store holds, with the account that the request names, if any."""
@@ -593,19 +593,6 @@ def _scores(
     )
     laps.lap(stages[2])
     return scores
-
-
-def _with_chances(facts: Facts, request: DecisionRequest, versions: _Versions, *, now: datetime) -> Facts:
-    """With what is foretold of the customer's stages, null where nobody can say."""
-    names = versions.catalog.content.chances
-    if not names:
-        return facts
-    said: Mapping[str, Value] = {}
-    if versions.foreteller is not None and facts.known and facts.hot is not None:
-        catalog = versions.catalog
-        scope = catalog.scope(now=now, customer=facts.features, account=facts.account, context=request.context)
-        said = versions.foreteller.chances(catalog, facts.events, scope)
-    return msgspec.structs.replace(facts, features={**facts.features, **dict.fromkeys(names), **said})
 
 
 def _computed(

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from decisioning.bundle import Bundle, unmet
 from decisioning.errors import BundleError, NextmoveError, StoreError
+from decisioning.foretelling import Foreteller
 from serving.adapters.onnx_scorer import OnnxScorer
 from serving.engine import Engine
-from serving.foretelling import Foreteller
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer, load_bundle, shadow_bundle, stages_pointer
 from storage.catalog_files import catalog_pointer, decode_release
@@ -161,10 +161,13 @@ class Follower:
         return bundle
 
     def _stages_now(self) -> str | None:
-        return self._engine.foreteller.scorer.sha256 if self._engine.foreteller else None
+        return self._engine.foreteller.bundle_sha256 if self._engine.foreteller else None
 
     def _take_stages(self, sha256: str) -> None:
-        self._engine.foreteller = Foreteller(OnnxScorer(self._own_bundle(sha256)))
+        scorer = OnnxScorer(self._own_bundle(sha256))
+        self._engine.foreteller = Foreteller(
+            scorer.manifest, scorer.score, bundle_sha256=sha256, on_failure=logger.warning
+        )
 
     def _catalog_now(self) -> str:
         return self._engine.release.version.removeprefix("sha256:")

@@ -14,7 +14,7 @@ from serving.engine import Engine
 from storage.hot_state.posteriors import LEASED_FOR, open_posterior
 from storage.ledger.arrivals import Arrivals, Place
 from storage.ledger.feed_counts import read_untold
-from storage.posterior_counting import Counting, Scoring, fitted_in, scoring
+from storage.posterior_counting import Counting, Scoring, fitted_in
 from storage.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -78,8 +78,8 @@ class PosteriorKeeper:
         if scorer is None:
             return
         if self._is_due(scorer.sha256) and self._store.lease(self._holder, duration=LEASED_FOR):
-            placements = self._engine.release.everywhere.placements
-            self._count(scoring(self._arrivals, scorer.sha256, scorer.manifest, placements))
+            catalog = self._engine.release.everywhere
+            self._count(Scoring(scorer.sha256, scorer.manifest, catalog.placements, catalog.promotes))
         self._take(scorer.sha256)
 
     def _is_due(self, bundle_sha256: str) -> bool:

@@ -8,13 +8,12 @@ ledger gives. Where the bundle, or what makes a decision an exposure, is another
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
 from decisioning.bundle import Manifest
 from decisioning.content import Placement
-from decisioning.events import PURCHASE
 from decisioning.feeds import Untold
 from decisioning.posterior import Fitted, unnamed_sd
 from decisioning.response_counts import Counts, add, coarsened, decoded, encoded, exposure
@@ -24,6 +23,7 @@ from storage.bundles import bundle_pointer, load_bundle
 from storage.catalog_files import catalog_pointer, decode_release
 from storage.hot_state.posteriors import PosteriorStore, open_posterior
 from storage.ledger.arrivals import Arrivals, Place
+from storage.ledger.arrived_orders import Crediting
 from storage.ledger.feed_counts import read_untold
 from storage.settings import Settings
 
@@ -31,11 +31,15 @@ ROWS_PER_PART = 200
 
 
 class Scoring(msgspec.Struct, frozen=True):
-    """The model whose scores are corrected, and the placements that say what is a success."""
+    """The model whose scores are corrected, and what the catalogue says of exposures and successes.
+
+    `promotes` are the products of actions (`Catalog.promotes`).
+    """
 
     bundle_sha256: str
     manifest: Manifest
     placements: Mapping[str, Placement]
+    promotes: Mapping[str, tuple[str, ...]] = {}
 
     @property
     def rules(self) -> str:
@@ -44,22 +48,19 @@ class Scoring(msgspec.Struct, frozen=True):
             name: (placement.reward, placement.shown_by, placement.attribution_window)
             for name, placement in self.placements.items()
         }
-        return hashlib.sha256(msgspec.json.encode(what, order="sorted")).hexdigest()[:16]
+        promotes = self.promotes if self.crediting.rewards_orders else {}
+        said = msgspec.json.encode((what, promotes), order="sorted")
+        return hashlib.sha256(said).hexdigest()[:16]
 
+    @property
+    def crediting(self) -> Crediting:
+        """How orders are credited.
 
-def scoring(arrivals: Arrivals, bundle_sha256: str, manifest: Manifest, placements: Mapping[str, Placement]) -> Scoring:
-    """What is to be counted of these placements.
-
-    Where events tell of orders, those that reward a purchase are left out: models learn from orders that name
-    no decision, which are credited customer by customer and not yet counted here. Without them response would
-    seem to have fallen everywhere.
-
-    Raises:
-        StoreError: The ledger cannot be read.
-    """
-    if arrivals.has_orders(manifest.trained_until):
-        placements = {name: each for name, each in placements.items() if PURCHASE not in each.reward}
-    return Scoring(bundle_sha256, manifest, placements)
+        From a window before the model's cut-off on: whoever was shown something then may have earned an order
+        that would else count for a later decision.
+        """
+        longest = max((each.attribution_window for each in self.placements.values()), default=timedelta(0))
+        return Crediting(self.placements, self.promotes, self.manifest.trained_until - longest)
 
 
 class Counted(msgspec.Struct, frozen=True):
@@ -69,6 +70,7 @@ class Counted(msgspec.Struct, frozen=True):
     rules: str
     decisions: int
     outcomes: int
+    events: int
     counts: bytes
 
 
@@ -106,7 +108,7 @@ class Counting:
         self._take_up()
         known = self._known
         if known is not None and (known.bundle_sha256, known.rules) == (scoring.bundle_sha256, scoring.rules):
-            counts, at = dict(self._counts), Place(known.decisions, known.outcomes)
+            counts, at = dict(self._counts), Place(known.decisions, known.outcomes, known.events)
         else:
             counts, at = Counts(), self._arrivals.before(scoring.manifest.trained_until)
         at = self._count(counts, scoring, at, goes_on)
@@ -130,8 +132,11 @@ class Counting:
         self._counts = decoded(self._known.counts) if self._known is not None else {}
 
     def _count(self, counts: Counts, scoring: Scoring, at: Place, goes_on: Callable[[], bool]) -> Place:
+        crediting = scoring.crediting
         while True:
-            upto, touched = self._arrivals.behind(at, bundle_sha256=scoring.bundle_sha256, rows=ROWS_PER_PART)
+            upto, touched = self._arrivals.behind(
+                at, bundle_sha256=scoring.bundle_sha256, crediting=crediting, rows=ROWS_PER_PART
+            )
             for record, before, after in touched:
                 placement = scoring.placements.get(record.placement)
                 if placement is None or record.decided_at <= scoring.manifest.trained_until:
@@ -193,5 +198,5 @@ def recount(settings: Settings, *, now: datetime) -> Fitted | None:
     store = open_posterior(settings)
     store.forget()
     with closing(Arrivals(settings)) as arrivals:
-        live = scoring(arrivals, promoted, manifest, release.everywhere.placements)
+        live = Scoring(promoted, manifest, release.everywhere.placements, release.everywhere.promotes)
         return Counting(store, arrivals).go_on(live, now=now, untold=untold)

@@ -5,9 +5,9 @@ from datetime import datetime
 
 import msgspec
 
+from decisioning.audience_list import member
 from decisioning.catalog import Catalog
 from decisioning.reach import askable, channel_reaches, reach_of
-from decisioning.rules import RuleFailure
 from decisioning.running_dry import Size
 from training.known_customers import KnownCustomer
 
@@ -68,11 +68,13 @@ def count_audiences(
     *,
     now: datetime,
     only: Collection[str] | None = None,
+    untold: Collection[tuple[str, str]] = (),
     progress: Progress = lambda _: None,
 ) -> Counted:
     """The sizes of all audiences and actions, or of the audiences in `only` and no action.
 
-    An action that nobody could be shown now (a draft, one that is paused or not valid yet) has no size.
+    An action that nobody could be shown now (a draft, one that is paused or not valid yet) has no size. `untold` is
+    what nobody can say of any customer (`audience_list.member`).
     """
     audiences = [a for a in catalog.content.audiences if only is None or a.id in only]
     counted = Counted(
@@ -90,7 +92,7 @@ def count_audiences(
         if actions is None:  # what is paused, every profile says
             found = askable(catalog, paused=customer.facts.paused, now=now) if only is None else ()
             actions = {action_id: ActionSize(action=action_id) for action_id in found}
-        _count(catalog, customer, counted.audiences, actions, now=now)
+        _count(catalog, customer, counted.audiences, actions, untold, now=now)
         if counted.customers % _EVERY == 0:
             progress(f"{counted.customers:,} customers")
     counted.actions = list((actions or {}).values())
@@ -102,17 +104,16 @@ def _count(
     customer: KnownCustomer,
     audiences: Iterable[AudienceSize],
     actions: dict[str, ActionSize],
+    untold: Collection[tuple[str, str]],
     *,
     now: datetime,
 ) -> None:
     facts = customer.facts
     scope = catalog.scope(now=now, customer=facts.features, account=facts.account, context={})
     for audience in audiences:
-        try:
-            if not catalog.audiences[audience.audience].holds(scope):
-                continue
-        except RuleFailure:
-            audience.unknown += 1
+        belongs = member(catalog.audiences[audience.audience], scope, untold)
+        audience.unknown += belongs is None
+        if not belongs:
             continue
         audience.members += 1
         for channel in audience.reachable:

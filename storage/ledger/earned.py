@@ -90,4 +90,11 @@ def earned(
         return told
     links = (link for event in reader.events(domain, types=LINKING) for link in links_of(event))
     decided = reader.all_decisions(_Creditable, domain=domain, since=since, until=until)
-    return attributed(told, orders, decided, catalog, person=person_names(links))
+    return attributed(
+        told,
+        orders,
+        decided,
+        placements=catalog.placements,
+        promotes=catalog.promotes,
+        person=person_names(links),
+    )

@@ -84,6 +84,7 @@ def event_row(event: EventRecord, domain: str, digest: str) -> Row:
         event.name,
         event.customer_id,
         event.anonymous_id,
+        event.previous_id,
         to_microseconds(event.occurred_at),
         to_microseconds(event.received_at),
         digest,

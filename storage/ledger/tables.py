@@ -19,7 +19,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0005"  # newest file in migrations/versions; a test holds them together
+REVISION = "0006"  # newest file in migrations/versions; a test holds them together
 
 metadata = MetaData()
 
@@ -96,12 +96,14 @@ events = Table(
     Column("name", Text, nullable=False),
     Column("customer_id", Text),
     Column("anonymous_id", Text),
+    Column("previous_id", Text),  # of an alias
     Column("occurred_at", BigInteger, nullable=False),
     Column("received_at", BigInteger, nullable=False),
     Column("digest", Text, nullable=False),
     Column("record", LargeBinary, nullable=False),  # an `EventRecord` as JSON
-    Index("events_by_customer", "domain", "customer_id", "occurred_at"),
-    Index("events_by_visitor", "domain", "anonymous_id"),
+    Index("events_by_customer", "domain", "customer_id", "name", "occurred_at"),
+    Index("events_by_visitor", "domain", "anonymous_id", "name"),
+    Index("events_by_alias", "domain", "previous_id"),
     Index("events_by_arrival", "received_at"),
     sqlite_autoincrement=True,
 )

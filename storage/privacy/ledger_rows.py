@@ -44,7 +44,7 @@ HOLDS_IDS = {
     "decisions": {"decision_id", "customer_id", "digest", "record"},
     "outcomes": {"outcome_id", "decision_id", "digest"},
     "consents": {"customer_id", "source", "legal_basis"},
-    "events": {"event_id", "customer_id", "anonymous_id", "digest", "record"},
+    "events": {"event_id", "customer_id", "anonymous_id", "previous_id", "digest", "record"},
     "preferences": {"customer_id", "source", "record"},
     "moments": {"moment_id", "event_id", "customer_id", "anonymous_id", "decision_id", "record"},
     "audit": {"subject"},

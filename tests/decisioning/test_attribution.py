@@ -75,7 +75,10 @@ def earned(
     by_decision: dict[str, list[OutcomeRecord]] = {}
     for each in outcomes:
         by_decision.setdefault(each.decision_id, []).append(each)
-    found = attributed(by_decision, orders_of(events), decisions, shop(), person=person)
+    placements, promotes = shop().placements, shop().promotes
+    found = attributed(
+        by_decision, orders_of(events), decisions, placements=placements, promotes=promotes, person=person
+    )
     rewards = {}
     for decision in decisions:
         place = shop().placements[decision.placement]

@@ -40,6 +40,11 @@ def test_an_outcome_within_the_window_counts_and_at_its_end_no_longer() -> None:
     assert counted([last, late], record(), place) == [last]
 
 
+def test_an_outcome_that_arrives_after_the_window_counts_if_it_happened_within() -> None:
+    late = outcome(received_at=NOW + 2 * WEEK)
+    assert counted([late], record(), placement(attribution_window=WEEK)) == [late]
+
+
 def test_an_outcome_before_its_decision_counts_only_within_what_clocks_differ() -> None:
     skewed, earlier = outcome(after=-CLOCK_TOLERANCE), outcome(after=-CLOCK_TOLERANCE - timedelta(microseconds=1))
     ancient = outcome(outcome_id="ancient", occurred_at=datetime.min.replace(tzinfo=UTC))
@@ -59,6 +64,8 @@ def test_a_type_counts_once_and_amounts_add_up() -> None:
     assert reward(clicks, placement(reward={"click": 0.5})) == 0.5
     purchases = [outcome("purchase", value=30.0), outcome("purchase", after=timedelta(hours=2), value=12.0)]
     assert reward(purchases, placement(reward={"purchase": "value"})) == 42.0
+    back = outcome("purchase", after=timedelta(hours=3), value=-42.0)
+    assert reward([*purchases, back], placement(reward={"purchase": "value"})) == 0.0
 
 
 def test_an_unsubscribe_can_cost() -> None:

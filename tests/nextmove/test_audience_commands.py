@@ -11,6 +11,8 @@ import pytest
 from decisioning.audience_list import hashed
 from decisioning.profile import ConsentChange
 from decisioning.running_dry import Size
+from storage.blobs import BlobStore
+from storage.bundles import stages_pointer
 from storage.hot_state.state_replay import replay_states
 from storage.ledger.audience_sizes import keep_sizes, kept_sizes
 from storage.ledger.consents import append_consents
@@ -217,3 +219,20 @@ def test_an_audience_may_be_of_what_customers_did(addressed: Desk) -> None:
     assert replay_states(settings, declared_now, clock=lambda: datetime.now(UTC) + timedelta(hours=1))
     counted = json.loads(addressed.run("audience", "--audience", "buyers", "--json").out)
     assert [(each["members"], each["unknown"]) for each in counted["audiences"]] == [(1, 0)]
+
+
+def test_a_model_of_next_stages_that_cannot_be_read_is_said(addressed: Desk, tmp_path: Path) -> None:
+    blueprint = addressed.folder / "global" / "all.yaml"
+    going = '  - {id: going, rule: "customer.chance_of_end != null && customer.chance_of_end > 0.5"}\n'
+    foretold = blueprint.read_text().replace("- id: life", "- id: life\n    horizon: P14D")
+    blueprint.write_text(f"{foretold.rstrip()}\n{going}")
+    addressed.run("catalog", "release")
+    counted = ("audience", "--audience", "going")
+    export = ("audience", "export", "going", *EXPORT[3:], "--to", str(tmp_path / "a.csv"))
+    assert "not foretold" not in addressed.run(*counted).out + addressed.run(*export).out
+    with closing(BlobStore(Settings(home=addressed.home))) as blobs:
+        blobs.point(stages_pointer("simulated"), blobs.put(b"no bundle"), now=LONG_AGO, reason="test")
+    for command in (counted, export):
+        assert "stages are not foretold: " in addressed.run(*command).out
+    [size] = json.loads(addressed.run(*counted, "--json").out)["audiences"]
+    assert size["unknown"] == json.loads(addressed.run(*export, "--json").out)["unknown"] == 3

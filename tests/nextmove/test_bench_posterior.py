@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from decisioning.exploration import Policy, SquareCB, Thompson
-from nextmove.bench_posterior import DECISIONS, WITHIN, measured_cost
+from nextmove.bench_posterior import DECISIONS, WITHIN
+from nextmove.bench_posterior_cost import measured_cost
 from nextmove.moving_responses import POSTERIOR, follow, introduce, outcomes_until_right
 
 

@@ -87,7 +87,7 @@ def test_a_posterior_that_stands_still_is_seen(shop_settings: Settings) -> None:
     counts = encoded({Cell("", "card", "web", "home_hero", 7, 1, -6): Tally(12, 1, 0)})
     try:
         for behind, level, words in ((0, "ok", "12 exposures"), (500, "warning", "500 decisions are not counted")):
-            counted = Counted(served or "", "rules", _decisions(shop_settings) - behind, 0, counts)
+            counted = Counted(served or "", "rules", _decisions(shop_settings) - behind, 0, 0, counts)
             store.keep(msgspec.msgpack.encode(counted), b"", over=store.revision())
             [line] = [each for each in findings(shop_settings, now=datetime.now(UTC)) if each.subject == "posterior"]
             assert (line.level, words in line.found) == (level, True), line

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from decisioning.bundle import ModelFeature, Scored
 from decisioning.content import FeatureTypes, Journey, Stage
+from decisioning.foretelling import Foreteller
 from decisioning.next_stage import ASKED
 from decisioning.replay import replay
-from serving.foretelling import Foreteller
 from tests.builders import action, catalog
 from tests.fakes import FakeScorer
 from tests.serving.test_engine import Shop, shown
@@ -46,11 +46,15 @@ class StageScorer(FakeScorer):
         return Scored(np.where(active, np.where(asked_lapsing, 0.7, 0.2), 0.0).astype(np.float32))
 
 
+def foreteller(scorer: StageScorer) -> Foreteller:
+    return Foreteller(scorer.manifest, scorer.score, bundle_sha256=scorer.sha256, on_failure=lambda _: None)
+
+
 def shop_with(scorer: StageScorer | None, **overrides: Any) -> Shop:
     known = FeatureTypes(customer={"age": "number", "city": "text", "account_id": "text"})
     actions = (action("card", eligibility=RULE), action("loan"))
     shop = Shop(catalog(*actions, journeys=(LIFE,), features=known, personalisation="default", **overrides))
-    shop.engine.foreteller = Foreteller(scorer) if scorer is not None else None
+    shop.engine.foreteller = foreteller(scorer) if scorer is not None else None
     return shop
 
 
@@ -96,6 +100,6 @@ def test_a_caller_cannot_supply_what_is_foretold() -> None:
 def test_a_catalogue_that_foretells_nothing_costs_no_question() -> None:
     scorer = StageScorer()
     shop = Shop(catalog(action("card"), action("loan")))
-    shop.engine.foreteller = Foreteller(scorer)
+    shop.engine.foreteller = foreteller(scorer)
     assert "chance_of_lapsing" not in shop.decide().features
     assert scorer.rows is None

@@ -21,10 +21,16 @@ from tests.builders import NOW, action, catalog, placement
 from tests.fakes import AS_OF
 from tests.serving.test_engine import Shop
 from tests.storage.hot_stores import settings_for
-from tests.storage.kept import outcome
+from tests.storage.kept import event, outcome
 
-HOME = placement(shown_by="decision", slots=1, exploration=Greedy(), attribution_window=timedelta(hours=1))
-SHOP = catalog(action("card"), action("loan"), placements=(HOME,))
+HOME = placement(
+    shown_by="decision",
+    slots=1,
+    exploration=Greedy(),
+    attribution_window=timedelta(hours=1),
+    reward={"accept": 1.0, "purchase": 1.0},
+)
+SHOP = catalog(action("card", promotes=("gold",)), action("loan"), placements=(HOME,))
 
 
 @pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.services)])
@@ -60,6 +66,24 @@ class Service:
                 for record in records[:answered]
             ]
             await ledger.append_outcomes([(each, each.outcome_id) for each in told])
+
+        with closing(Ledger(self.settings)) as ledger:
+            asyncio.run(write(ledger))
+
+    def order(self, *customers: str) -> None:
+        """Events that tell an order of each; they name no decision."""
+        told = [
+            event(
+                f"till/{customer}",
+                customer_id=customer,
+                occurred_at=NOW + timedelta(minutes=1),
+                properties={"product_id": "gold"},
+            )
+            for customer in customers
+        ]
+
+        async def write(ledger: Ledger) -> None:
+            await ledger.append_events([(each, each.event_id) for each in told])
 
         with closing(Ledger(self.settings)) as ledger:
             asyncio.run(write(ledger))
@@ -163,4 +187,17 @@ def test_a_late_outcome_counts_for_its_decision(service: Service) -> None:
     low = service.decide().candidates[0].shift
     service.keep(*decided, answered=40)  # the decisions stand already, what was told of them is new
     service.later(FIT_EVERY)
+    assert service.decide().candidates[0].shift > low + 3.0
+
+
+def test_orders_that_name_no_decision_count_where_purchases_are_rewarded(service: Service) -> None:
+    decided = [
+        msgspec.structs.replace(each, customer_id=f"c-{number}")
+        for number, each in enumerate(copies(service.decide(), 50))
+    ]
+    service.keep(*decided)
+    service.later(timedelta(hours=2))
+    low = service.decide().candidates[0].shift
+    service.order(*(record.customer_id for record in decided[:40]))
+    service.later(COUNT_EVERY)
     assert service.decide().candidates[0].shift > low + 3.0

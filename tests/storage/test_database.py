@@ -13,12 +13,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, select
 
 from decisioning.errors import SetupError, StoreError
 from storage.ledger.database import MIGRATIONS, migrate, open_ledger, reading, writing
 from storage.ledger.reader import LedgerReader
-from storage.ledger.tables import REVISION, metadata
+from storage.ledger.rows import event_row
+from storage.ledger.tables import REVISION, events, metadata
 from storage.settings import Settings
+from tests.storage.kept import event
 from tests.storage.processes import Say, others
 
 
@@ -44,6 +47,24 @@ def test_the_revision_in_the_code_is_the_newest_migration() -> None:
 def test_the_migrations_lead_to_the_tables_that_the_code_uses(settings: Settings) -> None:
     with reading(open_ledger(settings)) as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_what_aliases_of_an_older_ledger_named_is_found_by_the_index(settings: Settings) -> None:
+    settings.home.mkdir(parents=True)
+    engine = create_engine(f"sqlite:///{settings.ledger_path}")
+    config = alembic_config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
+        told = (event("shop/1", type="alias", previous_id="old"), event("shop/2", properties={"previous_id": "x"}))
+        for each in told:
+            columns = [*event_row(each, "shop", "digest")]
+            del columns[7]  # what the revision adds
+            connection.exec_driver_sql(f"INSERT INTO events VALUES (NULL{', ?' * len(columns)})", tuple(columns))
+    engine.dispose()
+    with reading(open_ledger(settings)) as connection:
+        found = connection.execute(select(events.c.event_id).where(events.c.previous_id.is_not(None))).all()
+        assert found == [("shop/1",)]
 
 
 def test_connections_are_durable_and_leave_checkpoints_to_the_writer(settings: Settings) -> None:
@@ -84,7 +105,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone(settings: Settings) -> None:
     connection.commit()
     connection.close()
 
-    with pytest.raises(SetupError, match="is of revision 9999, this version knows 0005 and older; install the newer"):
+    with pytest.raises(SetupError, match="is of revision 9999, this version knows 0006 and older; install the newer"):
         LedgerReader(settings)
 
 

@@ -57,6 +57,14 @@ def test_a_window_includes_its_start_and_excludes_its_end(ledger: Ledger, settin
     assert list(read.outcomes()) == ["d-0", "d-1", "d-2", "d-3", "unknown"]
 
 
+def test_an_outcome_that_arrived_before_its_decision_is_the_decisions(ledger: Ledger, settings: Settings) -> None:
+    read = LedgerReader(settings)
+    tell(ledger, outcome("o-1", decision_id="d-1"))
+    assert read.outcomes(since=NOW) == {}
+    keep(ledger, decision("d-1"))
+    assert list(read.outcomes(since=NOW)) == ["d-1"]
+
+
 def test_domains_are_kept_apart(ledger: Ledger, settings: Settings) -> None:
     keep(ledger, decision("d-1"), decision("d-2", domain="hillstrom"))
     read = LedgerReader(settings)

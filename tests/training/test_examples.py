@@ -12,6 +12,7 @@ from decisioning.content_types import NO_ACTION
 from decisioning.errors import DataError
 from decisioning.events import EventRecord
 from decisioning.record import DecisionRecord, OutcomeRecord
+from decisioning.vocabulary import Vocabulary
 from tests import builders
 from tests.builders import NOW, action, candidate, catalog, contact, placement, request, slot
 from tests.training.tiny_shop import tiny_catalog, tiny_log
@@ -100,6 +101,16 @@ def outcome(kind: str, **overrides: Any) -> OutcomeRecord:
         "type": kind, "detail": None, "value": None, "occurred_at": DECIDED + timedelta(hours=1), "received_at": NOW,
     }  # fmt: skip
     return OutcomeRecord(**(defaults | overrides))
+
+
+def bought(**overrides: Any) -> EventRecord:
+    """A till's order of a mug, a day after the decision."""
+    defaults: dict[str, Any] = {
+        "event_id": "till/1", "source": "till", "type": "track", "name": "purchase", "customer_id": "c-1",
+        "properties": {"order_id": "A-1", "products": [{"product_id": "mug", "price": 12.5}]},
+        "occurred_at": DECIDED + timedelta(days=1), "received_at": NOW,
+    }  # fmt: skip
+    return EventRecord(**(defaults | overrides))
 
 
 def rows(*records: DecisionRecord, outcomes: tuple[OutcomeRecord, ...] = (), now: datetime = NOW) -> pd.DataFrame:
@@ -332,18 +343,28 @@ def test_an_e_mail_that_came_back_was_seen_in_none_of_its_slots(kind: str) -> No
 
 def test_a_tills_order_is_the_reward_of_the_decision_that_promoted_the_product_to_that_person() -> None:
     seen = record(customer_id="anonymous:v-1", slots=(slot(products=("mug",)),))
-    later = {"source": "till", "occurred_at": DECIDED + timedelta(days=1), "received_at": NOW, "customer_id": "c-1"}
-    bought = EventRecord(
-        event_id="till/1",
-        type="track",
-        name="purchase",
-        properties={"products": [{"product_id": "mug", "price": 12.5}]},
-        **later,  # type: ignore[arg-type]
-    )
-    login = EventRecord(event_id="till/2", type="identify", name="identify", anonymous_id="v-1", **later)  # type: ignore[arg-type]
-    for events, earned in (((bought, login), 12.5), ((bought,), 0.0)):
+    login = bought(event_id="till/2", type="identify", name="identify", anonymous_id="v-1", properties={})
+    for events, earned in (((bought(), login), 12.5), ((bought(),), 0.0)):
         ledger = FakeLedger(seen, events=events)
         assert ledger_examples(ledger, shop(), now=NOW)["reward"].tolist() == [earned]
+
+
+def test_an_order_of_the_control_is_earned_by_a_fallback_action_alone_which_is_never_weighed() -> None:
+    fallback = record(reason="HOLDOUT", slots=(slot(probability=None, products=("mug",)),))
+    [row] = ledger_examples(FakeLedger(fallback, events=(bought(),)), shop(), now=NOW).to_dict("records")
+    assert (row["reward"], row["met"], row["drawn"]) == (12.5, True, False)
+    nothing = record(reason="HOLDOUT", slots=(), candidates=())
+    assert ledger_examples(FakeLedger(nothing, events=(bought(),)), shop(), now=NOW).empty
+
+
+@pytest.mark.parametrize("told_as", ["Order Refunded", "Order Cancelled"])
+def test_a_refund_takes_nothing_back(told_as: str) -> None:
+    order = bought()
+    translated = Vocabulary(()).translate("till", told_as, {"products": order.properties["products"]})
+    assert translated is not None
+    refund = bought(event_id="till/2", name=translated.name, properties=translated.properties)
+    ledger = FakeLedger(record(slots=(slot(products=("mug",)),)), events=(order, refund))
+    assert ledger_examples(ledger, shop(), now=NOW)["reward"].tolist() == [12.5]
 
 
 def test_features_that_only_some_decisions_have_are_missing_elsewhere() -> None:
