@@ -28,12 +28,22 @@ class GroupHoldout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     share: Share
     salt: str = ""
 
+    @property
+    def salted(self) -> str:
+        """What its buckets are made with."""
+        return self.salt or self.id
+
 
 class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Experiments of one layer share its units out among them; those of two layers know nothing of each other."""
 
     id: Id
     salt: str = ""
+
+    @property
+    def salted(self) -> str:
+        """What its buckets are made with."""
+        return self.salt or self.id
 
 
 class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
