@@ -218,6 +218,14 @@ def test_the_catalogue_lists_what_is_served(client: TestClient) -> None:
     assert body["experiments"][0].keys() >= {"id", "layer", "variants"}
 
 
+def test_the_catalogue_says_each_experiment_s_layer_and_never_who_tests() -> None:
+    in_layer = experiment(layer="checkout", testers={"ann@example.com": "b"})
+    shop = Shop(catalog(experiments=(in_layer, experiment(id="prices")), layers=(Layer("checkout"),)))
+    said = client_of(shop).get("/v1/catalog")
+    assert [each["layer"] for each in said.json()["experiments"]] == ["checkout", None]
+    assert "ann@example.com" not in said.text
+
+
 def test_a_full_ledger_is_a_503_that_asks_to_try_again(client: TestClient, shop: Shop) -> None:
     shop.ledger.down = True
     answer = client.post("/v1/decisions", json=ASK)
