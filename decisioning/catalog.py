@@ -260,13 +260,16 @@ class Catalog:
         made._proposals = {
             action_id: proposal._replace(action=actions[action_id]) for action_id, proposal in self._proposals.items()
         }
-        made._offered = {place: made._offers(placement) for place, placement in placements.items()}
+        made._offered = {}
         made._under = {}
         return made
 
     def offered(self, placement: Placement) -> Offered:
         """Every action as this placement would show it."""
-        return self._offered[placement.id]
+        found = self._offered.get(placement.id)
+        if found is None:  # of variants, which are met in one placement
+            found = self._offered[placement.id] = self._offers(self.placements[placement.id])
+        return found
 
     def proposal(self, action_id: str, placement: Placement) -> Proposal | None:
         """One action as this placement would show it, whatever its status; None where it has no rendering."""

@@ -9,6 +9,8 @@ never judged here. Where a direct rule gives an answer, CEL gives the same: a te
 import ast
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from types import CodeType
 from typing import Any, Literal, NamedTuple
 
 from decisioning.rule_text import Piece, pieces
@@ -58,7 +60,7 @@ def direct(source: str) -> Direct | None:
     True
     """
     result = _read(source)
-    return None if result is None else _made([ast.Return(result)], {})
+    return None if result is None else _function(_compiled([ast.Return(result)]), {})
 
 
 class Screened(NamedTuple):
@@ -85,29 +87,36 @@ def screen(screened: Sequence[Screened]) -> Callable[[Scope, Scope, Scope], list
     >>> screen([adults])({"age": 41.0, "city": "Ulm"}, {}, {}), screen([adults])({"age": 4.0}, {}, {})
     (['in Ulm'], ['a child'])
     """
-    copied = ast.Call(ast.Attribute(_variable("nothing"), "copy", ast.Load()), [], [])
-    body: list[ast.stmt] = [ast.Assign([_bound("found")], copied)]
+    rules = tuple((tuple(source for source, _ in one.asked), tuple(one.switches)) for one in screened)
     known: dict[str, Any] = {"nothing": [None] * len(screened)}
     for place, one in enumerate(screened):
-        sources = (*(source for source, _ in one.asked), *one.switches)
-        trees = [tree for source in sources if (tree := _read(source)) is not None]
-        if len(trees) < len(sources):
+        known[f"outcomes_{place}"] = tuple(one.outcomes)
+        known |= {f"refusal_{place}_{number}": outcome for number, (_, outcome) in enumerate(one.asked)}
+    return _function(_screening(rules), known)
+
+
+@lru_cache(maxsize=128)  # catalogues of markets and variants ask the same rules for other outcomes
+def _screening(rules: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]) -> CodeType:
+    """What `screen` runs, compiled: of each, the rules that are asked and the switches."""
+    copied = ast.Call(ast.Attribute(_variable("nothing"), "copy", ast.Load()), [], [])
+    body: list[ast.stmt] = [ast.Assign([_bound("found")], copied)]
+    for place, (asked, switches) in enumerate(rules):
+        trees = [tree for source in (*asked, *switches) if (tree := _read(source)) is not None]
+        if len(trees) < len(asked) + len(switches):
             continue
 
         def found(outcome: ast.expr, place: int = place) -> ast.stmt:
             return ast.Assign([ast.Subscript(_variable("found"), ast.Constant(place), ast.Store())], outcome)
 
-        known[f"outcomes_{place}"] = tuple(one.outcomes)
         which: ast.expr = ast.Constant(0)
-        for bit, switch in enumerate(trees[len(one.asked) :]):
+        for bit, switch in enumerate(trees[len(asked) :]):
             which = ast.BinOp(which, ast.Add(), ast.IfExp(switch, ast.Constant(1 << bit), ast.Constant(0)))
         kept = found(ast.Subscript(_variable(f"outcomes_{place}"), which, ast.Load()))
-        for number in reversed(range(len(one.asked))):
-            known[f"refusal_{place}_{number}"] = one.asked[number][1]
+        for number in reversed(range(len(asked))):
             kept = ast.If(trees[number], [kept], [found(_variable(f"refusal_{place}_{number}"))])
         left_to_cel = ast.ExceptHandler(_variable("left_to_cel"), None, [ast.Pass()])
         body.append(ast.Try([kept], [left_to_cel], [], []))
-    return _made([*body, ast.Return(_variable("found"))], known)
+    return _compiled([*body, ast.Return(_variable("found"))])
 
 
 def _read(source: str) -> ast.expr | None:
@@ -117,14 +126,19 @@ def _read(source: str) -> ast.expr | None:
         return None
 
 
-def _made(body: list[ast.stmt], known: Mapping[str, Any]) -> Any:
-    """A function of these statements, which use what is `known`; every value is looked up once, at its begin.
+def _compiled(body: list[ast.stmt]) -> CodeType:
+    """A function of these statements, compiled; every value is looked up once, at its begin.
 
     It is made of the nodes that this module makes, of its own sentences and of literals alone:
     nothing of a rule's text is run.
     """
     arguments = ast.arguments([], [ast.arg(root) for root in _ROOTS], None, [], [], None, [])
     function = ast.FunctionDef("rule", arguments, [*_looked_up(body), *body], [])
+    return compile(ast.fix_missing_locations(ast.Module([function], [])), "<rules>", "exec")
+
+
+def _function(code: CodeType, known: Mapping[str, Any]) -> Any:
+    """The function, which uses what is `known`."""
     names = {
         **known,
         "__builtins__": {"bool": bool, "float": float, "int": int, "str": str, "tuple": tuple},
@@ -133,7 +147,7 @@ def _made(body: list[ast.stmt], known: Mapping[str, Any]) -> Any:
         "left_to_cel": LEFT_TO_CEL,
         "missing": object(),
     }
-    exec(compile(ast.fix_missing_locations(ast.Module([function], [])), "<rules>", "exec"), names)  # noqa: S102
+    exec(code, names)  # noqa: S102
     return names["rule"]
 
 

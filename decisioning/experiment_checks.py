@@ -1,8 +1,10 @@
 """What is wrong with experiments, holdouts and metrics; and what must not change while an experiment runs."""
 
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import combinations
+
+from msgspec.structs import replace
 
 from decisioning.catalog_findings import Findings
 from decisioning.content import Content
@@ -16,14 +18,7 @@ LONGEST = timedelta(days=365)
 def experiment_mistakes(f: Findings) -> None:
     """Add what is wrong."""
     content = f.content
-    salts = [(f"experiments[{each.id}]", each.salted) for each in content.experiments]
-    salts += [(f"layers[{each.id}]", each.salt or each.id) for each in content.layers]
-    salts += [(f"holdouts[{each.id}]", each.salt or each.id) for each in content.holdouts]
-    taken = {content.holdout.salt: "holdout"}
-    for path, salt in salts:
-        first = taken.setdefault(salt, path)
-        if first != path:
-            f.add(f"{path}.salt", f"'{salt}' is that of {first} too: who is in one would hang on the other")
+    _salts(f)
     for holdout in content.holdouts:
         for group in holdout.groups:
             f.refer(f"holdouts[{holdout.id}].groups", group, content.groups)
@@ -35,57 +30,76 @@ def experiment_mistakes(f: Findings) -> None:
         _pair(f, one, other)
 
 
-def moved(old: Content, new: Content) -> list[str]:
-    """What a release would change of experiments that run: it would move their units, and is refused.
+def moved(old: Content, new: Content, *, now: datetime) -> list[str]:
+    """What a release would change of experiments that have begun: it would move their units, and is refused.
 
     A new version of the experiment may differ in anything, since it begins anew.
     """
-    before = {each.id: each for each in old.experiments if each.status == "running"}
-    salts = {each.id: each.salt or each.id for each in old.layers}
-    now = {each.id: each.salt or each.id for each in new.layers}
+    before = {each.id: each for each in old.experiments if _has_begun(each, now)}
+    salts = [{each.id: each.salted for each in content.layers} for content in (old, new)]
     found = []
     for experiment in new.experiments:
         was = before.get(experiment.id)
-        if was is None or experiment.status != "running" or experiment.version != was.version:
+        if was is None or experiment.status != "running" or experiment.version > was.version:
             continue
-        for what, said in _moves(was, experiment, same_layer=salts.get(was.layer or "") == now.get(was.layer or "")):
-            found.append(
-                f"experiments[{experiment.id}].{what}: {said} while it runs, which moves units; give it"
-                f" `version: {was.version + 1}`, or stop it first"
-            )
+        layers = salts[0].get(was.layer or ""), salts[1].get(experiment.layer or "")
+        found += [
+            f"experiments[{experiment.id}].{what}: {said} after it began: units would move, or be measured under two"
+            f" treatments; raise `version` to {was.version + 1}, with which it begins anew"
+            for what, said in _moves(was, experiment, layers)
+        ]
     return found
 
 
-def _moves(was: Experiment, now: Experiment, *, same_layer: bool) -> Iterator[tuple[str, str]]:
-    if [(each.id, each.weight) for each in was.variants] != [(each.id, each.weight) for each in now.variants]:
+def _has_begun(experiment: Experiment, now: datetime) -> bool:
+    return experiment.status != "draft" and (experiment.starts is None or experiment.starts <= now)
+
+
+def _moves(was: Experiment, now: Experiment, layers: tuple[str | None, str | None]) -> Iterator[tuple[str, str]]:
+    """What differs, and how; `layers` are the salts of its layer."""
+    if now.version < was.version:
+        yield "version", f"falls from {was.version} to {now.version}"
+        return
+    if _parts(was) != _parts(now):
         yield "variants", "ids, order or weights change"
     for variant, other in zip(was.variants, now.variants, strict=False):
-        if variant.id == other.id and _effect(variant) != _effect(other):
+        if variant.id == other.id and variant != replace(other, weight=variant.weight):
             yield f"variants[{variant.id}]", "what it does changes"
     if was.salted != now.salted:
         yield "salt", f"changes from '{was.salted}' to '{now.salted}'"
     if was.unit != now.unit:
         yield "unit", f"changes from {was.unit} to {now.unit}"
-    if was.layer != now.layer or not same_layer:
-        yield "layer", "changes"
+    if layers[0] != layers[1]:
+        yield "layer", f"changes from {_called(was, layers[0])} to {_called(now, layers[1])}"
     if was.slice[0] < now.slice[0] or was.slice[1] > now.slice[1]:
-        yield "slice", f"becomes narrower, from {was.slice} to {now.slice},"
+        yield "slice", f"becomes narrower, from {list(was.slice)} to {list(now.slice)},"
     if now.traffic < was.traffic:
         yield "traffic", f"falls from {was.traffic:g} to {now.traffic:g}"
     if was.eligibility != now.eligibility:
         yield "eligibility", "changes"
 
 
-def _effect(variant: Variant) -> tuple[object, ...]:
-    return (
-        variant.payload,
-        variant.levels,
-        variant.exploration,
-        variant.model,
-        variant.levers,
-        variant.treatments,
-        variant.limits,
-    )
+def _parts(experiment: Experiment) -> list[tuple[str, int]]:
+    """Its variants, each with the bucket at which it ends: weights in the same proportion move nobody."""
+    return list(zip((variant.id for variant in experiment.variants), variant_ends(experiment), strict=True))
+
+
+def _called(experiment: Experiment, salt: str | None) -> str:
+    return "none" if salt is None else f"'{experiment.layer}' (salt '{salt}')"
+
+
+def _salts(f: Findings) -> None:
+    """What is hashed with the same salt falls together."""
+    content = f.content
+    salts = [("holdout", content.holdout.salt)]
+    salts += [(f"experiments[{each.id}]", each.salted) for each in content.experiments]
+    salts += [(f"layers[{each.id}]", each.salted) for each in content.layers]
+    salts += [(f"holdouts[{each.id}]", each.salted) for each in content.holdouts]
+    taken = {f"{each.salted}:traffic": f"experiments[{each.id}]" for each in content.experiments}
+    for path, salt in salts:
+        first = taken.setdefault(salt, path)
+        if first != path:
+            f.add(f"{path}.salt", f"'{salt}' is that of {first} too: who is in one would hang on the other")
 
 
 def _metric(f: Findings, metric: Metric) -> None:
@@ -145,7 +159,7 @@ def _variant(f: Findings, path: str, experiment: Experiment, variant: Variant) -
         shown = [
             each.id
             for each in actions[action_id].treatments
-            if any(place.id in each.placements or place.channel == each.channel for place in places)
+            if any(place.id in (each.placements or (place.id,)) and place.channel == each.channel for place in places)
         ]
         f.refer(f"{path}.treatments[{action_id}]", treatment_id, shown)
     policies = {policy.id: policy for policy in content.contact_policies}
@@ -169,13 +183,26 @@ def _factors(f: Findings, path: str, experiment: Experiment) -> None:
             first = seen.setdefault(levels, variant.id)
             if first != variant.id:
                 f.add(where, f"are those of {first} too; each combination is one variant")
+    control = experiment.variants[0]
     for factor, levels in experiment.factors.items():
+        if control.levels.get(factor, levels[0]) != levels[0]:
+            f.add(
+                f"{path}.factors[{factor}]",
+                f"begins with '{levels[0]}', and the control, {control.id}, has '{control.levels[factor]}'; the first"
+                " level must be the control's",
+            )
         f.unique(f"{path}.factors[{factor}]", levels)
 
 
 def _pair(f: Findings, one: Experiment, other: Experiment) -> None:
     """Two that run: they must not overlap in their layer, nor change the same thing of one decision."""
     if one.layer is not None and one.layer == other.layer:
+        if one.unit != other.unit:
+            f.add(
+                f"experiments[{other.id}].unit",
+                f"is {other.unit}, and that of experiments[{one.id}] in the same layer is {one.unit}: a decision would"
+                " meet both; they must be the same",
+            )
         if one.slice[0] < other.slice[1] and other.slice[0] < one.slice[1]:
             f.add(
                 f"experiments[{other.id}].slice",

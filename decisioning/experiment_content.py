@@ -28,12 +28,22 @@ class GroupHoldout(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     share: Share
     salt: str = ""
 
+    @property
+    def salted(self) -> str:
+        """What its buckets are made with."""
+        return self.salt or self.id
+
 
 class Layer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Experiments of one layer share its units out among them; those of two layers know nothing of each other."""
 
     id: Id
     salt: str = ""
+
+    @property
+    def salted(self) -> str:
+        """What its buckets are made with."""
+        return self.salt or self.id
 
 
 class Metric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -96,7 +106,7 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         version: What moves units (variants, weights, salt, unit, place in the layer, less traffic) cannot be
             changed while it runs, but in a new version, which begins anew with other units in each variant.
         owner, hypothesis: Whom to ask, and what is expected.
-        salt: Keeps experiments independent; made of id and version when absent.
+        salt: Keeps experiments independent; the id when absent. From version 2 on the version is added to it.
         placements: Where it runs; empty: everywhere.
         unit: Who is assigned: the person, the person's account, or the session (`session_id` in the context).
         layer: Whose units it shares with other experiments; `slice` is its part of them, from (included) and to.
@@ -138,7 +148,8 @@ class Experiment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         >>> Experiment(id="hero", version=2, variants=(Variant(id="a"),)).salted
         'hero/2'
         """
-        return self.salt or (self.id if self.version == 1 else f"{self.id}/{self.version}")
+        salt = self.salt or self.id
+        return salt if self.version == 1 else f"{salt}/{self.version}"
 
     def variant(self, variant_id: str) -> Variant:
         """One of its variants.

@@ -50,7 +50,7 @@ class Trial:
     def __init__(self, experiment: Experiment, layer: Layer | None = None, eligible: Rule | None = None) -> None:
         self.experiment = experiment
         self.eligible = eligible
-        self.layer_salt = None if layer is None else (layer.salt or layer.id)
+        self.layer_salt = None if layer is None else layer.salted
         self.begin, self.end = (round(share * BUCKETS) for share in experiment.slice)
         self.traffic = round(experiment.traffic * BUCKETS)
         self.salt = experiment.salted
@@ -86,5 +86,5 @@ def is_held_out(holdout: Holdout | GroupHoldout, unit: str) -> bool:
     >>> is_held_out(Holdout(share=1.0), "c-1"), is_held_out(Holdout(share=0.0), "c-1")
     (True, False)
     """
-    salt = holdout.salt or (holdout.id if isinstance(holdout, GroupHoldout) else "")
+    salt = holdout.salted if isinstance(holdout, GroupHoldout) else holdout.salt
     return bucket(salt, unit) < round(holdout.share * BUCKETS)

@@ -53,7 +53,7 @@ def audience(
     from nextmove.steps import read_files
 
     settings = settings_of(dataset)
-    _, release = read_files(settings)
+    release = read_files(settings)
     catalog = release.of(market)
     refuse_unknown("audience", audience_id, [each.id for each in catalog.content.audiences])
     if history:

@@ -51,6 +51,20 @@ def bench_funnel(
     run_funnel(settings_of(None), rounds=rounds, decisions=decisions, as_json=as_json)
 
 
+@bench_app.command("assignment")
+def bench_assignment(
+    units: Annotated[int, typer.Option(min=1_000, help="Units of the table.")] = 10_000_000,
+    as_json: AsJson = False,
+) -> None:
+    """Seconds to assign many units to 20 experiments at once, beside one by one; microseconds of one caller's 20.
+
+    Example: nextmove bench assignment --units 1000000
+    """
+    from nextmove.bench_assignment import run_assignment
+
+    run_assignment(units=units, as_json=as_json)
+
+
 @bench_app.command("ope")
 def bench_ope(
     data: Annotated[Path, typer.Option(help="Folder with the reference's vectors.")] = Path(

@@ -5,7 +5,6 @@ a process of its own that does what `nextmove train` does, from the file to the 
 """
 
 import multiprocessing
-import resource
 import sqlite3
 import time
 from contextlib import closing
@@ -28,6 +27,7 @@ from decisioning.profile import Contact
 from decisioning.record import Candidate, DecisionRecord, OutcomeRecord, PolicyVersion, ShownSlot
 from decisioning.request import DecisionRequest
 from nextmove.console import out, print_json, print_table, step
+from nextmove.peak_memory import peak_memory
 from storage.ledger.database import migrate
 from storage.ledger.reader import LedgerReader
 from storage.ledger.rows import decision_row, outcome_row
@@ -247,7 +247,7 @@ def _cost(home: Path, count: int) -> TrainingCost:
     from training.training_run import train
 
     settings, shop = _settings(home), catalog()
-    idle = _peak()
+    idle = peak_memory() / GIB
     marks: list[tuple[str, float, float]] = []
 
     def mark(said: str) -> None:
@@ -274,7 +274,7 @@ def _cost(home: Path, count: int) -> TrainingCost:
         total=sum(seconds.values()),
         total_cpu=sum(cpu.values()),
         lightgbm_share=cpu[_STAGES["fitting"]] / sum(cpu.values()),
-        peak_gib=_peak(),
+        peak_gib=peak_memory() / GIB,
         idle_gib=idle,
         auc=trained.metrics["auc"],
     )
@@ -282,15 +282,6 @@ def _cost(home: Path, count: int) -> TrainingCost:
 
 def _settings(home: Path) -> Settings:
     return Settings(home=home, domain=DOMAIN)
-
-
-def _peak() -> float:
-    # Not `getrusage`: what it says of a process includes what the one that started it held.
-    status = Path("/proc/self/status")
-    if not status.exists():  # no Linux
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / GIB
-    [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-    return int(line.split()[1]) * 1024 / GIB
 
 
 def _record(

@@ -27,7 +27,7 @@ catalog_app = typer.Typer(
 )
 _COUNTED = (
     "actions", "placements", "contact_policies", "cool_downs", "quiet_hours", "budgets", "journeys", "audiences",
-    "sources", "hooks", "moments", "experiments", "event_features",
+    "sources", "hooks", "moments", "holdouts", "layers", "metrics", "experiments", "event_features",
 )  # fmt: skip
 
 
@@ -35,19 +35,22 @@ _COUNTED = (
 def check(dataset: Dataset = None, as_json: AsJson = False) -> None:
     """Check the catalogue's files as a whole; every mistake in one report, and what may be one.
 
+    Where a catalogue is served, also what of them a release would refuse: see nextmove catalog release.
+
     Example: nextmove catalog check --dataset simulated
     """
-    from nextmove.steps import read_files
+    from nextmove.steps import proposed
 
     try:
-        _, release = read_files(settings_of(dataset))
+        files = proposed(settings_of(dataset), now=now_utc())
     except CatalogError as error:
         if not as_json:
             raise
         print_json({"ok": False, "mistakes": error.mistakes})
         sys.exit(1)
+    release = files.release
     counts = {market: _counts(catalog.content) for market, catalog in _blueprint_first(release).items()}
-    doubts = warnings(release.blueprint.content)
+    doubts = [*warnings(release.blueprint.content), *(f"a release is refused: {mistake}" for mistake in files.moved)]
     if as_json:
         print_json({"ok": True, "version": release.version, "markets": counts, "warnings": doubts})
         return
@@ -109,15 +112,17 @@ def release(
 ) -> None:
     """Make the checked files the served catalogue, with notes of what changed; services follow within 5 s.
 
+    Refused is what would move units of an experiment that has begun, unless its version is raised.
+
     Example: nextmove catalog release --reason "spring sale"
     """
-    from nextmove.steps import last_released, open_home, release_catalog
+    from nextmove.steps import open_home, release_catalog
 
     settings = settings_of(dataset)
     open_home(settings)
-    before = last_released(settings)
-    released, changed = release_catalog(settings, now=now_utc(), reason=reason)
-    notes = _notes(before, released, reason=reason) if changed else {}
+    files = release_catalog(settings, now=now_utc(), reason=reason)
+    released, changed = files.release, files.is_new
+    notes = _notes(files.served, released, reason=reason) if changed else {}
     paths = _write_notes(settings, released, notes)
     if as_json:
         written = {market: str(path) for market, path in paths.items()}
@@ -143,7 +148,7 @@ def journey(
     """
     from nextmove.steps import read_files
 
-    _, release = read_files(settings_of(dataset))
+    release = read_files(settings_of(dataset))
     journeys = {each.id: each for each in release.of(market).content.journeys}
     refuse_unknown("journey", journey_id, journeys)
     wanted = [each for each in journeys.values() if journey_id in (None, each.id)]

@@ -109,7 +109,7 @@ def _set_up(settings: Settings) -> Catalog:
 
 def _release(settings: Settings, now: datetime) -> Catalog:
     with step("catalogue") as progress:
-        release, _ = steps.release_catalog(settings, now=now, reason="nextmove quickstart")
+        release = steps.release_catalog(settings, now=now, reason="nextmove quickstart").release
         progress.result = f"{len(release.everywhere.actions)} actions"
     return release.everywhere
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
@@ -13,7 +14,14 @@ from decisioning.profile import ConsentChange
 from nextmove.console import err
 from storage.blobs import BlobStore
 from storage.bundles import bundle_pointer, load_bundle
-from storage.catalog_files import catalog_pointer, decode_release, read_release
+from storage.catalog_files import (
+    catalog_pointer,
+    decode_release,
+    moved_units,
+    read_release,
+    read_sources,
+    release_of,
+)
 from storage.consents import record_consents
 from storage.hot_state.rebuild import open_hot_state
 from storage.ledger.database import migrate
@@ -52,31 +60,65 @@ def features_of(settings: Settings) -> FeatureTypes:
     return declared_features(settings.domain, settings)
 
 
-def read_files(settings: Settings) -> tuple[bytes, Release]:
-    """The catalogues that the domain's files say, and their bytes.
+class Proposed(NamedTuple):
+    """What the catalogue's files say, beside what is served.
+
+    Attributes:
+        content: The catalogues' bytes.
+        served: None where nothing is, or nothing that this version can read.
+        moved: What of it would move units of experiments that have begun: it is not released.
+    """
+
+    content: bytes
+    release: Release
+    served: Release | None
+    moved: list[str]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is something else than what is served."""
+        return self.served is None or self.served.version != self.release.version
+
+
+def read_files(settings: Settings) -> Release:
+    """The catalogues that the domain's files say.
 
     Raises:
         CatalogError: With every mistake in the files.
     """
-    return read_release(catalog_folder(settings), features=features_of(settings))
+    return read_release(catalog_folder(settings), features=features_of(settings))[1]
 
 
-def release_catalog(settings: Settings, *, now: datetime, reason: str) -> tuple[Release, bool]:
-    """Make the catalogue's files the served version; whether that changed anything.
+def proposed(settings: Settings, *, now: datetime) -> Proposed:
+    """The catalogues that the domain's files say, held against those that are served.
 
     Raises:
-        CatalogError: With every mistake in the files; what is served stays.
+        CatalogError: With every mistake in the files.
     """
-    content, release = read_files(settings)
-    blobs = BlobStore(settings)
-    try:
-        sha256 = blobs.put(content)
-        changed = blobs.pointer(catalog_pointer(settings.domain)) != sha256
-        if changed:
-            blobs.point(catalog_pointer(settings.domain), sha256, now=now, reason=reason)
-    finally:
-        blobs.close()
-    return release, changed
+    sources = read_sources(catalog_folder(settings))
+    content, release = release_of(sources, features=features_of(settings))
+    served = last_released(settings)
+    moved = moved_units(sources, release, served=served, now=now) if served is not None else []
+    return Proposed(content, release, served, moved)
+
+
+def release_catalog(settings: Settings, *, now: datetime, reason: str) -> Proposed:
+    """Make the catalogue's files the served version.
+
+    Raises:
+        CatalogError: With every mistake in the files, or all that would move units of experiments that have
+            begun; what is served stays.
+    """
+    files = proposed(settings, now=now)
+    if files.moved:
+        raise CatalogError(files.moved)
+    if files.is_new:
+        blobs = BlobStore(settings)
+        try:
+            blobs.point(catalog_pointer(settings.domain), blobs.put(files.content), now=now, reason=reason)
+        finally:
+            blobs.close()
+    return files
 
 
 def released(settings: Settings) -> Release:
@@ -100,6 +142,8 @@ def released(settings: Settings) -> Release:
 
 def last_released(settings: Settings) -> Release | None:
     """The served catalogues; None where there are none, or none that this version can read."""
+    if not settings.ledger_path.exists():
+        return None  # to look must not make a ledger
     try:
         return released(settings)
     except (SetupError, CatalogError):
@@ -144,8 +188,7 @@ def champion_version(settings: Settings) -> str | None:
 
 def unreleased_changes(settings: Settings) -> bool:
     """Whether the catalogue's files say something else than what is served."""
-    _, release = read_files(settings)
-    return release.version != released(settings).version
+    return read_files(settings).version != released(settings).version
 
 
 def example_placement(catalog: Catalog) -> Placement:

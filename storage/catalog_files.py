@@ -8,6 +8,7 @@ several files of a folder are joined, in the order of the files' names.
 import hashlib
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from decisioning.content import Content, FeatureTypes
 from decisioning.content_types import BLUEPRINT, Id
 from decisioning.errors import CatalogError
 from decisioning.event_content import EventFeature
+from decisioning.experiment_checks import moved
 from storage.catalog_markets import Overlay, budget_mistakes, lock_mistakes, market_values, overlaid
 from storage.catalog_values import FIELDS, catalog_values, is_list
 from storage.yaml_file import Node, YamlMistake, line_of, plain, read_yaml
@@ -101,6 +103,20 @@ def release_of(sources: Sources, *, features: FeatureTypes | None = None) -> tup
     if release is None or mistakes:
         raise CatalogError(list(dict.fromkeys(mistakes)))
     return blob, release
+
+
+def moved_units(sources: Sources, release: Release, *, served: Release, now: datetime) -> list[str]:
+    """What units would move by in experiments that have begun, of every market, each with its file and line.
+
+    `release` is what the files say; see `experiment_checks.moved`.
+    """
+    said = [
+        mistake if market == BLUEPRINT else f"market {market}: {mistake}"
+        for market, catalog in release.markets.items()
+        if market in served.markets
+        for mistake in moved(served.markets[market].content, catalog.content, now=now)
+    ]
+    return _with_lines(sources, said)
 
 
 def declared_event_features(directory: Path) -> tuple[EventFeature, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from decisioning.catalog_findings import ENTRIES
 from decisioning.content import Action
 from storage.yaml_file import Node, plain
 
@@ -197,12 +198,7 @@ def _shown(path: Iterable[str]) -> str:
     return shown
 
 
-_ENTRY_LISTS = frozenset(
-    {
-        "channels", "placements", "actions", "budgets", "contact_policies", "cool_downs", "quiet_hours", "journeys",
-        "audiences", "sources", "hooks", "moments", "experiments", "treatments", "stages", "variants",
-    }
-)  # fmt: skip
+_ENTRY_LISTS = frozenset((*ENTRIES, "treatments", "stages", "variants"))
 
 
 def market_values(values: Mapping[str, Any], overlay: Overlay, *, market: str, currency: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from decisioning.content import (
     Transition,
 )
 from decisioning.content_types import BLUEPRINT, NO_ACTION
-from decisioning.experiment_content import Holdout
+from decisioning.experiment_content import GroupHoldout, Holdout, Variant
 from decisioning.exploration import EpsilonGreedy, Greedy, SquareCB
 from decisioning.profile import BudgetLeft, Consent, Event, HotProfile, Purchase
 from decisioning.record import DecisionRecord
@@ -34,6 +34,8 @@ RULES = ("true", "customer.age > 30.0", "customer.city == 'ulm'", "in_audience('
          "has(context.cart_value)")  # fmt: skip
 GROUPS = ("cards", "loans", "other")
 IDS = tuple(f"a{number}" for number in range(8))
+# A variant that changes what is decided; the first four actions are in every shop.
+BOLD = Variant(id="b", exploration=EpsilonGreedy(epsilon=0.5), levers={"a1": 3.0, "a3": 0.0}, limits={"weekly": 1})
 
 
 def random_release(rng: np.random.Generator) -> Release:
@@ -77,7 +79,8 @@ def random_release(rng: np.random.Generator) -> Release:
                 ),
                 journeys=(welcome,) if has_journey else (),
                 audiences=(Audience(id="young", rule="customer.age < 40.0"),),
-                experiments=(experiment(),),
+                holdouts=(GroupHoldout(id="no_loans", groups=("loans",), share=0.1),),
+                experiments=(experiment(variants=(Variant(id="a"), BOLD)),),
             )
         },
         version=f"sha256:{rng.integers(1 << 30):x}",

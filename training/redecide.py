@@ -54,6 +54,7 @@ class Redecision(ABC):
     Attributes:
         domain: Whose decisions these are.
         change: What is other than it was, for people.
+        policy: The exploration policy of every placement and variant; None where it is theirs.
         assumed_full: Budgets of which the log knows nothing, found while deciding.
     """
 
@@ -65,6 +66,7 @@ class Redecision(ABC):
         releases: Callable[[str], Release],
         models: Callable[[str], Model],
         key_of: KeyOf,
+        policy: ExplorationPolicy | None = None,
     ) -> None:
         """Nothing is decided yet.
 
@@ -74,6 +76,7 @@ class Redecision(ABC):
             releases: A logged decision's release by its version; StoreError where it is gone.
             models: The model of a bundle's hash; BundleError or StoreError where it cannot score.
             key_of: The secret of a `key_id`, or None.
+            policy: See above.
         """
         self.domain = domain
         self.change = change
@@ -81,6 +84,7 @@ class Redecision(ABC):
         self._models = models
         self._key_of = key_of
         self._encoders: dict[str, RowEncoder] = {}
+        self.policy = policy
         self.assumed_full: set[str] = set()
 
     def shift(self, record: DecisionRecord) -> Shift:
@@ -93,6 +97,8 @@ class Redecision(ABC):
         new = case.catalog
         facts = self._facts(record, old, new)
         case = assigned(case, facts)
+        if self.policy is not None:
+            case = case._replace(placement=msgspec.structs.replace(case.placement, exploration=self.policy))
         narrowed = funnel.narrow(case, facts)
         key = self._key_of(record.key_id)
         planned = self._plan(record, case, facts, narrowed, old, key or b"no secret")
@@ -206,12 +212,10 @@ class PolicyComparison(Redecision):
         key_of: KeyOf,
     ) -> None:
         named = msgspec.json.encode(policy).decode()
-        super().__init__(domain, named, releases=releases, models=models, key_of=key_of)
-        self.policy = policy
+        super().__init__(domain, named, releases=releases, models=models, key_of=key_of, policy=policy)
 
     def _asked(self, record: DecisionRecord) -> Case:
-        case = recorded_case(record, self.catalog_of(record))
-        return case._replace(placement=msgspec.structs.replace(case.placement, exploration=self.policy))
+        return recorded_case(record, self.catalog_of(record))
 
 
 def market_of(record: DecisionRecord) -> str:

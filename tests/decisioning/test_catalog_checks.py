@@ -24,7 +24,6 @@ from decisioning.content import (
 from decisioning.content_types import NO_ACTION
 from decisioning.errors import CatalogError
 from decisioning.event_content import AtMost, EventFeature, Hook, HookEvent, HookSignature, Source
-from decisioning.experiment_content import Holdout, Variant
 from decisioning.exploration import BootstrapThompson
 from tests.builders import NOW, action, catalog, content, experiment, moment, placement, weekly_cap
 
@@ -200,23 +199,6 @@ def test_a_wrong_action_is_told(wrong: dict[str, Any], path: str, said: str) -> 
             "audiences[a].minimum_size: 'x' is not",
         ),
         ({"audiences": (Audience(id="A-1", rule="true"),)}, "audiences[A-1].id: does not follow the naming rule"),
-        ({"experiments": (experiment(placements=("x",)),)}, "experiments[hero_copy].placements: 'x' is not defined"),
-        (
-            {"experiments": (experiment(variants=(Variant(id="a", weight=1.0), Variant(id="a", weight=1.0))),)},
-            "experiments[hero_copy].variants[a]: the id is used twice",
-        ),
-        (
-            {"experiments": (experiment(variants=(Variant(id="a", weight=1e308), Variant(id="b", weight=1.0))),)},
-            "experiments[hero_copy].variants[b].weight: is less than 1 in 10,000 of all",
-        ),
-        (
-            {"experiments": (experiment(), experiment(id="x", salt="hero_copy"))},
-            "experiments.salt[hero_copy]: the id is",
-        ),
-        (
-            {"experiments": (experiment(),), "holdout": Holdout(salt="hero_copy")},
-            "experiments[hero_copy].salt: is the holdout's too",
-        ),
         ({"approvers": (Approver(person="p", groups=("x",)),)}, "approvers[0].groups: 'x' is not defined"),
         ({"approvers": (Approver(person="p", channels=("x",)),)}, "approvers[0].channels: 'x' is not defined"),
         ({"approvers": (Approver(person="p", budgets=("x",)),)}, "approvers[0].budgets: 'x' is not defined"),

@@ -139,6 +139,12 @@ def test_screened_rules_say_what_each_says_alone(asked: list[str], switches: lis
     ]
 
 
+def test_the_same_rules_with_other_outcomes_give_the_others() -> None:
+    rule, held = "customer.age > 18.0", ({"age": 41.0}, {}, {})
+    first, second = (screen([Screened([(rule, "refused")], [], [outcome])]) for outcome in ("one", "other"))
+    assert (first(*held), second(*held), first(*held)) == (["one"], ["other"], ["one"])
+
+
 def alone(asked: list[str], switches: list[str], scope: dict[str, dict[str, Any]]) -> str | None:
     plain = [direct(source) for source in (*asked, *switches)]
     if None in plain:

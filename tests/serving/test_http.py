@@ -8,6 +8,7 @@ from starlette.testclient import TestClient
 
 from decisioning.answer import DecisionAnswer
 from decisioning.catalog import Release
+from decisioning.experiment_content import Layer
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from serving.customers import ConsentStatement, PreferencesStatement, Standing
@@ -216,6 +217,14 @@ def test_the_catalogue_lists_what_is_served(client: TestClient) -> None:
     assert body["version"] == "sha256:test"
     assert {"id": "home_hero", "channel": "web", "slots": 2}.items() <= body["placements"][0].items()
     assert body["experiments"][0].keys() >= {"id", "layer", "variants"}
+
+
+def test_the_catalogue_says_each_experiment_s_layer_and_never_who_tests(client: TestClient, shop: Shop) -> None:
+    tested = (experiment(layer="checkout", testers={"ann@example.com": "b"}), experiment(id="prices"))
+    shop.engine.release = release(experiments=tested, layers=(Layer("checkout"),))
+    said = client.get("/v1/catalog")
+    assert [each["layer"] for each in said.json()["experiments"]] == ["checkout", None]
+    assert "ann@example.com" not in said.text
 
 
 def test_a_full_ledger_is_a_503_that_asks_to_try_again(client: TestClient, shop: Shop) -> None:

@@ -218,6 +218,7 @@ def test_a_currency_without_a_rate_is_a_mistake_of_the_market(tmp_path: Path) ->
         ("actions.loan", "actions: [{id: loan, name: K}]", "actions[loan].name"),
         ("contact_policies", "contact_policies: [{id: weekly, limit: 9}]", "contact_policies[weekly].limit"),
         ("contact_policies", "contact_policies: [{id: own, limit: 9, within: P1D}]", "contact_policies[own]"),
+        ("layers", "layers: [{id: checkout, salt: x}]", "layers[checkout]"),
         ("actions.*.attributes", "actions: [{id: loan, attributes: {margin: 3.0}}]", "actions[loan].attributes.margin"),
         (
             "actions.*.treatments",

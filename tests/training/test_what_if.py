@@ -228,7 +228,7 @@ def test_the_logged_policy_changes_no_random_decision(seed: int) -> None:
     pairs = list(random_decisions(np.random.default_rng([seed, 3]), 8))
     served, records = pairs[0][0], [record for _, record in pairs]
     for record in records:
-        placed = served.of(market_of(record)).placements[record.placement]
+        placed = served.of(market_of(record)).under(record.assignments).placements[record.placement]
         comparison = PolicyComparison(
             placed.exploration, "test", releases=lambda _: served, models=lambda _: Model(), key_of=lambda _: KEY.secret
         )
