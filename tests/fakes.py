@@ -152,7 +152,7 @@ class FakeHotState:
             account_contacts=(*self.profile.account_contacts, *(shared if subject.account_id else ())),
             version=self.profile.version + len(self.contacts) + len(others),
             person=person or self.profile.person,
-            met_first=person.met_first if person else None,
+            met_first=person.met_first if person else self.profile.met_first,
         )
 
 
