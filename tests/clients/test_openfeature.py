@@ -1,6 +1,8 @@
 """OpenFeature's own SDK for Python, with its provider for remote evaluation, reads experiments as flags."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 from decisioning.experiment_content import Variant
@@ -36,6 +38,7 @@ print(json.dumps({
     "of another type": told(client.get_boolean_details("headline", True, whom)),
 }))
 """
+GUIDE = (Path(__file__).parents[2] / "docs" / "assignments.md").read_text(encoding="utf-8")
 PAYLOADS: dict[str, dict[str, Any]] = {
     "banner": {"value": True},
     "headline": {"value": "New"},
@@ -75,6 +78,15 @@ def test_who_takes_no_part_gets_the_default_of_the_code_and_that_is_no_error(sit
     found = flags(site)
     assert found["no part"] == ["default", "", "STATIC", None, {"version": 1}]
     assert found["stopped"] == [False, "", "DISABLED", None, {"version": 1}]
+
+
+def test_the_guide_s_example_works(site: Site) -> None:
+    site.shop.engine.release = release(experiments=(experiment(testers={"c-00123": "b"}),))
+    [example] = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    for said, here in (('"http://localhost:3000"', 'os.environ["URL"]'), ('"nm_..."', 'os.environ["KEY"]')):
+        assert said in example
+        example = example.replace(said, here)
+    assert site.play(f"import os\n{example}") == "{'tone': 'bold'} b TARGETING_MATCH\n"
 
 
 def test_what_is_wrong_gives_the_default_and_says_why(site: Site) -> None:

@@ -166,6 +166,15 @@ def test_a_store_that_is_away_is_said(site: Site) -> None:
     assert (*problem(answer)[:2], answer.headers["retry-after"]) == (503, "store_unavailable", "1")
 
 
+def test_that_a_customer_met_a_variant_is_told_and_kept_as_an_event(site: Site) -> None:
+    met = {"experiment_id": "hero_copy", "variation_id": "b"}
+    body = {"userId": "c-1", "messageId": "m-1", "event": "Experiment Viewed", "properties": met}
+    assert site.call("POST", "/v1/track", "till", json=body).json()["results"][0]["status"] == "accepted"
+    [(kept, _)] = site.shop.ledger.events.values()
+    assert (kept.name, kept.customer_id, kept.properties) == ("experiment_viewed", "c-1", met)
+    assert "experiment_viewed" in site.shop.engine.release.vocabulary.names, "a name that is known"
+
+
 def test_the_documents_example_is_answered(site: Site) -> None:
     host = TestClient(site.app, base_url="http://shop.example", client=("203.0.113.9", 5000))
     document = host.get("/v1/openapi.json").json()["paths"]["/v1/assignments"]["post"]
