@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from decisioning.catalog import Release
 from decisioning.errors import StoreError
 from decisioning.experiment_content import Holdout
+from decisioning.identity import Person
 from decisioning.profile import HotProfile
 from decisioning.request import AssignmentRequest
 from decisioning.trial import Trial
@@ -85,6 +86,10 @@ def test_a_person_has_the_variant_of_whom_was_met_first() -> None:
     shop = shop_with(COPY, hot=HotProfile(met_first=f"anonymous:{visitor}"))
     assert assigned(shop) == assigned(shop_with(COPY), customer_id=None, anonymous_id=visitor)
     assert assigned(shop) != assigned(shop_with(COPY))
+
+    nobody_met = Person("c-1", ("c-1", f"anonymous:{visitor}"))
+    shop = shop_with(COPY, hot=HotProfile(person=nobody_met))
+    assert assigned(shop, customer_id=None, anonymous_id=visitor) == assigned(shop_with(COPY))
 
 
 def test_rules_see_what_a_decision_there_may_use() -> None:

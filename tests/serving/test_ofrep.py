@@ -146,6 +146,12 @@ def test_a_page_s_word_overrides_no_stored_value(site: Site) -> None:
     assert one(site, "adults", "page", age=20).json()["reason"] == "SPLIT"
 
 
+def test_a_browser_s_wish_not_to_be_known_counts(site: Site) -> None:
+    body = {"context": {"targetingKey": "c-1"}}
+    asked = site.call("POST", f"{FLAGS}/adults", "page", json=body, headers={"sec-gpc": "1"})
+    assert asked.json()["reason"] == "STATIC"
+
+
 def test_flags_are_those_of_the_market(site: Site) -> None:
     german = content(market="de", experiments=EXPERIMENTS[1:2])
     site.shop.engine.release = Release({"global": content(), "de": german}, version="sha256:two")
