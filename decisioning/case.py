@@ -124,15 +124,20 @@ SESSION = "session_id"  # in the context: what an experiment over sessions assig
 
 
 def assigned(case: Case, facts: Facts) -> Case:
-    """The same with the variants of whoever is asked about, and with the catalogue as these have it.
+    """The same with the variants of whoever is asked about, and with the catalogue as these have it."""
+    found = assignments_here(case, facts)
+    return under(case, found) if found else case
+
+
+def assignments_here(case: Case, facts: Facts) -> tuple[Assignment, ...]:
+    """The variants of whoever is asked about in the experiments of this placement.
 
     The universal control is in no experiment, and nobody can say of an erased person in which.
     """
     trials = case.catalog.trials(case.placement.id, now=case.now)
     if not trials or is_control(case, facts) or (facts.hot is not None and facts.hot.erased):
-        return case
-    found = assignments(trials, units_of(case, facts), rule_scope(case, facts))
-    return under(case, found) if found else case
+        return ()
+    return assignments(trials, units_of(case, facts), rule_scope(case, facts))
 
 
 def under(case: Case, found: tuple[Assignment, ...]) -> Case:

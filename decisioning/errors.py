@@ -9,7 +9,7 @@
     |  `- LeaseLost           this process stood still for so long that another one took over
     |- GateRefused            a model was not promoted, with the reasons
     `- RequestError           a call is wrong
-       |- UnknownPlacement, UnknownAction
+       |- UnknownPlacement, UnknownAction, UnknownExperiment
        |- UnknownDecision     no decision has this id
        |- DecisionConflict    this decision id was used with another body
        |- UnknownMoment       no moment that could be delivered has this id
@@ -95,6 +95,12 @@ class UnknownAction(RequestError):
     """An action that the catalogue, or the decision, does not have."""
 
     code = "unknown_action"
+
+
+class UnknownExperiment(RequestError):
+    """An experiment that the catalogue does not have."""
+
+    code = "unknown_experiment"
 
 
 class UnknownDecision(RequestError):

@@ -8,7 +8,8 @@ moves to another customer because an earlier link became known late.
 - An alias joins two known ids; who is joined to the same id is the same person.
 - A visitor belongs to the customer with the earliest link, and joins nobody: two customers who share
   a device stay two.
-- A person is called by the known id that a link named first (ties: the smaller id).
+- A person is called by the known id that a link named first (ties: the smaller id). What has been decided of a
+  person by chance, as an experiment's variant, stays that of the id that decisions were first made for (`met`).
 - What cannot be true of a person joins nobody: an id with more than `MOST_SAME` aliases (some client's
   "null"). Of a customer's visitors the `MOST_VISITORS` last identified count.
 """
@@ -33,23 +34,39 @@ _SAYS_NOTHING = datetime.max.replace(tzinfo=UTC)
 
 
 class Link(NamedTuple):
-    """A known id, and what else the same person is called: a known id, a visitor's unit, or None for nothing."""
+    """A known id, and what else the same person is called: a known id, a visitor's unit, or None for nothing.
+
+    `met` and `other_met` are when decisions were first made for the one and the other, where any were; see `with_met`.
+    """
 
     customer_id: str
     other: str | None
     at: datetime
+    met: datetime | None = None
+    other_met: datetime | None = None
 
 
 class Person(msgspec.Struct, frozen=True, array_like=True):
-    """Several ids that are one person: `members` with what the person is called, `id`, among them."""
+    """Several ids that are one person.
+
+    Attributes:
+        id: What the person is called, one of `members`.
+        met: Members that decisions were made for, whoever was met first before the others.
+    """
 
     id: str
     members: tuple[str, ...]
+    met: tuple[str, ...] = ()
+
+    @property
+    def met_first(self) -> str | None:
+        """The member that decisions were first made for, if they were for any."""
+        return self.met[0] if self.met else None
 
     def without(self, units: Collection[str]) -> "Person | None":
         """Who is left when nobody knows these ids any more; None where that is one id alone."""
-        left = tuple(one for one in self.members if one not in units)
-        return Person(self.id if self.id in left else left[0], left) if len(left) > 1 else None
+        left, met = (tuple(one for one in some if one not in units) for some in (self.members, self.met))
+        return Person(self.id if self.id in left else left[0], left, met) if len(left) > 1 else None
 
 
 class Ties(msgspec.Struct, frozen=True, array_like=True):
@@ -60,27 +77,30 @@ class Ties(msgspec.Struct, frozen=True, array_like=True):
         owner: Of a visitor, the earliest link's time and customer.
         same: Known ids that are the same person; one more than `MOST_SAME` says that there are too many.
         visitors: Who was identified as this customer: the last day of that, and the visitor.
+        met: When decisions were first made for it.
     """
 
     since: int | None = None
     owner: tuple[int, str] | None = None
     same: tuple[str, ...] = ()
     visitors: tuple[tuple[int, str], ...] = ()
+    met: int | None = None
 
     def joined(self, more: "Ties") -> "Ties":
         """All that both say; in any order, and again, the same.
 
         >>> Ties(since=5, same=("b",)).joined(Ties(since=3, same=("a",)))
-        Ties(since=3, owner=None, same=('a', 'b'), visitors=())
+        Ties(since=3, owner=None, same=('a', 'b'), visitors=(), met=None)
         """
         days: dict[str, int] = {}
         for day, visitor in (*self.visitors, *more.visitors):
             days[visitor] = max(day, days.get(visitor, day))
         return Ties(
-            since=min((at for at in (self.since, more.since) if at is not None), default=None),
+            since=_earlier(self.since, more.since),
             owner=min((owner for owner in (self.owner, more.owner) if owner is not None), default=None),
             same=tuple(sorted({*self.same, *more.same})[: MOST_SAME + 1]),
             visitors=tuple(sorted(((day, visitor) for visitor, day in days.items()), reverse=True)[:MOST_VISITORS]),
+            met=_earlier(self.met, more.met),
         )
 
     def without(self, units: Collection[str]) -> "Ties":
@@ -90,6 +110,7 @@ class Ties(msgspec.Struct, frozen=True, array_like=True):
             owner=self.owner if self.owner is not None and self.owner[1] not in units else None,
             same=tuple(one for one in self.same if one not in units),
             visitors=tuple(each for each in self.visitors if each[1] not in units),
+            met=self.met,
         )
 
     @property
@@ -154,6 +175,16 @@ def links_of(event: EventRecord) -> tuple[Link, ...]:
     return tuple(Link(known, other, event.occurred_at) for other in others)
 
 
+def units_in(links: Iterable[Link]) -> set[str]:
+    """All ids that these links name."""
+    return {unit for link in links for unit in (link.customer_id, link.other) if unit is not None}
+
+
+def with_met(links: Iterable[Link], met: Mapping[str, datetime]) -> list[Link]:
+    """The links with when decisions were first made for the ids that they name, of those for which any were."""
+    return [link._replace(met=met.get(link.customer_id), other_met=met.get(link.other or "")) for link in links]
+
+
 def ties_of(links: Iterable[Link]) -> dict[str, Ties]:
     """What these links say of each id that they name."""
     said: dict[str, Ties] = {}
@@ -162,17 +193,22 @@ def ties_of(links: Iterable[Link]) -> dict[str, Ties]:
         known = said.get(unit)
         said[unit] = ties if known is None else known.joined(ties)
 
-    for known, other, time in links:
+    for known, other, time, *times in links:
         at = microseconds(time)
+        met, other_met = (None if each is None else microseconds(each) for each in times)
         if other is None or other == known:
-            say(known, Ties(since=at))
+            say(known, Ties(since=at, met=met))
         elif is_visitor(other):
-            say(known, Ties(since=at, visitors=((at // _DAY, other),)))
-            say(other, Ties(owner=(at, known)))
+            say(known, Ties(since=at, visitors=((at // _DAY, other),), met=met))
+            say(other, Ties(owner=(at, known), met=other_met))
         else:
-            say(known, Ties(since=at, same=(other,)))
-            say(other, Ties(same=(known,)))
+            say(known, Ties(since=at, same=(other,), met=met))
+            say(other, Ties(same=(known,), met=other_met))
     return said
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    return min((at for at in (one, other) if at is not None), default=None)
 
 
 def person_of(unit: str, ties: Mapping[str, Ties]) -> Person | None:
@@ -206,7 +242,9 @@ def person_of(unit: str, ties: Mapping[str, Ties]) -> Person | None:
     if unit not in body | visitors or len(body) + len(visitors) == 1:
         return None
     named = [(since, one) for one in body if (since := ties.get(one, NO_TIES).since) is not None]
-    return Person(min(named)[1], (*sorted(body), *sorted(visitors)))
+    members = (*sorted(body), *sorted(visitors))
+    met = sorted((at, one) for one in members if (at := ties.get(one, NO_TIES).met) is not None)
+    return Person(min(named)[1], members, tuple(one for _, one in met))
 
 
 def person_names(links: Iterable[Link]) -> Callable[[str], str]:

@@ -98,7 +98,7 @@ class HotProfile(msgspec.Struct, frozen=True):
         erased: The person was erased on request: all of the above is empty, and nothing may be kept of them.
         person: Where several ids are one person, who that is; all of the above is then that of all members.
         states: What is kept of their events; None where it was not asked for.
-        met_first: Of a person with several ids, the one that decisions were first made for; None without a person.
+        met_first: Of a person with several ids, the one that decisions were first made for, if they were for any.
     """
 
     consents: tuple[Consent, ...] = ()

@@ -106,6 +106,35 @@ class DecisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         )
 
 
+class AssignmentRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """In which variants of which experiments is this customer?
+
+    Attributes:
+        placement: Only experiments that run there; wherever they run, when absent.
+        experiments: Only these.
+        context, global_privacy_control: As of a `DecisionRequest`.
+    """
+
+    customer_id: CallerId | None = None
+    anonymous_id: CallerId | None = None
+    placement: CallerId | None = None
+    context: Context = {}
+    market: CallerId | None = None
+    experiments: Annotated[tuple[CallerId, ...], msgspec.Meta(min_length=1, max_length=100)] | None = None
+    global_privacy_control: bool = False
+
+    def at(self, placement: str) -> DecisionRequest:
+        """The request for a decision there, which has the same assignments."""
+        return DecisionRequest(
+            placement=placement,
+            customer_id=self.customer_id,
+            anonymous_id=self.anonymous_id,
+            context=self.context,
+            market=self.market,
+            global_privacy_control=self.global_privacy_control,
+        )
+
+
 class OutcomeReport(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """What the customer did with a decision.
 

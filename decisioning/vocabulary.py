@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from decisioning.currencies import Currencies, is_unconverted
 from decisioning.event_content import Source
 
-# https://segment.com/docs/connections/spec/ecommerce/v2/
+# https://segment.com/docs/connections/spec/ecommerce/v2/ and .../ab-testing/
 STANDARD_EVENTS: Mapping[str, str] = {
     "Products Searched": "products_searched",
     "Product List Viewed": "product_list_viewed",
@@ -28,6 +28,7 @@ STANDARD_EVENTS: Mapping[str, str] = {
     "Product Added to Wishlist": "wishlist_added",
     "Signed Up": "signed_up",
     "Signed In": "signed_in",
+    "Experiment Viewed": "experiment_viewed",
 }
 # What comes first counts where a source sends several.
 STANDARD_PROPERTIES: Mapping[str, str] = {"revenue": "value", "total": "value", "sku": "product_id"}

@@ -17,7 +17,7 @@ import msgspec
 from ulid import ULID
 
 from decisioning import decision as funnel
-from decisioning.case import UNSCORED, Case, assigned, case_of, reason_of
+from decisioning.case import UNSCORED, Case, assigned, assignments_here, case_of, reason_of
 from decisioning.catalog import Catalog, Release
 from decisioning.contact_history import ContactHistory
 from decisioning.content import Action, FeatureTypes
@@ -25,7 +25,7 @@ from decisioning.content_types import NO_ACTION, FeatureKind, Scalar, Value
 from decisioning.decision import Choice
 from decisioning.encoding import RowEncoder
 from decisioning.erased import facts_of_nobody, nobodys
-from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision
+from decisioning.errors import DecisionConflict, RequestError, StoreError, UnknownDecision, UnknownExperiment
 from decisioning.event_features import EventFeatures
 from decisioning.event_state import MARGIN, KeptStates
 from decisioning.foretelling import Foreteller, with_chances
@@ -33,9 +33,9 @@ from decisioning.personalisation import considered
 from decisioning.posterior import Fitted, Posterior
 from decisioning.profile import Facts, HotProfile, StoredFeatures, Subject
 from decisioning.pseudonyms import Pseudonyms
-from decisioning.record import DecisionRecord, ModelVersion, Shadow
+from decisioning.record import Assignment, DecisionRecord, ModelVersion, Shadow
 from decisioning.replay import Replayed, replay
-from decisioning.request import Context, DecisionRequest, OutcomeReport, sane
+from decisioning.request import AssignmentRequest, Context, DecisionRequest, OutcomeReport, sane
 from decisioning.reservation import AlreadyClaimed, ReservationRequest, take, with_contacts
 from decisioning.response_counts import variants_of
 from decisioning.scores import Scores, scores_of
@@ -71,6 +71,13 @@ class DrawKey:
     def key_id(self) -> str:
         """The first characters of the secret's hash."""
         return key_id(self.secret)
+
+
+class Assigned(NamedTuple):
+    """The variants of whoever was asked about, in the catalogue's order, and the catalogue."""
+
+    assignments: tuple[Assignment, ...]
+    catalog: Catalog
 
 
 class _Versions(NamedTuple):
@@ -227,19 +234,11 @@ class Engine:
         for record, digest in zip(firsts, digests, strict=True):
             if record is None:
                 if not cases:
-                    release = self.release
-                    versions = _Versions(
-                        release.of(request.market),
-                        self._model,
-                        self._shadow,
-                        release.everywhere.actions,
-                        release.event_features,
-                        self.foreteller,
-                    )
+                    versions = self._versions(request.market)
                     cases = self._cases(each, versions, now)
                     laps.lap("request")
                     facts = await self._read(request, versions, laps, now=now, clock=clock, stored_first=stored_first)
-                    unit = facts.hot.person.id if facts.hot and facts.hot.person else request.unit
+                    unit = _unit_of(request, facts.hot)
                     erased = facts.hot is not None and facts.hot.erased
                 assert facts is not None
                 case = cases[len(records)]._replace(unit=unit, elsewhere=_shown(records))
@@ -248,6 +247,43 @@ class Engine:
                 record, facts = await self._decide(case, versions, facts, digest, laps)
             records.append(record)
         return tuple(records)
+
+    async def assign(self, request: AssignmentRequest, *, now: datetime, stored_first: bool = False) -> Assigned:
+        """The variants alone that a decision would have for this customer; nothing is ranked, reserved or kept.
+
+        `stored_first` as of `decide_placements`.
+
+        Raises:
+            RequestError: The request cannot be answered as it is.
+            StoreError: Hot state cannot be read: nobody can say who the customer is.
+        """
+        versions, laps = self._versions(request.market), StageTimers().start()
+        catalog = versions.catalog
+        wanted = _wanted(request, catalog)
+        places = (request.placement,) if request.placement is not None else tuple(catalog.placements)
+        each = [self._under_pseudonyms(request.at(place)) for place in places]
+        cases = self._cases(each, versions, now)
+        facts = await self._read(each[0], versions, laps, now=now, clock=now, stored_first=stored_first)
+        if facts.hot is None:
+            raise StoreError("hot state cannot be read, so nobody can say who the customer is; ask again")
+        found: dict[str, Assignment] = {}
+        for case in cases:
+            case = case._replace(unit=_unit_of(each[0], facts.hot))
+            for assignment in assignments_here(case, considered(case, facts)):
+                found.setdefault(assignment.experiment, assignment)
+        return Assigned(tuple(found[name] for name in catalog.experiments if name in found and name in wanted), catalog)
+
+    def _versions(self, market: str | None) -> "_Versions":
+        """What is served now, of this market."""
+        release = self.release
+        return _Versions(
+            release.of(market),
+            self._model,
+            self._shadow,
+            release.everywhere.actions,
+            release.event_features,
+            self.foreteller,
+        )
 
     def _under_pseudonyms(self, request: DecisionRequest) -> DecisionRequest:
         """The request as it is kept: it names the customer as the stores do."""
@@ -538,6 +574,27 @@ class Engine:
             f"decision '{reservation.decision_id}' was begun at {claim.claimed_at.isoformat()} and is not recorded yet;"
             " send it again"
         )
+
+
+def _wanted(request: AssignmentRequest, catalog: Catalog) -> frozenset[str]:
+    """The experiments that are asked for: those that are named, or all.
+
+    Raises:
+        UnknownExperiment: The catalogue does not have one.
+    """
+    known = frozenset(experiment.id for experiment in catalog.content.experiments)
+    for index, name in enumerate(request.experiments or ()):
+        if name not in known:
+            allowed = ", ".join(sorted(known)) or "none: the catalogue has no experiment"
+            raise UnknownExperiment(
+                f"experiments[{index}] is '{name}', must be one of {allowed}", where=f"experiments[{index}]"
+            )
+    return known if request.experiments is None else frozenset(request.experiments)
+
+
+def _unit_of(request: DecisionRequest, hot: HotProfile | None) -> str:
+    """What whoever is asked about is called; see `Case.unit`."""
+    return hot.person.id if hot and hot.person else request.unit
 
 
 def _of_nobody(case: Case, facts: Facts, *, now: datetime) -> tuple[Case, Facts, str]:

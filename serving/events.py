@@ -11,7 +11,7 @@ import msgspec
 from decisioning.catalog import Release
 from decisioning.erased import units_of, without_erased
 from decisioning.events import EventRecord, happened
-from decisioning.identity import links_of
+from decisioning.identity import links_of, units_in, with_met
 from decisioning.moments import awaited
 from decisioning.pseudonyms import Pseudonyms
 from decisioning.state_change import StateChange
@@ -111,7 +111,7 @@ class Events:
             await self._hot_state.note(told, states)
         links = [link for event in standing for link in links_of(event)]
         if links:
-            await self._hot_state.link(links)
+            await self._hot_state.link(with_met(links, await self._ledger.met(units_in(links))))
         self.moments_due.update(moment.moment_id for moment in begun if moment.is_due_at_once)
         return taken
 

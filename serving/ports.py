@@ -3,7 +3,7 @@
 A port that cannot do its work raises `StoreError`; the engine turns that into a fallback.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
 
@@ -159,6 +159,10 @@ class Ledger(Protocol):
 
     async def erased(self, names: Collection[str]) -> frozenset[str]:
         """Which of these ids are erased, so that nothing of them may be kept; of decisions, `decision_name`."""
+        ...
+
+    async def met(self, units: Collection[str]) -> Mapping[str, datetime]:
+        """When decisions were first made for these customers and visitors, of those for whom any were."""
         ...
 
     async def get(self, decision_id: str) -> tuple[DecisionRecord, str] | None:

@@ -152,6 +152,7 @@ class FakeHotState:
             account_contacts=(*self.profile.account_contacts, *(shared if subject.account_id else ())),
             version=self.profile.version + len(self.contacts) + len(others),
             person=person or self.profile.person,
+            met_first=person.met_first if person else self.profile.met_first,
         )
 
 
@@ -217,6 +218,10 @@ class FakeLedger:
         }
         found = [each for each, _ in self.outcomes.values() if each.decision_id in of and each.type in OF_MAILBOX]
         return sorted(found, key=lambda each: each.occurred_at, reverse=True)
+
+    async def met(self, units: Collection[str]) -> dict[str, datetime]:
+        made = [record for record, _ in self.decisions.values() if record.customer_id in units]
+        return {record.customer_id: record.decided_at for record in reversed(made)}
 
     async def erased(self, names: Collection[str]) -> frozenset[str]:
         return self.buried.intersection(names)

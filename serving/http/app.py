@@ -22,6 +22,7 @@ from decisioning.events import EventType
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
 from serving.engine import Engine
+from serving.http.assignment_routes import AssignmentRoutes
 from serving.http.body import BATCH_LIMIT, DECISION_LIMIT, convert, read_json, read_optional_json
 from serving.http.callers import Caller, Callers
 from serving.http.customer_routes import CustomerRoutes, honoured
@@ -29,6 +30,7 @@ from serving.http.event_routes import EVENT_PATHS, EventRoutes, caller_of
 from serving.http.hook_routes import HookRoutes, Secrets
 from serving.http.metrics import Metrics
 from serving.http.moment_routes import MomentRoutes
+from serving.http.ofrep import OfrepRoutes
 from serving.http.openapi import docs_page, openapi_document
 from serving.http.privacy_routes import PrivacyRoutes
 from serving.http.problems import (
@@ -54,6 +56,7 @@ _KEPT_AS_ARRAYS = (
     "candidates", "contacts", "account_contacts", "consents", "withdrawn", "purchases", "events", "budgets", "dropped",
 )  # fmt: skip
 OPEN = ()  # scopes of a route that needs no key
+ELSEWHERE = ("/v1", "/v1/{rest:path}", "/ofrep/{rest:path}")
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -78,6 +81,9 @@ def table(routes: "Routes") -> list[tuple[str, str, tuple[str, ...], Handler]]:
         ("POST", "/v1/decisions/batch", ("decide",), routes.decide_batch),
         ("GET", "/v1/decisions/{decision_id:path}", ("admin", "marketing"), routes.find_decision),
         ("POST", "/v1/decisions/{decision_id:path}/replay", ("admin",), routes.replay),
+        ("POST", "/v1/assignments", ("decide",), routes.assignments.assign),
+        ("POST", "/ofrep/v1/evaluate/flags", ("decide",), routes.ofrep.all),
+        ("POST", "/ofrep/v1/evaluate/flags/{key:path}", ("decide",), routes.ofrep.one),
         ("POST", "/v1/outcomes", ("decide", "ingest", "agent"), routes.outcomes),
         *(("POST", f"/v1/{kind}", ("ingest",), routes.events.single(kind)) for kind in get_args(EventType)),
         ("POST", "/v1/batch", ("ingest",), routes.events.batch),
@@ -105,7 +111,7 @@ def table(routes: "Routes") -> list[tuple[str, str, tuple[str, ...], Handler]]:
 def create_app(routes: "Routes", metrics: Metrics, callers: Callers, *, origins: Sequence[str] = ()) -> Starlette:
     """The application over these routes, for these callers; pages of these sites may call it from browsers."""
     # BentoML answers what no route of ours takes, and not with a problem.
-    others = [Route(path, _nothing_here, methods=METHODS) for path in ("/v1", "/v1/{rest:path}")]
+    others = [Route(path, _nothing_here, methods=METHODS) for path in ELSEWHERE]
     return Starlette(
         routes=[
             *(
@@ -121,7 +127,8 @@ def create_app(routes: "Routes", metrics: Metrics, callers: Callers, *, origins:
                 CORSMiddleware,
                 allow_origins=origins,
                 allow_methods=["GET", "POST", "PUT"],
-                allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+                allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-API-Key"],
+                expose_headers=["ETag"],
             )
         ]
         if origins
@@ -148,6 +155,8 @@ class Routes:
         self._engine = engine
         self._metrics = metrics
         self.events = EventRoutes(engine, metrics)
+        self.assignments = AssignmentRoutes(engine)
+        self.ofrep = OfrepRoutes(engine)
         self.customers = CustomerRoutes(engine)
         self.privacy = PrivacyRoutes(engine, privacy)
         self.hooks = HookRoutes(engine, metrics, hook_secrets)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from email.parser import BytesParser
 from email.policy import HTTP
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -13,13 +13,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from decisioning.errors import RequestError
-from decisioning.request import CallerId, DecisionRequest
+from decisioning.request import AssignmentRequest, CallerId, DecisionRequest
 from serving.customers import ConsentStatement, PreferencesStatement, Standing
 from serving.engine import Engine
 from serving.http.body import DECISION_LIMIT, content_of, convert, read_json
 from serving.http.callers import Caller
 from serving.http.problems import BodyTooLarge
 
+Asked = TypeVar("Asked", DecisionRequest, AssignmentRequest)
 MAX_STATEMENTS = 100
 FORM_LIMIT = 4096
 FIELD, ONE_CLICK = "List-Unsubscribe", "One-Click"
@@ -33,7 +34,7 @@ PAGE_HEADERS = {
 }
 
 
-def honoured(request: DecisionRequest, headers: Mapping[str, str]) -> DecisionRequest:
+def honoured(request: Asked, headers: Mapping[str, str]) -> Asked:
     """The request with what the customer's browser asks for (Global Privacy Control)."""
     if headers.get("sec-gpc", "").strip() != "1" or request.global_privacy_control:
         return request

@@ -84,7 +84,7 @@ class Guard:
 
 
 def _is_ours(path: str) -> bool:
-    return path in ("/v1", "/metrics") or path.startswith("/v1/")
+    return path in ("/v1", "/metrics") or path.startswith(("/v1/", "/ofrep/"))
 
 
 def _check_loopback(scope: Scope) -> None:

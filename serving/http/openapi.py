@@ -13,10 +13,12 @@ import msgspec
 
 from decisioning.answer import DecisionAnswer, DecisionAnswers
 from decisioning.replay import Replayed
-from decisioning.request import DecisionRequest, OutcomeReport
+from decisioning.request import AssignmentRequest, DecisionRequest, OutcomeReport
 from serving.customer_view import CustomerView
 from serving.customers import ConsentStatement, PreferencesStatement, Standing
+from serving.http.assignment_routes import AssignmentsAnswer
 from serving.http.customer_routes import FIELD, ONE_CLICK
+from serving.http.ofrep import EvaluationRequest, Failure, Flag
 from serving.http.problems import Problem, problem_codes
 from serving.moments import Acknowledgement, DeliveredMoment, MomentState
 from serving.pauses import PauseAnswer, PauseRequest
@@ -100,6 +102,19 @@ EXPLAINED_EXAMPLE: dict[str, Any] = ANSWER_EXAMPLE | {
         ],
     },
 }
+ASSIGNMENTS_EXAMPLE: dict[str, Any] = {
+    "customer_id": "c-00123",
+    "anonymous_id": None,
+    "experiments": [{"experiment": "hero_copy", "variant": "b", "reason": "SPLIT", "payload": {"tone": "bold"}}],
+    "catalog_version": "sha256:5d0e...",
+}
+FLAG_EXAMPLE: dict[str, Any] = {
+    "key": "hero_copy",
+    "reason": "SPLIT",
+    "variant": "b",
+    "metadata": {"version": 1},
+    "value": {"tone": "bold"},
+}
 MOMENT_EXAMPLE: dict[str, Any] = {
     "moment_id": "384544ed65690a34c17f51b7803f6fe9",
     "moment": "cart_abandoned",
@@ -179,6 +194,7 @@ class _Route(NamedTuple):
     body: Any = None
     body_example: Any = None
     problems: tuple[int, ...] = ()
+    failures: tuple[tuple[int, str], ...] = ()  # statuses and codes of a protocol with errors of its own
     query: tuple[tuple[str, str], ...] = ()  # optional parameters, each with what it is
     body_required: bool = True
     body_type: str = "application/json"
@@ -262,6 +278,7 @@ _HOOK_ITEM = {
     "timestamp": 1774094400,
     "decision_id": "01KANTX7M0D4Q3V3Z0V6S2D6QJ",
 }
+_EVALUATION = {"context": {"targetingKey": "c-00123", "device": "mobile"}}
 _ROUTES = (
     _Route(
         "post",
@@ -286,6 +303,51 @@ _ROUTES = (
         {"type": "object", "properties": {"requests": _array(_reference("DecisionRequest"))}, "required": ["requests"]},
         {"requests": [REQUEST_EXAMPLE]},
         (400, 413, 415, 503),
+        scopes=("decide",),
+    ),
+    _Route(
+        "post",
+        "/v1/assignments",
+        "The variants alone that a decision would have for a customer or visitor: in one placement or in all, of the"
+        " `experiments` that are named or of all. Nothing is ranked or kept: report an `Experiment Viewed` once the"
+        " customer meets the variant.",
+        200,
+        _reference("AssignmentsAnswer"),
+        ASSIGNMENTS_EXAMPLE,
+        _reference("AssignmentRequest"),
+        {"customer_id": "c-00123", "placement": "home_hero", "context": {"device": "mobile"}},
+        (400, 413, 415, 422, 503),
+        scopes=("decide",),
+    ),
+    _Route(
+        "post",
+        "/ofrep/v1/evaluate/flags/{key}",
+        "An experiment as a flag of OpenFeature's remote evaluation protocol (OFREP 0.3.0): `value` is the payload of"
+        " the variant, and absent for who takes no part. `targetingKey` is a customer's id, or `anonymous:` and a"
+        " visitor's; `market` is the market.",
+        200,
+        _reference("Flag"),
+        FLAG_EXAMPLE,
+        _reference("EvaluationRequest"),
+        _EVALUATION,
+        failures=(
+            (400, "PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT"),
+            (404, "FLAG_NOT_FOUND"),
+            (500, "without a code"),
+        ),
+        scopes=("decide",),
+    ),
+    _Route(
+        "post",
+        "/ofrep/v1/evaluate/flags",
+        "All experiments but drafts as flags. With `If-None-Match` and the `ETag` of an earlier answer, 304 where the"
+        " answer is the same.",
+        200,
+        {"type": "object", "properties": {"flags": {"type": "array", "items": _reference("Flag")}}},
+        {"flags": [FLAG_EXAMPLE]},
+        _reference("EvaluationRequest"),
+        _EVALUATION,
+        failures=((400, "PARSE_ERROR, TARGETING_KEY_MISSING, INVALID_CONTEXT"), (500, "without a code")),
         scopes=("decide",),
     ),
     _Route(
@@ -557,6 +619,7 @@ def openapi_document() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(
         (
             *(DecisionRequest, DecisionAnswer, DecisionAnswers, OutcomeReport, PauseRequest, PauseAnswer, Problem),
+            *(AssignmentRequest, AssignmentsAnswer, EvaluationRequest, Flag, Failure),
             *(Replayed, ConsentStatement, PreferencesStatement, Standing),
             *(DeliveredMoment, Acknowledgement, MomentState),
             *(CustomerView, PrivacyAnswer),
@@ -593,6 +656,13 @@ def _operation(route: _Route) -> dict[str, Any]:
                     "content": content(_reference("Problem"), PROBLEM_EXAMPLE, "application/problem+json"),
                 }
                 for status, names in codes.items()
+            },
+            **{
+                str(status): {
+                    "description": f"A failure: {names}.",
+                    "content": content(_reference("Failure"), {"errorDetails": "context.targetingKey is missing"}),
+                }
+                for status, names in route.failures
             },
         },
     }

@@ -18,6 +18,7 @@ from decisioning.errors import (
     StoreError,
     UnknownAction,
     UnknownDecision,
+    UnknownExperiment,
     UnknownMoment,
     UnknownPlacement,
 )
@@ -119,6 +120,7 @@ STATUSES: dict[type[NextmoveError], int] = {
     StillPaused: 409,
     UnknownPlacement: 422,
     UnknownAction: 422,
+    UnknownExperiment: 422,
     StoreError: 503,
     BundleError: 503,
     CatalogError: 503,

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import NamedTuple
 
 import msgspec
 
 from decisioning.content_types import CONTACT_MEMORY
 from decisioning.events import Happened, happened
-from decisioning.identity import LINKING, Link, links_of
+from decisioning.identity import LINKING, Link, links_of, units_in, with_met
 from decisioning.profile import Contact, Subject
 from decisioning.record import ShownSlot, lifts
 from storage.hot_state.charges import CHARGE_MEMORY
@@ -21,6 +22,7 @@ UNDER_WAY = timedelta(minutes=1)
 NEWEST_WORDS = 10_000
 # Of events likewise: a service that takes thousands a second must not take minutes to start.
 NEWEST_EVENTS = 20_000
+LINKS_TOGETHER = 500
 PAUSES = ("action.pause", "action.resume")
 _CHARGED = b'"budget":"'  # in a record whose JSON has a slot with a budget
 
@@ -106,9 +108,11 @@ def kept_happened(
 def kept_links(
     reader: LedgerReader, *, domain: str, received_since: datetime | None = None, newest: int | None = None
 ) -> Iterator[Link]:
-    """Which ids of the domain are one person."""
-    for event in reader.events(domain, types=LINKING, received_since=received_since, newest=newest):
-        yield from links_of(event)
+    """Which ids of the domain are one person, and when decisions were first made for them."""
+    told = reader.events(domain, types=LINKING, received_since=received_since, newest=newest)
+    links = (link for event in told for link in links_of(event))
+    while together := list(islice(links, LINKS_TOGETHER)):
+        yield from with_met(together, reader.met(domain, units_in(together)))
 
 
 def kept_pauses(reader: LedgerReader, *, domain: str | None = None) -> list[tuple[str, str]]:

@@ -288,6 +288,7 @@ def profile_of(
         person=person,
         withdrawn=tuple(sorted(withdrawn, key=_BY_PURPOSE)) if withdrawn else (),
         preferences=preferences,
+        met_first=person.met_first if person else None,
     )
 
 

@@ -123,6 +123,7 @@ def read_profile(
         person=person,
         withdrawn=_words(found, "withdrawn"),
         preferences=None if wishes is None else _decode_preferences(wishes[1]),
+        met_first=person.met_first if person else None,
     )
 
 

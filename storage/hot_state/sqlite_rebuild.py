@@ -18,6 +18,7 @@ from storage.hot_state.changes import (
     note_happened,
 )
 from storage.hot_state.history import (
+    LINKS_TOGETHER,
     NEWEST_EVENTS,
     NEWEST_WORDS,
     UNDER_WAY,
@@ -37,7 +38,6 @@ from storage.settings import Settings
 
 Progress = Callable[[str], None]
 OUTCOMES_PER_COMMIT = 200
-LINKS_TOGETHER = 500
 
 
 def needs_rebuild(settings: Settings) -> bool:

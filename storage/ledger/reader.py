@@ -174,6 +174,15 @@ class LedgerReader:
             record = found.scalar()
         return None if record is None else decoded(record)
 
+    def met(self, domain: str, units: Collection[str]) -> dict[str, datetime]:
+        """When decisions were first made for these customers and visitors, of those for whom any were."""
+        theirs = select(func.min(decisions.c.seq)).where(
+            decisions.c.domain == domain, decisions.c.customer_id.in_(units)
+        )
+        first = decisions.c.seq.in_(theirs.group_by(decisions.c.customer_id))
+        found = self._fetch(select(decisions.c.customer_id, decisions.c.decided_at).where(first))
+        return {row.customer_id: from_microseconds(row.decided_at) for row in found}
+
     def outcomes(
         self, *, since: datetime | None = None, until: datetime | None = None
     ) -> dict[str, list[OutcomeRecord]]:

@@ -30,6 +30,12 @@ SELECT_OUTCOMES = str(
 )
 # Parameters: domain, hashes as JSON.
 SELECT_ERASED = "SELECT digest FROM erased WHERE domain = ? AND digest IN (SELECT value FROM json_each(?))"
+# When each was first decided for. Parameters: domain, ids as JSON. The index has rows in the order of `seq`, so one
+# is read of each, however many there are.
+SELECT_MET = """
+SELECT value, (SELECT decided_at FROM decisions WHERE customer_id = value AND domain = ? ORDER BY seq LIMIT 1)
+FROM json_each(?)
+"""
 # Parameters: domain, customer, channel. The newest are enough to see whether something came through.
 SELECT_OF_MAILBOX = f"""{
     select(*outcomes.columns[1:-1])

@@ -10,7 +10,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from msgspec import json
@@ -24,6 +24,7 @@ from decisioning.preferences import PreferencesChange
 from decisioning.profile import ConsentChange
 from decisioning.record import AuditRecord, DecisionRecord, OutcomeRecord
 from storage.id_digests import id_digests
+from storage.instants import from_microseconds
 from storage.ledger.checkpoint import Checkpointer
 from storage.ledger.database import BUSY_TIMEOUT, first_line, open_ledger
 from storage.ledger.rows import (
@@ -43,6 +44,7 @@ from storage.ledger.statements import (
     SELECT_DECISION,
     SELECT_ERASED,
     SELECT_EVENT,
+    SELECT_MET,
     SELECT_OF_MAILBOX,
     SELECT_OUTCOMES,
     digest_place,
@@ -200,6 +202,15 @@ class Ledger:
             StoreError: The ledger cannot be read.
         """
         return [event_of(row[0]) for event_id in event_ids for row in self._fetch(SELECT_EVENT, event_id)]
+
+    async def met(self, units: Collection[str]) -> dict[str, datetime]:
+        """When decisions were first made for these customers and visitors, of those for whom any were.
+
+        Raises:
+            StoreError: The ledger cannot be read.
+        """
+        rows = self._fetch(SELECT_MET, self._domain, json.encode(list(units)).decode())
+        return {unit: from_microseconds(at) for unit, at in rows if at is not None}
 
     async def erased(self, names: Collection[str]) -> frozenset[str]:
         """Which of these ids are erased, so that nothing of them may be kept; of decisions, `decision_name`.

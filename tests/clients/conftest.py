@@ -51,7 +51,9 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr(values, "ValueClass", values.MutexValue)
     shop = Shop()
     metrics = Metrics(lambda: shop.engine, hot_state_lost=lambda: False)
-    app = create_app(Routes(lambda: shop.engine, metrics), metrics, callers_with(key(name="web", scopes=("ingest",))))
+    app = create_app(
+        Routes(lambda: shop.engine, metrics), metrics, callers_with(key(name="web", scopes=("decide", "ingest")))
+    )
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -5,20 +5,35 @@ from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decisioning import identity
 from decisioning.events import EventRecord
-from decisioning.identity import Known, Link, Person, is_visitor, linked, links_of, person_of, ties_of
+from decisioning.identity import (
+    Known,
+    Link,
+    Person,
+    Ties,
+    is_visitor,
+    linked,
+    links_of,
+    person_of,
+    ties_of,
+    units_in,
+    with_met,
+)
 
 NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 CUSTOMERS, VISITORS = list("abcdef"), [f"anonymous:{name}" for name in "uvwxy"]
 EVERYBODY = [*CUSTOMERS, *VISITORS]
 
+# When decisions were first made for some of them, for two at the same instant.
+MET = {unit: NOW - timedelta(days=day) for unit, day in (("b", 4), ("d", 2), (VISITORS[1], 4), (VISITORS[3], 1))}
 links = st.builds(
-    Link,
+    lambda *said: with_met([Link(*said)], MET)[0],
     st.sampled_from(CUSTOMERS),
     st.sampled_from([None, *EVERYBODY]),
     st.integers(0, 5).map(lambda days: NOW + timedelta(days=days)),
@@ -75,7 +90,8 @@ def people_by_hand(some: Sequence[Link]) -> dict[str, Person | None]:
         if len(body) > 1:
             named = [(one.at, one.customer_id) for one in some if one.customer_id in body]
             customers = sorted(unit for unit in body if not is_visitor(unit))
-            person = Person(min(named)[1], (*customers, *sorted(body - set(customers))))
+            met = sorted((at, unit) for unit, at in MET.items() if unit in body)
+            person = Person(min(named)[1], (*customers, *sorted(body - set(customers))), tuple(unit for _, unit in met))
             found.update(dict.fromkeys(body, person))
     return found
 
@@ -185,6 +201,44 @@ def test_of_very_many_devices_the_last_count() -> None:
     kept.tell([link("a", "anonymous:0", number)])
     assert kept.known["anonymous:0"].person is not None
     assert kept.known["anonymous:1"].person is None
+
+
+def test_a_person_was_met_first_as_whom_decisions_were_first_made_for() -> None:
+    visitor, some = VISITORS[0], [link("a", VISITORS[0]), alias("a", "b", 1)]
+    for order in permutations(with_met(some, {"b": NOW, visitor: NOW - timedelta(days=1)})):
+        kept = Kept()
+        for one in order:
+            kept.tell([one])
+        assert {person and person.met for person in kept.people.values()} == {None, (visitor, "b")}
+        assert not kept.tell(some), "who is linked again without being met again was met all the same"
+
+
+def test_who_is_met_before_the_same_link_is_told_again_was_met() -> None:
+    kept = Kept()
+    kept.tell([link("a", VISITORS[0])])
+    before = kept.people["a"]
+    assert before is not None
+    assert before.met_first is None
+    assert kept.tell(with_met([link("a", VISITORS[0])], {"a": NOW}))
+    after = kept.people[VISITORS[0]]
+    assert after is not None
+    assert after.met_first == "a"
+
+
+def test_when_nobody_knows_who_was_met_first_it_was_the_next() -> None:
+    person = Person("a", ("a", "b", "anonymous:v"), ("anonymous:v", "b"))
+    assert person.without(["anonymous:v"]) == Person("a", ("a", "b"), ("b",))
+    assert Ties(met=5, same=("a",)).without(["a"]) == Ties(met=5)
+
+
+def test_what_was_kept_before_anybody_was_met_is_read_as_nobody() -> None:
+    for kept, kind in ((("a", ("a", "b")), Person), ((1, None, ("b",), ()), Ties)):
+        read = msgspec.msgpack.decode(msgspec.msgpack.encode(kept), type=kind)
+        assert read == kind(*kept)
+
+
+def test_links_name_units() -> None:
+    assert units_in([link("a"), link("b", VISITORS[0]), alias("c", "d")]) == {"a", "b", "c", "d", VISITORS[0]}
 
 
 def test_who_logs_in_again_on_the_same_day_changes_nothing() -> None:

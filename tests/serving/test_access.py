@@ -54,7 +54,7 @@ class Site:
         app = create_app(routes, self.metrics, self.callers, origins=origins)
 
         async def either(scope: Any, receive: Any, send: Any) -> None:
-            ours = scope["path"].startswith("/v1/") or scope["path"] == "/metrics"
+            ours = scope["path"].startswith(("/v1/", "/ofrep/")) or scope["path"] == "/metrics"
             await (app if ours else native)(scope, receive, send)
 
         self.app = Guard(either, readiness=self.readiness, callers=self.callers, metrics=self.metrics)

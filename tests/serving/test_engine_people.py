@@ -52,20 +52,39 @@ def test_what_a_visitor_saw_counts_on_every_channel_once_they_log_in(shop: Shop)
         assert len(record.contacts) == 3
 
 
+def of_another_variant(name: str) -> str:
+    """A visitor whose bucket has another variant than this customer's."""
+    return next(one for one in "uvwxyz" if Trial(COPY).lot(f"anonymous:{one}") != Trial(COPY).lot(name))
+
+
+def test_a_visitor_who_was_met_keeps_their_variant_as_the_customer_whom_they_turn_out_to_be(shop: Shop) -> None:
+    device = of_another_variant("c-1")
+    before = visitor(shop, device, ago=2).assignments
+    tell(shop, "login", anonymous_id=device)
+    assert visitor(shop, device, ago=1).assignments == decide(shop).assignments == before
+    assert {one.unit for one in before} == {f"anonymous:{device}"}
+
+    tell(shop, "another device", anonymous_id="tablet")
+    tell(shop, "login again", anonymous_id=device)
+    assert visitor(shop, "tablet").assignments == decide(shop).assignments == before
+
+
 def test_a_customers_variant_is_theirs_on_every_device_they_log_in_on(shop: Shop) -> None:
-    before = decide(shop).assignments
+    before = decide(shop, ago=2).assignments
     visitors = [name for name in "uvwxyz" if Trial(COPY).lot(f"anonymous:{name}") != Trial(COPY).lot("c-1")]
     assert len(visitors) > 1, "else nothing is shown"
     for name in visitors:
+        visitor(shop, name, ago=1)
         tell(shop, name, anonymous_id=name)
         assert visitor(shop, name).assignments == decide(shop).assignments == before
 
 
 def test_the_record_keeps_who_was_named_and_is_the_persons(shop: Shop) -> None:
-    other = next(name for name in "uvwxyz" if Trial(COPY).lot(f"anonymous:{name}") != Trial(COPY).lot("c-1"))
+    other = of_another_variant("c-1")
     tell(shop, "login", anonymous_id=other)
     record = visitor(shop, other)
     assert (record.customer_id, record.request.customer_id, record.request.anonymous_id) == ("c-1", None, other)
+    assert [each.unit for each in record.assignments] == ["c-1"], "as nobody was met before"
     again = asyncio.run(shop.engine.replay(record.decision_id))
     assert (again.identical, again.changed_meanwhile) == (True, False)
 

@@ -11,9 +11,10 @@ import pytest
 
 from decisioning.content import ContactPolicy
 from decisioning.events import Happened
-from decisioning.identity import Link, Person
+from decisioning.identity import Link, Person, with_met
 from decisioning.profile import Consent, Event, HotProfile, Purchase, Subject
 from decisioning.reservation import Reserved
+from storage.hot_state.erasing import erase_hot
 from storage.hot_state.redis import RedisHotState
 from storage.settings import Settings
 from tests.storage.hot_stores import Store, candidate, reservation, settings_for
@@ -78,6 +79,21 @@ def test_what_a_visitor_saw_counts_for_the_customer_who_logs_in(store: Store) ->
     assert show(store, "d-4", ANN) == show(store, "d-5", VISITOR) == 0
     assert content_of(store.read(ANN)) == content_of(store.read(VISITOR))
     assert store.read(VISITOR).person == Person("ann", ("ann", "anonymous:v"))
+
+
+def test_of_a_person_it_is_known_for_whom_decisions_were_first_made(store: Store) -> None:
+    assert store.read(ANN).met_first is None
+    store.link(login())
+    assert store.read(ANN).met_first is None, "for nobody yet"
+    before = store.read(ANN).version
+    store.link(*with_met([login()], {"anonymous:v": NOW - HOUR, "ann": NOW}))
+    assert store.read(ANN).met_first == store.read(VISITOR).met_first == "anonymous:v"
+    assert store.read(ANN).version != before, "a decision that was read before is judged again"
+    store.link(*with_met([alias("bob", "ann")], {"bob": NOW - DAY}))
+    assert store.read(VISITOR).met_first == "bob"
+
+    erase_hot(store.settings, ["bob"], linked=["ann", "anonymous:v"], decisions=[])
+    assert store.read(ANN).met_first == store.read(VISITOR).met_first == "anonymous:v"
 
 
 def test_who_has_no_link_is_nobody_else(store: Store) -> None:

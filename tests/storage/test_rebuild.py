@@ -16,7 +16,7 @@ import redis
 from decisioning.content import ContactPolicy
 from decisioning.events import EventRecord
 from decisioning.events import happened as happened_of
-from decisioning.identity import Link, links_of
+from decisioning.identity import Link, links_of, units_in, with_met
 from decisioning.profile import Consent, Subject
 from decisioning.record import AuditRecord, DecisionRecord, told
 from decisioning.request import OutcomeReport
@@ -170,7 +170,8 @@ def random_traffic(settings: Settings, store: Store, ledger: Ledger, rng: np.ran
             login = random_link(logins, now)
             [status] = asyncio.run(ledger.append_events([(login, repr(login))]))
             if status == "accepted":
-                store.link(*links_of(login))
+                links = links_of(login)
+                store.link(*with_met(links, asyncio.run(ledger.met(units_in(links)))))
         if rng.random() < 0.05:
             paused, action = bool(rng.random() < 0.6), pick(rng, "card", "de/loan")
             pause(ledger, action, paused=paused)
@@ -526,6 +527,28 @@ def test_a_rebuild_forgets_what_the_ledger_does_not_know(chosen: Settings, ledge
     assert (stranger.consents, stranger.preferences, stranger.person) == ((), None, None)
     assert store.read(after=timedelta(minutes=2)).consents == ()
     assert store.read(after=timedelta(minutes=2), budgets=(mails(2.0),)).budgets[0].left == 2.0
+    store.close()
+
+
+def test_for_whom_decisions_were_first_made_is_known_again(chosen: Settings, ledger: Ledger) -> None:
+    login = event("shop/1", type="identify", name="identify", customer_id="ann", anonymous_id="v")
+    rejoined = event("shop/2", type="alias", name="alias", customer_id="ann", previous_id="bob")
+    for number, unit in enumerate(("anonymous:v", "bob", "ann", "anonymous:v")):
+        made = decision(f"d-{number}", customer_id=unit, decided_at=NOW + timedelta(minutes=number), slots=())
+        asyncio.run(ledger.append_decision(made, digest="a"))
+    others = decision("d-9", customer_id="bob", domain="another", decided_at=NOW - timedelta(days=1), slots=())
+    asyncio.run(ledger.append_decision(others, digest="a"))
+    asyncio.run(ledger.append_events([(login, "a"), (rejoined, "a")]))
+
+    rebuild(chosen, now=NOW)
+    store = Store(chosen)
+    for name in ("ann", "bob", "anonymous:v"):
+        profile = store.read(Subject(name))
+        assert profile.person is not None
+        assert (profile.met_first, profile.person.met) == ("anonymous:v", ("anonymous:v", "bob", "ann"))
+    with closing(LedgerReader(chosen)) as reader:
+        names = ["ann", "bob", "anonymous:v", "stranger"]
+        assert reader.met("simulated", names) == asyncio.run(ledger.met(names))
     store.close()
 
 
