@@ -131,11 +131,11 @@ def fixed_horizon(control: Moments, variant: Moments, *, level: float = 0.95) ->
     columns = COLUMNS if explained(control + variant) != 0.0 else COLUMNS[:2]
     found = RatioOfMeans(*columns, confidence_level=level).analyze_aggregates(aggregates(control), aggregates(variant))
     return Fixed(
-        found.effect_size_ci_lower,
-        found.effect_size_ci_upper,
-        found.rel_effect_size_ci_lower,
-        found.rel_effect_size_ci_upper,
-        found.pvalue,
+        float(found.effect_size_ci_lower),
+        float(found.effect_size_ci_upper),
+        float(found.rel_effect_size_ci_lower),
+        float(found.rel_effect_size_ci_upper),
+        float(found.pvalue),
     )
 
 

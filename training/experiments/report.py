@@ -153,7 +153,7 @@ class _Look:
 
     def days(self, metric: Metric) -> Iterator[OfDay]:
         """As was known at the end of each day that is over."""
-        for end in day_ends(self.log):
+        for end in day_ends(self.log).tolist():
             found = self.readings(metric, alpha=self.alpha, at=end)
             if found:
                 yield OfDay(day=(from_microseconds(end) - timedelta(days=1)).date(), readings=found)

@@ -12,8 +12,8 @@ from scipy.special import gammaln, lambertw
 
 from training.experiments.moments import Floats
 
-# Prior units of the mismatch test: about as many as must be met before 1 % too many of them are noticed.
-CONCENTRATION = 10_000.0
+# Prior units of the mismatch test: it is sharpest at about ten times as many.
+CONCENTRATION = 1_000.0
 
 
 @dataclass(frozen=True, slots=True)
