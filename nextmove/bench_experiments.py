@@ -11,7 +11,7 @@ from tea_tasting.metrics import RatioOfMeans
 
 from decisioning.errors import DataError
 from nextmove.console import print_json, print_table, step
-from nextmove.experiment_worlds import BLOCK, LOOKS, UNITS, WORLDS, Looks, growing, simulated
+from nextmove.experiment_worlds import BLOCK, LOOKS, UNITS, WORLDS, Looks, growing, learning, simulated
 from training.experiments.comparison import Fixed, aggregates, compare, fixed_horizon
 from training.experiments.moments import COLUMNS, Floats, Moments, moments_of
 from training.experiments.power import ALPHA, POWER
@@ -67,11 +67,11 @@ def run_experiments(data: Path, *, experiments: int, seed: int, as_json: bool) -
             beside.append((f"{name}: an interval for one look, looked at {LOOKS} times", alarmed(found, ONCE)))
             if name != "clicks a visit":
                 claims.append(cuped(name, found))
-        still = growing(experiments, rng=rng)
-        claims.append(Claim("values that go on growing: any look, anytime-valid", alarmed(still), 0.0, ALPHA))
-        beside.append(
-            (f"values that go on growing: an interval for one look, looked at {LOOKS} times", alarmed(still, ONCE))
-        )
+        for name, found in still_worlds(experiments, rng).items():
+            claims.append(Claim(f"{name}: any look, anytime-valid", alarmed(found), 0.0, ALPHA))
+            beside.append((f"{name}: an interval for one look, looked at {LOOKS} times", alarmed(found, ONCE)))
+        alone = alarmed(learning(experiments, own=True, rng=rng))
+        beside.append(("a bandit for each variant: any look, anytime-valid", alone))
     with step("experiments with an effect"):
         for name in ("visits", "spend"):
             claim, shares = power_of(name, experiments, rng)
@@ -108,6 +108,14 @@ def run_experiments(data: Path, *, experiments: int, seed: int, as_json: bool) -
         [(what, row.control, row.difference, *map(_bounds, (row.anytime, row.fixed, row.tea))) for what, row in rows],
     )
     return holds
+
+
+def still_worlds(experiments: int, rng: np.random.Generator) -> dict[str, Looks]:
+    """Worlds without an effect in which units are not alike and independent."""
+    return {
+        "values that go on growing": growing(experiments, rng=rng),
+        "one bandit for both variants": learning(experiments, own=False, rng=rng),
+    }
 
 
 def alarmed(found: Looks, radius: float | None = None) -> float:

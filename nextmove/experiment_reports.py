@@ -67,6 +67,16 @@ def print_report(found: ExperimentReport) -> None:
                 for r in day.readings
             ],
         )
+    if found.novelty:
+        print_table(
+            "By days since the first exposure: an effect of novelty fades away",
+            ("day", "variant", "units", "difference [95 %]"),
+            [
+                (f"{age.day}", r.variant, r.units + r.control_units, _absolute(r))
+                for age in found.novelty
+                for r in age.readings
+            ],
+        )
 
 
 def _print_readings(title: str, readings: tuple[Reading, ...]) -> None:

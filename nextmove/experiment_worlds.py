@@ -11,6 +11,7 @@ from training.experiments.moments import COLUMNS, Floats, Moments, moments_of_su
 LOOKS = 20
 BLOCK = 100  # experiments at a time: about 40 MB of units
 UNITS = 500  # of both variants together, between two looks
+APPEAL = np.array([0.1, 0.12, 0.2])  # of the actions that a bandit tries
 Draw = Callable[[np.random.Generator, tuple[int, ...], Floats], tuple[Floats, ...]]
 
 
@@ -82,6 +83,28 @@ def growing(experiments: int, *, rng: np.random.Generator) -> Looks:
             value[:, :met] += rng.poisson(pace[:, :met])
             of_block[:, look] = _sums((value[:, :met], np.ones((n, met))), second[:, :met])
         blocks.append(of_block)
+    return _looks(np.concatenate(blocks))
+
+
+def learning(experiments: int, *, own: bool, rng: np.random.Generator) -> Looks:
+    """A bandit (Thompson sampling over three actions) that learns at every look; the variants do not differ.
+
+    It is one for both variants, or, where each has its `own`, each learns from its own units alone.
+    """
+    blocks = []
+    for start in range(0, experiments, BLOCK):
+        n = min(BLOCK, experiments - start)
+        learners = np.arange(n)[:, None]
+        tried = np.ones((2, n, 2, len(APPEAL)))  # of either learner: successes and failures of each action, plus 1
+        of_block = np.empty((n, LOOKS, 2, 21))
+        for look in range(LOOKS):
+            second = rng.random((n, UNITS)) < 0.5
+            learner = second.astype(np.int64) if own else np.zeros_like(second, dtype=np.int64)
+            action = rng.beta(tried[learner, learners, 0], tried[learner, learners, 1]).argmax(axis=-1)
+            success = rng.random(action.shape) < APPEAL[action]
+            np.add.at(tried, (learner, learners, 1 - success.astype(np.int64), action), 1.0)
+            of_block[:, look] = _sums((success.astype(float), np.ones(action.shape)), second)
+        blocks.append(np.cumsum(of_block, axis=1))
     return _looks(np.concatenate(blocks))
 
 

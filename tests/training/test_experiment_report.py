@@ -76,6 +76,21 @@ def test_a_day_that_is_over_is_told_alike_for_ever() -> None:
     assert late[: len(soon)] == soon
 
 
+def test_an_effect_of_novelty_is_seen_to_fade() -> None:
+    ledger, rng = FakeLedger(), np.random.default_rng(2)
+    for number in range(600):
+        made = ledger.met(f"c-{number}", "ab"[number % 2], at=NOW + timedelta(minutes=number))
+        for day in range(4):
+            if rng.random() < (0.5 if day == 0 and number % 2 else 0.1):
+                ledger.tell(made, "purchase", at=made.decided_at + (day + 0.5) * DAY)
+    found = reported(ledger, now=NOW + 5 * DAY).novelty
+    assert [each.day for each in found] == [0, 1, 2, 3]
+    first, *later = [reading for each in found for reading in each.readings]
+    assert first.is_better
+    assert first.low < 0.4 < first.high
+    assert all(reading.low < 0.0 < reading.high for reading in later)
+
+
 def test_with_several_variants_each_interval_is_wider_so_that_all_hold() -> None:
     ledger = a_shop(0.1, 0.35)
     three = running(variants=tuple(Variant(id=name) for name in "abc"), minimum_effect=0.1)

@@ -30,6 +30,7 @@ from training.experiments.units import (
 
 BEFORE = timedelta(days=28)  # of a metric and an experiment that name no time
 _MICROSECOND = timedelta(microseconds=1)
+DAY = timedelta(days=1) // _MICROSECOND
 
 
 class Occurrences(NamedTuple):
@@ -57,17 +58,26 @@ class ExperimentLog:
         """
         now = self.until if at is None else at
         first = self.exposures.first
-        span = _span(metric, self.experiment)
-        begins = first - span
         if metric.within is None:
-            known, ends = first < now, np.full(len(first), now)
-        else:
-            known, ends = first + span <= now, first + span
+            return self._columns(metric, first, np.full(len(first), now), known=first < now)
+        ends = first + metric.within // _MICROSECOND
+        return self._columns(metric, first, ends, known=ends <= now)
+
+    def rows_of_day(self, metric: Metric, day: int) -> tuple[Integers, Floats]:
+        """Likewise of what they did in one day after their first exposure, 0 for the first 24 hours."""
+        begins = self.exposures.first + day * DAY
+        return self._columns(metric, begins, begins + DAY, known=begins + DAY <= self.until)
+
+    def _columns(
+        self, metric: Metric, begins: Integers, ends: Integers, *, known: NDArray[np.bool_]
+    ) -> tuple[Integers, Floats]:
+        first = self.exposures.first
+        before = first - _span(metric, self.experiment)
         columns = [
-            self._amount(metric, metric.of, first, ends),
-            self._over(metric, first, ends),
-            self._amount(metric, metric.of, begins, first),
-            self._over(metric, begins, first),
+            self._amount(metric, metric.of, begins, ends),
+            self._over(metric, begins, ends),
+            self._amount(metric, metric.of, before, first),
+            self._over(metric, before, first),
         ]
         return np.flatnonzero(known), np.stack(columns, axis=1)[known]
 

@@ -1,7 +1,6 @@
 """How many units and days an experiment takes, from who came and what they did before it."""
 
 import math
-from datetime import timedelta
 from functools import partial
 
 import msgspec
@@ -12,13 +11,12 @@ from tea_tasting.metrics import RatioOfMeans
 from decisioning.errors import DataError
 from decisioning.experiment_content import Experiment, Metric, variant_ends
 from training.experiments.comparison import aggregates, reduction
-from training.experiments.measurements import BEFORE, ExperimentLog
+from training.experiments.measurements import BEFORE, DAY, ExperimentLog
 from training.experiments.moments import COLUMNS, DENOMINATOR, NUMERATOR, Floats, Moments, moments_of
 from training.experiments.reading import FEWEST
 from training.experiments.sequences import ConfidenceSequence
 
 ALPHA, POWER = 0.05, 0.8
-DAY = timedelta(days=1) // timedelta(microseconds=1)
 # Of an experiment whose traffic is not known beforehand.
 PLANNED = 8_192.0
 

@@ -13,13 +13,16 @@ from decisioning.experiment_content import Experiment, Metric
 from storage.instants import from_microseconds
 from training.experiments.comparison import adjusted, before, explained
 from training.experiments.factors import Effect, effects
-from training.experiments.measurements import ExperimentLog, metrics_of, read_before, read_experiment
-from training.experiments.moments import Moments, moments_of
-from training.experiments.power import ALPHA, DAY, planned_units, variant_shares
+from training.experiments.measurements import DAY, ExperimentLog, metrics_of, read_before, read_experiment
+from training.experiments.moments import Floats, Moments, moments_of
+from training.experiments.power import ALPHA, planned_units, variant_shares
 from training.experiments.reading import FEWEST, Reading, holm, read
 from training.experiments.sequences import ConfidenceSequence, mismatch_evidence
 from training.experiments.units import ExperimentReader, Integers
 from training.experiments.verdict import Mismatch, Plan, Verdict, verdict
+
+# Days after the first exposure that are looked at for novelty.
+LONGEST = 14
 
 
 class OfAudience(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +37,13 @@ class OfDay(msgspec.Struct, frozen=True, kw_only=True):
     """The metric as it was known when a day (UTC) was over."""
 
     day: date
+    readings: tuple[Reading, ...]
+
+
+class OfAge(msgspec.Struct, frozen=True, kw_only=True):
+    """What units did in one day after their first exposure, 0 for the first: an effect of novelty fades away."""
+
+    day: int
     readings: tuple[Reading, ...]
 
 
@@ -60,6 +70,7 @@ class ExperimentReport(msgspec.Struct, frozen=True, kw_only=True):
     audiences: tuple[OfAudience, ...]
     factors: tuple[Effect, ...]
     days: tuple[OfDay, ...]
+    novelty: tuple[OfAge, ...]
     verdict: Verdict
 
 
@@ -101,7 +112,6 @@ def experiment_report(
     begins = experiment.starts or (from_microseconds(int(log.exposures.first.min())) if len(log.exposures) else None)
     planned = planned_units(read_before(reader, catalog, experiment, (metric,), before=begins or now))
     look = _Look(log, planned)
-    days = tuple(look.days(metric))
     primary = look.readings(metric, alpha=look.alpha)
     guardrails = tuple(reading for guard in guards for reading in look.readings(guard, alpha=look.alpha / len(guards)))
     mismatch = _mismatch(log)
@@ -124,7 +134,8 @@ def experiment_report(
         guardrails=guardrails,
         audiences=look.audiences(metric),
         factors=tuple(look.factors(metric)) if experiment.factors else (),
-        days=days,
+        days=tuple(look.days(metric)),
+        novelty=tuple(look.novelty(metric)),
         verdict=verdict(plan, primary, guardrails, mismatch, now=now),
     )
 
@@ -142,14 +153,7 @@ class _Look:
         self, metric: Metric, *, alpha: float, at: int | None = None, among: NDArray[np.bool_] | None = None
     ) -> tuple[Reading, ...]:
         """Of each variant of which enough is known; `among`, of these units only, `(n,)`."""
-        samples = self._samples(metric, at=at, among=among)
-        sequence = ConfidenceSequence(self.planned, alpha)
-        found = (
-            read(metric, variant.id, samples[0], sample, sequence)
-            for variant, sample in zip(self.variants[1:], samples[1:], strict=True)
-            if samples[0] is not None and sample is not None
-        )
-        return tuple(reading for reading in found if reading is not None)
+        return self._read(metric, self._samples(*self.log.rows(metric, at=at), among=among), alpha=alpha)
 
     def days(self, metric: Metric) -> Iterator[OfDay]:
         """As was known at the end of each day that is over."""
@@ -157,6 +161,15 @@ class _Look:
             found = self.readings(metric, alpha=self.alpha, at=end)
             if found:
                 yield OfDay(day=(from_microseconds(end) - timedelta(days=1)).date(), readings=found)
+
+    def novelty(self, metric: Metric) -> Iterator[OfAge]:
+        """Day by day after the first exposure, as long as the metric looks and enough is known."""
+        longest = LONGEST if metric.within is None else min(LONGEST, metric.within.days)
+        for day in range(longest):
+            samples = self._samples(*self.log.rows_of_day(metric, day))
+            found = self._read(metric, samples, alpha=self.alpha)
+            if found:
+                yield OfAge(day=day, readings=found)
 
     def audiences(self, metric: Metric) -> tuple[OfAudience, ...]:
         """Of each audience that was asked for."""
@@ -173,7 +186,7 @@ class _Look:
 
     def factors(self, metric: Metric) -> list[Effect]:
         """Of the levels of its factors; none while a variant has too few units."""
-        samples = [each for each in self._samples(metric) if each is not None]
+        samples = [each for each in self._samples(*self.log.rows(metric)) if each is not None]
         if len(samples) < len(self.variants):
             return []
         total = sum(samples[1:], samples[0])
@@ -181,10 +194,19 @@ class _Look:
         values = [adjusted(sample, taken, centre) for sample in samples]
         return effects(self.log.experiment, values, [float(sample.count) for sample in samples])
 
+    def _read(self, metric: Metric, samples: Sequence[Moments | None], *, alpha: float) -> tuple[Reading, ...]:
+        control, sequence = samples[0], ConfidenceSequence(self.planned, alpha)
+        found = (
+            read(metric, variant.id, control, sample, sequence)
+            for variant, sample in zip(self.variants[1:], samples[1:], strict=True)
+            if control is not None and sample is not None
+        )
+        return tuple(reading for reading in found if reading is not None)
+
     def _samples(
-        self, metric: Metric, *, at: int | None = None, among: NDArray[np.bool_] | None = None
+        self, known: Integers, rows: Floats, *, among: NDArray[np.bool_] | None = None
     ) -> list[Moments | None]:
-        known, rows = self.log.rows(metric, at=at)
+        """The variants' moments; None of one with too few units."""
         variant = self.log.exposures.variant[known]
         if among is not None:
             variant = np.where(among[known], variant, -1)
