@@ -193,6 +193,25 @@ def bench_gate(
     )  # fmt: skip
 
 
+@bench_app.command("experiments")
+def bench_experiments(
+    data: Annotated[Path, typer.Option(help="hillstrom.csv, or its folder.")] = Path("../shared/data/hillstrom"),
+    experiments: Annotated[int, typer.Option(min=100, help="Simulated experiments of each kind.")] = 2_000,
+    seed: Annotated[int, typer.Option(help="Of the simulated experiments.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """False alarms at 20 looks, power, CUPED and mismatches over simulated experiments; a real one by tea-tasting.
+
+    Exit code 1 if anything is not as it must be. The short version takes --experiments 200.
+
+    Example: nextmove bench experiments --experiments 2000
+    """
+    from nextmove.bench_experiments import run_experiments
+
+    if not run_experiments(data, experiments=experiments, seed=seed, as_json=as_json):
+        sys.exit(1)
+
+
 @bench_app.command("events")
 def bench_events(
     dataset: Dataset = None,

@@ -23,6 +23,7 @@ from nextmove.doctor_command import doctor
 from nextmove.drift_command import drift
 from nextmove.evaluate_command import evaluate
 from nextmove.event_commands import ingest_app
+from nextmove.experiment_commands import experiment_app
 from nextmove.fairness_command import fairness
 from nextmove.key_commands import keys_app
 from nextmove.learn_command import learn
@@ -44,6 +45,7 @@ app = typer.Typer(
 state_app = typer.Typer(help="What is true of each customer at this instant.", no_args_is_help=True)
 app.add_typer(catalog_app, name="catalog")
 app.add_typer(audience_app, name="audience")
+app.add_typer(experiment_app, name="experiment")
 app.add_typer(ingest_app, name="ingest")
 app.add_typer(keys_app, name="keys")
 app.add_typer(model_app, name="model")

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from decisioning.errors import DataError
 from decisioning.record import AuditRecord
-from storage.ledger.database import open_ledger, writing
-from storage.ledger.rows import audit_row
-from storage.ledger.tables import audit
+from storage.ledger.audit import keep_audit
 from storage.settings import Settings
 
 
@@ -36,7 +34,7 @@ def write_contacts(settings: Settings, files: Mapping[Path, Sequence[str]], *, h
                     csv.writer(file).writerows([line] for line in (header, *contacts))
                     file.flush()
                     os.fsync(file.fileno())
-            _audit(settings, entry)
+            keep_audit(settings, entry)
             for path, written in parts.items():
                 written.replace(path)
         except OSError as error:
@@ -46,13 +44,3 @@ def write_contacts(settings: Settings, files: Mapping[Path, Sequence[str]], *, h
         for written in parts.values():
             with suppress(FileNotFoundError):
                 written.unlink()
-
-
-def _audit(settings: Settings, entry: AuditRecord) -> None:
-    engine = open_ledger(settings)
-    names = [column.name for column in audit.columns if column.name != "seq"]
-    try:
-        with writing(engine) as connection:
-            connection.execute(audit.insert().values(dict(zip(names, audit_row(entry), strict=True))))
-    finally:
-        engine.dispose()

@@ -81,6 +81,16 @@ class AddressedOutcome(NamedTuple):
     told: Told
 
 
+class Report(NamedTuple):
+    """An outcome as counting needs it; `at` is when it happened, in microseconds since 1970."""
+
+    outcome_id: str
+    decision_id: str
+    type: str
+    value: float | None
+    at: int
+
+
 class _Decided(msgspec.Struct):
     """What of a decision its outcomes need."""
 
@@ -226,6 +236,16 @@ class LedgerReader:
                     slots=decided.slots,
                 )
                 yield AddressedOutcome(owner, from_microseconds(decided_at), addressed)
+
+    def reports(self, types: Collection[str]) -> Iterator[Report]:
+        """Outcomes of these types, of every domain, in the order of arrival; not those of machines."""
+        kept = outcomes.c
+        query = select(kept.seq, kept.outcome_id, kept.decision_id, kept.type, kept.value, kept.occurred_at).where(
+            kept.type.in_(types), or_(kept.detail.is_(None), kept.detail != "machine")
+        )
+        for rows in self._in_order(query, outcomes):
+            for row in rows:
+                yield Report(*row[1:])
 
     def last_arrival(self, domain: str) -> datetime | None:
         """When the newest of the domain's outcomes and events was received."""

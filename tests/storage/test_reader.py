@@ -157,3 +157,19 @@ def test_a_record_that_is_damaged_is_a_store_error(ledger: Ledger, settings: Set
         list(LedgerReader(settings).decisions("simulated"))
     with pytest.raises(StoreError, match="cannot be read"):
         asyncio.run(ledger.get("d-1"))
+
+
+def test_reports_are_outcomes_of_the_types_asked_for_without_those_of_machines(
+    ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "CHUNK", 1)
+    tell(
+        ledger,
+        outcome("o-1", type="purchase", value=9.5),
+        outcome("o-2", type="open", detail="machine"),
+        outcome("o-3", type="open", detail="soft", decision_id="unknown"),
+        outcome("o-4", type="click"),
+    )
+    found = list(LedgerReader(settings).reports(("purchase", "open")))
+    at = reader.to_microseconds(NOW)
+    assert found == [("o-1", "d-1", "purchase", 9.5, at), ("o-3", "unknown", "open", None, at)]

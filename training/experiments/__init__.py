@@ -1,0 +1,1 @@
+"""Experiments analysed: who met which variant, what they did, what follows from it."""
