@@ -23,7 +23,9 @@ clients: .venv/clients/.installed  ## The clients of others that tests run, in a
 quickstart: install  ## Data, features, model, service on 127.0.0.1:3000.
 	$(BIN)/nextmove quickstart $(ARGS)
 
-test: install clients  ## Every test.
+test: export OMP_NUM_THREADS = 1
+test: export OPENBLAS_NUM_THREADS = 1
+test: install clients  ## Every test; each worker has one core, on which more threads wait for each other.
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 check:  ## What continuous integration runs.
