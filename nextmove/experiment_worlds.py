@@ -52,7 +52,17 @@ def clicks_a_visit(rng: np.random.Generator, shape: tuple[int, ...], lift: Float
     return clicks, visited
 
 
-WORLDS: dict[str, Draw] = {"visits": visits, "spend": spend, "clicks a visit": clicks_a_visit}
+def unsubscribes(rng: np.random.Generator, shape: tuple[int, ...], lift: Floats) -> tuple[Floats, ...]:
+    """A rate of 0.2 %, as guardrails are: 10 in a variant's 5,000 units."""
+    return ((rng.random(shape) < 0.002 * (1.0 + lift)).astype(float),)
+
+
+WORLDS: dict[str, Draw] = {
+    "visits": visits,
+    "spend": spend,
+    "clicks a visit": clicks_a_visit,
+    "unsubscribes": unsubscribes,
+}
 
 
 def simulated(draw: Draw, experiments: int, *, lift: float, rng: np.random.Generator) -> Looks:
@@ -81,7 +91,7 @@ def growing(experiments: int, *, rng: np.random.Generator) -> Looks:
         for look in range(LOOKS):
             met = each * (look + 1)
             value[:, :met] += rng.poisson(pace[:, :met])
-            of_block[:, look] = _sums((value[:, :met], np.ones((n, met))), second[:, :met])
+            of_block[:, look] = _sums((value[:, :met],), second[:, :met])
         blocks.append(of_block)
     return _looks(np.concatenate(blocks))
 
@@ -103,7 +113,7 @@ def learning(experiments: int, *, own: bool, rng: np.random.Generator) -> Looks:
             action = rng.beta(tried[learner, learners, 0], tried[learner, learners, 1]).argmax(axis=-1)
             success = rng.random(action.shape) < APPEAL[action]
             np.add.at(tried, (learner, learners, 1 - success.astype(np.int64), action), 1.0)
-            of_block[:, look] = _sums((success.astype(float), np.ones(action.shape)), second)
+            of_block[:, look] = _sums((success.astype(float),), second)
         blocks.append(np.cumsum(of_block, axis=1))
     return _looks(np.concatenate(blocks))
 
@@ -112,7 +122,7 @@ def _sums(columns: tuple[Floats, ...], second: NDArray[np.bool_]) -> Floats:
     """Of either variant how many, the columns' sums and their products', `(n, 2, 21)`; absent columns are constant."""
     n, units = second.shape
     rows = np.zeros((n, units, len(COLUMNS)))
-    rows[..., 3] = 1.0
+    rows[..., 1] = rows[..., 3] = 1.0
     for place, column in enumerate(columns):
         rows[..., place] = column
     found = np.empty((n, 2, 21))

@@ -17,8 +17,9 @@ from storage.yaml_file import plain, read_yaml
 from training.features import declared_features
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-GUIDE, MONITORING = ((DOCS / name).read_text(encoding="utf-8") for name in ("catalogue.md", "monitoring.md"))
-BLOCKS, OF_MONITORING = (re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) for text in (GUIDE, MONITORING))
+PAGES = [(DOCS / name).read_text(encoding="utf-8") for name in ("catalogue.md", "monitoring.md", "experiments.md")]
+GUIDE = PAGES[0]
+BLOCKS, OF_MONITORING, OF_EXPERIMENTS = (re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) for page in PAGES)
 # What a catalogue needs besides what the guide shows.
 SHOP = """\
 domain: simulated
@@ -45,7 +46,7 @@ def rules_in(value: Any) -> list[str]:
     return own + [rule for item in value.values() for rule in rules_in(item)]
 
 
-@pytest.mark.parametrize("block", [*BLOCKS, *OF_MONITORING])
+@pytest.mark.parametrize("block", [*BLOCKS, *OF_MONITORING, *OF_EXPERIMENTS])
 def test_every_example_follows_the_schema(block: str, tmp_path: Path) -> None:
     # Through JSON, since editors see a time as the text that it is written as.
     said = json.loads(json.dumps(values_of(block, tmp_path), default=lambda at: at.isoformat()))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from decisioning.content import Audience
 from decisioning.errors import DataError, RequestError
@@ -176,6 +177,23 @@ def test_power_is_of_who_would_have_taken_part() -> None:
     assert half.units_met == pytest.approx(1_000, abs=4 * np.sqrt(500))
     young, _ = needed(running(id="next", minimum_effect=0.2, eligibility="customer.age < 40.0"))
     assert young.units_met == 1_000
+
+
+def test_power_looks_at_the_planned_length_before_and_at_all_variants() -> None:
+    ledger, end = a_shop(0.2, 0.2, units=2_000, days=14), NOW + 14 * DAY
+    for number in range(300):
+        ledger.met(f"earlier-{number}", at=NOW - DAY)
+
+    def needed(*weights: float) -> Any:
+        variants = tuple(Variant(id=name, weight=weight) for name, weight in zip("abc", weights, strict=False))
+        tested = running(id="next", minimum_effect=0.2, variants=variants)
+        return power(read_before(ledger, catalog_with(tested), tested, (BUYS,), before=end), BUYS)
+
+    two, three = needed(1.0, 1.0), needed(2.0, 1.0, 1.0)
+    assert two.units_met == three.units_met == 2_000
+    # Half of the control's units: 9/8 as many of the two; of all, 4/3 of those; and 5 % shared out.
+    z = np.square((norm.isf(0.0125) + norm.isf(0.2)) / (norm.isf(0.025) + norm.isf(0.2)))
+    assert three.fixed.units == pytest.approx(two.fixed.units * 9 / 8 * 4 / 3 * z, rel=0.01)
 
 
 def test_power_without_anybody_or_anything_says_why_there_is_none() -> None:

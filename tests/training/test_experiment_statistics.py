@@ -212,6 +212,27 @@ def test_robust_errors_of_factors_hold_where_variants_vary_differently() -> None
         assert count / 400 == pytest.approx(0.95, abs=4 * np.sqrt(0.95 * 0.05 / 400)), name
 
 
+def test_effects_of_factors_are_least_squares_on_units_with_whites_errors() -> None:
+    """A variant is missing and the rest do not add up, so the fit leaves more than the units' own spread."""
+    rng = np.random.default_rng(9)
+    tested = running(variants=combined(without=1), factors=COLOURS)
+    counts = (400, 300, 500, 600, 200)
+    outcomes = [rng.normal(mean, 1.0, n) for mean, n in zip((0.0, 4.0, 1.0, 5.0, -3.0), counts, strict=True)]
+    found = effects(
+        tested,
+        [Adjusted(np.asarray(each.mean()), np.asarray(each.var(ddof=1) / len(each))) for each in outcomes],
+        [float(n) for n in counts],
+    )
+    codes = np.array([(0, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 0), (1, 1, 0)]) - (1 / 2, 1 / 3, 1 / 3)
+    x = np.column_stack([np.ones(sum(counts)), np.repeat(codes, counts, axis=0)])
+    y = np.concatenate(outcomes)
+    fitted, *_ = np.linalg.lstsq(x, y)
+    bread = np.linalg.inv(x.T @ x)
+    errors = np.sqrt(np.diag(bread @ (x.T @ (np.square(y - x @ fitted)[:, None] * x)) @ bread))
+    assert [each.value for each in found] == pytest.approx(fitted[1:].tolist())
+    assert [(each.high - each.value) / 1.959964 for each in found] == pytest.approx(errors[1:].tolist(), rel=0.005)
+
+
 def test_variants_in_which_two_factors_go_together_are_refused() -> None:
     variants = (
         Variant(id="a", levels={"colour": "grey", "size": "small"}),

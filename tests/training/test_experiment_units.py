@@ -94,6 +94,14 @@ def test_holdout_fallbacks_testers_other_versions_and_erased_people_are_left_out
     assert len(read(ledger).exposures) == 0
 
 
+def test_by_a_markets_catalogue_only_its_decisions_count() -> None:
+    ledger = FakeLedger()
+    ledger.met("c-1", market="de")
+    ledger.met("c-2", "b", market="ch")
+    assert read(ledger).exposures.variant.tolist() == [0, 1]
+    assert read(ledger, market="ch").exposures.variant.tolist() == [1]
+
+
 def test_who_became_a_tester_is_left_out_with_what_was_met_before() -> None:
     ledger = FakeLedger()
     ledger.met("ann")

@@ -158,7 +158,7 @@ def read_before(
 
 def longest_span(metrics: Sequence[Metric], experiment: Experiment) -> timedelta:
     """How long before and after the first exposure any of these metrics looks."""
-    return max(_span(metric, experiment) for metric in metrics) * _MICROSECOND
+    return max((_span(metric, experiment) for metric in metrics), default=0) * _MICROSECOND
 
 
 def _read(

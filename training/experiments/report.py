@@ -110,7 +110,7 @@ def experiment_report(
     metric, guards = metrics_of(catalog.content, experiment)
     log = read_experiment(reader, catalog, experiment, (metric, *guards), now=now, audiences=audiences)
     begins = experiment.starts or (from_microseconds(int(log.exposures.first.min())) if len(log.exposures) else None)
-    planned = planned_units(read_before(reader, catalog, experiment, (metric,), before=begins or now))
+    planned = planned_units(read_before(reader, catalog, experiment, (), before=begins or now))
     look = _Look(log, planned)
     primary = look.readings(metric, alpha=look.alpha)
     guardrails = tuple(reading for guard in guards for reading in look.readings(guard, alpha=look.alpha / len(guards)))

@@ -8,8 +8,8 @@ A unit counts from its first exposure on:
 - or an event `experiment_viewed` with `experiment_id` and `variation_id`, from a caller who asked for the assignment
   alone (experiments over customers).
 
-Testers, the holdout and fallbacks are left out, and so is who met two variants, as two ids can that turn out to be
-one person.
+By a market's catalogue, only decisions of that market count. Testers, the holdout and fallbacks are left out, and so
+is who met two variants, as two ids can that turn out to be one person.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from decisioning.assignment import FORCED, Units, assignments
 from decisioning.case import SESSION
 from decisioning.catalog import Catalog
-from decisioning.content_types import Value
+from decisioning.content_types import BLUEPRINT, Value
 from decisioning.events import EventRecord
 from decisioning.experiment_content import Experiment
 from decisioning.identity import LINKING, links_of, person_names
@@ -68,7 +68,6 @@ class _Assigned(msgspec.Struct):
     variant: str
     reason: str = "SPLIT"
     version: int = 1
-    unit: str | None = None
 
 
 class Decided(msgspec.Struct):
@@ -76,6 +75,7 @@ class Decided(msgspec.Struct):
 
     decision_id: str
     decided_at: datetime
+    market: str
     customer_id: str
     placement: str
     request: _Asked
@@ -120,6 +120,7 @@ class UnitsRead:
         self.of_decision: dict[str, int] = {}
         self._experiment = experiment
         self._catalog = catalog
+        self._market = catalog.content.market
         self._person = person
         self._audiences = tuple(audiences)
         self._variants = {variant.id: place for place, variant in enumerate(experiment.variants)}
@@ -144,7 +145,7 @@ class UnitsRead:
         self.of_decision[decided.decision_id] = number
         if decided.account_id is not None:
             self._accounts[self._person(decided.customer_id)] = decided.account_id
-        place = self._place_of(decided)
+        place = self._place_of(decided) if self._market in (BLUEPRINT, decided.market) else None
         if place is None or decided.reason == "HOLDOUT" or decided.reason.startswith("FALLBACK"):
             return
         if self._audiences and number not in self._members:
