@@ -168,6 +168,14 @@ def test_an_order_that_is_told_twice_counts_once() -> None:
     assert first_columns(ledger, Metric(id="money", of="purchase", measure="sum"))[0] == 23.0
 
 
+def test_events_other_than_orders_count_each_whatever_order_they_name() -> None:
+    ledger = FakeLedger()
+    ledger.met("c-1")
+    for _ in range(2):
+        ledger.event("c-1", "parcel_tracked", at=NOW + DAY, order_id="A7")
+    assert first_columns(ledger, Metric(id="looks", of="parcel_tracked", measure="count"))[0] == 2.0
+
+
 def test_an_account_is_a_unit_and_what_its_people_do_is_its_own() -> None:
     ledger = FakeLedger()
     ledger.met("ann", account_id="acme")

@@ -1,6 +1,6 @@
 """What units did after their first exposure, and before: a metric's columns (`moments.COLUMNS`) at any instant."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -31,6 +31,10 @@ from training.experiments.units import (
 BEFORE = timedelta(days=28)  # of a metric and an experiment that name no time
 _MICROSECOND = timedelta(microseconds=1)
 DAY = timedelta(days=1) // _MICROSECOND
+
+
+# By name, everything that units did: the unit's number, when, how much it was worth.
+_Found = dict[str, list[tuple[int, int, float]]]
 
 
 class Occurrences(NamedTuple):
@@ -171,45 +175,53 @@ def _read(
     since: datetime | None,
     until: datetime,
 ) -> ExperimentLog:
+    found: _Found = {name: [] for name in _counted(experiment, metrics)}
+    for decided in reader.all_decisions(Decided, domain=domain, since=since, until=until):
+        units.decided(decided)
+    told = _add_outcomes(found, reader, units)
+    for event in reader.events(domain, types=("track",), names=(VIEWED,)):
+        units.viewed(event)
+    _add_events(found, reader, units, domain, told=told)
+    exposures, rows = units.exposures(until=to_microseconds(until))
+    occurrences = {name: _of_rows(each, rows) for name, each in found.items()}
+    return ExperimentLog(experiment, exposures, occurrences, to_microseconds(until))
+
+
+def _counted(experiment: Experiment, metrics: Sequence[Metric]) -> set[str]:
+    """The outcomes and events that the metrics count."""
     names = {name for metric in metrics for name in (metric.of, metric.per) if name is not None}
     if experiment.unit == "session" and (others := names.difference(OUTCOME_TYPES)):
         raise DataError(
             f"experiment '{experiment.id}' is over sessions, and events ({', '.join(sorted(others))}) name none;"
             " count outcomes, or make the experiment's unit customer"
         )
-    for decided in reader.all_decisions(Decided, domain=domain, since=since, until=until):
-        units.decided(decided)
-    found: dict[str, list[tuple[int, int, float]]] = {name: [] for name in names}
-    told_ids = set()
-    for report in reader.reports({*names.intersection(OUTCOME_TYPES), *units.shown_by}):
+    return names
+
+
+def _add_outcomes(found: _Found, reader: ExperimentReader, units: UnitsRead) -> set[str]:
+    """Add what outcomes tell, exposures included; the ids of what was counted."""
+    told = set()
+    for report in reader.reports({*found.keys() & set(OUTCOME_TYPES), *units.shown_by}):
         units.reported(report)
         number = units.of_decision.get(report.decision_id)
         if number is not None and report.type in found:
             found[report.type].append((number, report.at, report.value or 0.0))
-            told_ids.add(report.outcome_id)
-    counted = names.difference(OUTCOME_TYPES) | names.intersection({PURCHASE})
-    events = list(reader.events(domain, types=("track",), names=(*counted, VIEWED)))
-    for event in events:
-        if event.name == VIEWED:
-            units.viewed(event)
-    for event in _unique(events, told_ids):
+            told.add(report.outcome_id)
+    return told
+
+
+def _add_events(found: _Found, reader: ExperimentReader, units: UnitsRead, domain: str, *, told: set[str]) -> None:
+    """Add what sources tell: each order once, and none that was told as an outcome of the same id."""
+    names = found.keys() - set(OUTCOME_TYPES) | found.keys() & {PURCHASE}
+    met: set[tuple[str, str]] = set()
+    for event in reader.events(domain, types=("track",), names=names) if names else ():
         number = units.of_event(event)
-        if number is not None and event.name in found:
-            found[event.name].append((number, to_microseconds(event.occurred_at), _worth(event)))
-    exposures, rows = units.exposures(until=to_microseconds(until))
-    occurrences = {name: _of_rows(each, rows) for name, each in found.items()}
-    return ExperimentLog(experiment, exposures, occurrences, to_microseconds(until))
-
-
-def _unique(events: Iterable[EventRecord], told_ids: set[str]) -> Iterable[EventRecord]:
-    """Each order once, and none that was told as an outcome of the same id."""
-    met: set[tuple[str, str, str]] = set()
-    for event in events:
-        order = str(event.properties.get("order_id") or event.event_id)
-        key = (event.name, event.source, order)
-        if key not in met and not told_ids.intersection((order, event.event_id)):
-            met.add(key)
-            yield event
+        order = str(event.properties.get("order_id") or "") if event.name == PURCHASE else ""
+        key = event.source, order or event.event_id
+        if number is None or key in met or told.intersection((order, event.event_id)):
+            continue
+        met.add(key)
+        found[event.name].append((number, to_microseconds(event.occurred_at), _worth(event)))
 
 
 def _worth(event: EventRecord) -> float:
