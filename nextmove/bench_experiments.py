@@ -14,11 +14,10 @@ from nextmove.console import print_json, print_table, step
 from nextmove.experiment_worlds import BLOCK, LOOKS, UNITS, WORLDS, Looks, growing, learning, simulated
 from training.experiments.comparison import Fixed, aggregates, compare, fixed_horizon
 from training.experiments.moments import COLUMNS, Floats, Moments, moments_of
-from training.experiments.power import ALPHA, POWER
+from training.experiments.power import ALPHA, PLANNED, POWER
 from training.experiments.sequences import ConfidenceSequence, mismatch_evidence
 from training.experiments.verdict import MISMATCH_LEVEL
 
-PLANNED = 8_192.0
 ONCE = 1.959963984540054  # standard errors of an interval for one look
 FULL = 2_000  # experiments from which on power must agree within 2 points; fewer say it less exactly
 SAME = 1e-8
@@ -40,6 +39,13 @@ class Claim(NamedTuple):
         return self.low <= self.figure <= self.high
 
 
+class Found(NamedTuple):
+    """What was measured: what must hold, and shares to see it beside."""
+
+    claims: list[Claim]
+    beside: list[tuple[str, float]]
+
+
 class Apart(NamedTuple):
     """A comparison by us, and by tea-tasting from the rows themselves; `apart` is how far they are off at most."""
 
@@ -58,65 +64,56 @@ def run_experiments(data: Path, *, experiments: int, seed: int, as_json: bool) -
         DataError: `data` is not the Hillstrom file.
     """
     rng = np.random.default_rng(seed)
-    claims: list[Claim] = []
-    beside: list[tuple[str, float]] = []
+    with step("hillstrom"):
+        rows = hillstrom(data)
+    found = Found([], [])
     with step("experiments without an effect") as progress:
         for name, draw in WORLDS.items():
             progress(name)
-            found = simulated(draw, experiments, lift=0.0, rng=rng)
-            claims += false_alarms(name, found)
-            beside.append((f"{name}: an interval for one look, looked at {LOOKS} times", alarmed(found, ONCE)))
-            if name in EXPLAINED:
-                claims.append(cuped(name, found))
-        for name, found in still_worlds(experiments, rng).items():
-            claims.append(Claim(f"{name}: any look, anytime-valid", alarmed(found), 0.0, ALPHA))
-            beside.append((f"{name}: an interval for one look, looked at {LOOKS} times", alarmed(found, ONCE)))
-        alone = alarmed(learning(experiments, own=True, rng=rng))
-        beside.append(("a bandit for each variant: any look, anytime-valid", alone))
+            add_still(found, name, simulated(draw, experiments, lift=0.0, rng=rng))
+        add_unlike(found, experiments, rng)
     with step("experiments with an effect"):
         for name in EXPLAINED:
-            claim, shares = power_of(name, experiments, rng)
-            claims.append(claim)
-            beside += shares
+            add_power(found, name, experiments, rng)
     with step("mismatches"):
-        claims.append(Claim("mismatch: any look", mismatches(10 * experiments, 0.5, rng), 0.0, MISMATCH_LEVEL))
-        beside.append(("mismatch found: 52 % where 50 % were meant", mismatches(experiments, 0.52, rng)))
+        alarms = mismatches(10 * experiments, 0.5, rng)
+        found.claims.append(Claim("mismatch: any look", alarms, 0.0, MISMATCH_LEVEL))
+        found.beside.append(("mismatch found: 52 % where 50 % were meant", mismatches(experiments, 0.52, rng)))
     with step("the same rows by tea-tasting alone"):
         for name, draw in WORLDS.items():
             second = rng.random(20_000) < 0.5
-            found_apart = apart(frame_of(draw(rng, second.shape, np.where(second, 0.1, 0.0)), second))
-            claims.append(Claim(f"{name}: farthest from tea-tasting", found_apart.apart, 0.0, SAME))
-    with step("hillstrom"):
-        rows = hillstrom(data)
-        claims.append(Claim("hillstrom: farthest from tea-tasting", max(row.apart for _, row in rows), 0.0, SAME))
-    holds = all(claim.holds for claim in claims)
+            off = apart(frame_of(draw(rng, second.shape, np.where(second, 0.1, 0.0)), second)).apart
+            found.claims.append(Claim(f"{name}: farthest from tea-tasting", off, 0.0, SAME))
+    off = max(row.apart for _, row in rows)
+    found.claims.append(Claim("hillstrom: farthest from tea-tasting", off, 0.0, SAME))
     if as_json:
-        listed = [{**claim._asdict(), "holds": claim.holds} for claim in claims]
+        listed = [{**claim._asdict(), "holds": claim.holds} for claim in found.claims]
         real = {what: row._asdict() for what, row in rows}
-        print_json(
-            {"seed": seed, "experiments": experiments, "claims": listed, "beside": dict(beside), "hillstrom": real}
-        )
-        return holds
-    print_table(
-        f"{experiments:,} simulated experiments of {LOOKS * UNITS:,} units, looked at {LOOKS} times",
-        ("what", "figure", "must be in", "holds"),
-        [(c.what, c.figure, f"[{c.low:.4g}, {c.high:.4g}]", "yes" if c.holds else "NO") for c in claims],
-    )
-    print_table("Beside it", ("what", "share"), beside)
-    print_table(
-        "Hillstrom against no e-mail, with what was spent in the year before explained",
-        ("what", "none", "difference", "every look [95 %]", "one look [95 %]", "tea-tasting [95 %]"),
-        [(what, row.control, row.difference, *map(_bounds, (row.anytime, row.fixed, row.tea))) for what, row in rows],
-    )
-    return holds
+        beside = dict(found.beside)
+        print_json({"seed": seed, "experiments": experiments, "claims": listed, "beside": beside, "hillstrom": real})
+    else:
+        _print(found, rows, experiments)
+    return all(claim.holds for claim in found.claims)
 
 
-def still_worlds(experiments: int, rng: np.random.Generator) -> dict[str, Looks]:
-    """Worlds without an effect in which units are not alike and independent."""
-    return {
-        "values that go on growing": growing(experiments, rng=rng),
-        "one bandit for both variants": learning(experiments, own=False, rng=rng),
-    }
+def add_still(found: Found, name: str, looks: Looks) -> None:
+    """Add how often an effect is claimed where there is none, and what CUPED does."""
+    found.claims.extend(false_alarms(name, looks))
+    found.beside.append((f"{name}: an interval for one look, looked at {LOOKS} times", alarmed(looks, ONCE)))
+    if name in EXPLAINED:
+        found.claims.append(cuped(name, looks))
+
+
+def add_unlike(found: Found, experiments: int, rng: np.random.Generator) -> None:
+    """Likewise where units' values change, or hang on what others did."""
+    for name, looks in (
+        ("values that go on growing", growing(experiments, rng=rng)),
+        ("one bandit for both variants", learning(experiments, own=False, rng=rng)),
+    ):
+        found.claims.append(Claim(f"{name}: any look, anytime-valid", alarmed(looks), 0.0, ALPHA))
+        found.beside.append((f"{name}: an interval for one look, looked at {LOOKS} times", alarmed(looks, ONCE)))
+    alone = alarmed(learning(experiments, own=True, rng=rng))
+    found.beside.append(("a bandit for each variant: any look, anytime-valid", alone))
 
 
 def alarmed(found: Looks, radius: float | None = None) -> float:
@@ -154,8 +151,8 @@ def cuped(name: str, found: Looks) -> Claim:
     return Claim(f"{name}: variance left by CUPED", ratio, unexplained - half, unexplained + half)
 
 
-def power_of(name: str, experiments: int, rng: np.random.Generator) -> tuple[Claim, list[tuple[str, float]]]:
-    """How often an effect is found, against tea-tasting's power for it on the same experiments; and shares beside.
+def add_power(found: Found, name: str, experiments: int, rng: np.random.Generator) -> None:
+    """Add how often an effect is found, against tea-tasting's power for it on the same experiments.
 
     The effect is what tea-tasting's plan finds in 4 of 5, from people as they are without it. It multiplies what is
     spent, and so its spread: then a plan promises a little too much.
@@ -164,18 +161,16 @@ def power_of(name: str, experiments: int, rng: np.random.Generator) -> tuple[Cla
     history = simulated(WORLDS[name], BLOCK, lift=0.0, rng=rng).last()
     plan = RatioOfMeans(*COLUMNS, alpha=ALPHA, power=POWER, n_obs=size)
     [planned] = plan.solve_power_from_aggregates(aggregates(_typical(history)), "rel_effect_size")
-    found = simulated(WORLDS[name], experiments, lift=float(planned.rel_effect_size), rng=rng)
-    last = found.last()
+    looks = simulated(WORLDS[name], experiments, lift=float(planned.rel_effect_size), rng=rng)
+    last = looks.last()
     effect = float((last.variant.mean[:, 0] - last.control.mean[:, 0]).mean())
     asked = RatioOfMeans(*COLUMNS, alpha=ALPHA, effect_size=effect, n_obs=size)
     [theirs] = asked.solve_power_from_aggregates(aggregates(_typical(last)), "power")
     hits = float(np.mean([fixed.p_value < ALPHA for fixed in each_fixed(last)]))
     half = 0.02 if experiments >= FULL else 4.0 * float(np.sqrt(POWER * (1.0 - POWER) / experiments))
-    claim = Claim(f"{name}: effect found at the end", hits, theirs.power - half, theirs.power + half)
-    return claim, [
-        (f"{name}: the plan promised, from before", POWER),
-        (f"{name}: found at some look, anytime-valid", alarmed(found)),
-    ]
+    found.claims.append(Claim(f"{name}: effect found at the end", hits, theirs.power - half, theirs.power + half))
+    found.beside.append((f"{name}: the plan promised, from before", POWER))
+    found.beside.append((f"{name}: found at some look, anytime-valid", alarmed(looks)))
 
 
 def _typical(found: Looks) -> Moments:
@@ -255,6 +250,20 @@ def hillstrom(data: Path) -> list[tuple[str, Apart]]:
             columns = both[metric].to_numpy(float), np.ones(len(both)), both["history"].to_numpy(float)
             found.append((f"{name}, {metric}", apart(frame_of(columns, (both["segment"] == segment).to_numpy()))))
     return found
+
+
+def _print(found: Found, rows: list[tuple[str, Apart]], experiments: int) -> None:
+    print_table(
+        f"{experiments:,} simulated experiments of {LOOKS * UNITS:,} units, looked at {LOOKS} times",
+        ("what", "figure", "must be in", "holds"),
+        [(c.what, c.figure, f"[{c.low:.4g}, {c.high:.4g}]", "yes" if c.holds else "NO") for c in found.claims],
+    )
+    print_table("Beside it", ("what", "share"), found.beside)
+    print_table(
+        "Hillstrom against no e-mail, with what was spent in the year before explained",
+        ("what", "none", "difference", "every look [95 %]", "one look [95 %]", "tea-tasting [95 %]"),
+        [(what, row.control, row.difference, *map(_bounds, (row.anytime, row.fixed, row.tea))) for what, row in rows],
+    )
 
 
 def _bounds(interval: tuple[float, float]) -> str:

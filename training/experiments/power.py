@@ -56,43 +56,52 @@ def power(log: ExperimentLog, metric: Metric) -> PowerReport:
     """What the experiment takes, by its last weeks as they would have been (`measurements.read_before`).
 
     Raises:
-        DataError: Fewer than `FEWEST` units are known, there is no second variant, or the metric is the same of all.
+        DataError: Fewer than `FEWEST` units are known, or the metric is the same of all.
     """
-    experiment = log.experiment
-    if len(experiment.variants) < 2:
-        raise DataError(f"experiment '{experiment.id}' has one variant; there is nothing to compare it with")
-    _, rows = log.rows(metric)
-    if len(rows) < FEWEST:
-        raise DataError(
-            f"only {len(rows)} units that '{experiment.id}' would take are known long enough to measure"
-            f" '{metric.id}', must be at least {FEWEST}; let decisions be made first, or shorten the metric's `within`"
-        )
-    sample = moments_of(rows)
-    over = float(sample.mean[DENOMINATOR])
-    mean = float(sample.mean[NUMERATOR]) / over if over else 0.0
-    if not mean > 0.0 or not sample.covariance[NUMERATOR, NUMERATOR] > 0.0:
-        raise DataError(f"'{metric.id}' is {mean:g} of all who '{experiment.id}' would take; nothing can be planned")
+    experiment, sample = log.experiment, _sample(log, metric)
     shares = variant_shares(experiment)
     control, smallest = float(shares[0]), float(shares[1:].min())
+    pair, met = control + smallest, len(log.exposures)
     test = _Test(sample, ratio=smallest / control, alpha=ALPHA / (len(shares) - 1))
-    planned = planned_units(log)
-    looks = float(ConfidenceSequence(planned, test.alpha).radius(planned))
-    beta, once = norm.isf(1.0 - POWER), norm.isf(test.alpha / 2.0)
-    wider = float(np.square((looks + beta) / (once + beta)))
-    effect, pair = experiment.minimum_effect, control + smallest
-    need = None if effect is None else test.units(effect) / pair
+    fixed = anytime = None
+    if experiment.minimum_effect is not None:
+        units = test.units(experiment.minimum_effect)
+        radius = float(ConfidenceSequence(planned_units(log), test.alpha).radius(units))
+        beta, once = norm.isf(1.0 - POWER), norm.isf(test.alpha / 2.0)
+        wider = float(np.square((radius + beta) / (once + beta)))
+        fixed, anytime = _need(units / pair, log), _need(units / pair * wider, log)
     return PowerReport(
         experiment=experiment.id,
         metric=metric.id,
-        baseline=mean,
+        baseline=float(sample.mean[NUMERATOR] / sample.mean[DENOMINATOR]),
         explained=test.explained,
-        minimum_effect=effect,
+        minimum_effect=experiment.minimum_effect,
         days=(experiment.length or BEFORE).days,
-        units_met=len(log.exposures),
-        detectable=test.effect(round(len(log.exposures) * pair)),
-        fixed=None if need is None else _need(need, log),
-        anytime=None if need is None else _need(need * wider, log),
+        units_met=met,
+        detectable=test.effect(round(met * pair)),
+        fixed=fixed,
+        anytime=anytime,
     )
+
+
+def _sample(log: ExperimentLog, metric: Metric) -> Moments:
+    _, rows = log.rows(metric)
+    if len(rows) < FEWEST:
+        raise DataError(
+            f"only {len(rows)} units that '{log.experiment.id}' would take are known long enough to measure"
+            f" '{metric.id}', must be at least {FEWEST}; let decisions be made first, or shorten the metric's `within`"
+        )
+    sample = moments_of(rows)
+    if not (
+        sample.mean[NUMERATOR] > 0.0
+        and sample.mean[DENOMINATOR] > 0.0
+        and sample.covariance[NUMERATOR, NUMERATOR] > 0.0
+    ):
+        raise DataError(
+            f"'{metric.id}' is the same of all {len(rows)} units that '{log.experiment.id}' would take, so nothing can"
+            " be planned; is what it counts told?"
+        )
+    return sample
 
 
 def variant_shares(experiment: Experiment) -> Floats:
