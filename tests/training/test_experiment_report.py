@@ -198,7 +198,10 @@ def test_power_looks_at_the_planned_length_before_and_at_all_variants() -> None:
 
 def test_power_without_anybody_or_anything_says_why_there_is_none() -> None:
     tested = running(minimum_effect=0.2)
-    for ledger, said in ((FakeLedger(), "only 0 units"), (a_shop(0.0, 0.0), "is the same of all")):
+    for ledger, said in (
+        (FakeLedger(), "only 0 units"),
+        (a_shop(0.0, 0.0), "is nothing, or the same, of all 600 units"),
+    ):
         log = read_before(ledger, catalog_with(tested), tested, (BUYS,), before=LATER - 6 * DAY)
         with pytest.raises(DataError, match=said):
             power(log, BUYS)

@@ -98,8 +98,8 @@ def _sample(log: ExperimentLog, metric: Metric) -> Moments:
         and sample.covariance[NUMERATOR, NUMERATOR] > 0.0
     ):
         raise DataError(
-            f"'{metric.id}' is the same of all {len(rows)} units that '{log.experiment.id}' would take, so nothing can"
-            " be planned; is what it counts told?"
+            f"'{metric.id}' is nothing, or the same, of all {len(rows)} units that '{log.experiment.id}' would take, so"
+            " nothing can be planned; is what it counts told?"
         )
     return sample
 
