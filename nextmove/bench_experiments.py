@@ -229,7 +229,7 @@ def apart(rows: pd.DataFrame) -> Apart:
         anytime=(difference - radius, difference + radius),
         fixed=(fixed.low, fixed.high),
         tea=(theirs.effect_size_ci_lower, theirs.effect_size_ci_upper),
-        apart=max(abs(ours - others) / max(1.0, abs(others)) for ours, others in pairs),
+        apart=max(abs(ours - others) / max(1.0, abs(others)) for ours, others in pairs if ours is not None),
     )
 
 

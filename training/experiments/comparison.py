@@ -67,12 +67,15 @@ class Comparison:
 
 
 class Fixed(NamedTuple):
-    """What may be said when one looks once: 95 % intervals, and the chance of so much without any effect."""
+    """What may be said when one looks once: intervals, and the chance of so much without any effect.
+
+    The relative interval is None where a value is 0.
+    """
 
     low: float
     high: float
-    relative_low: float
-    relative_high: float
+    relative_low: float | None
+    relative_high: float | None
     p_value: float
 
 
@@ -130,13 +133,9 @@ def fixed_horizon(control: Moments, variant: Moments, *, level: float = 0.95) ->
     """tea-tasting's interval and p-value (Welch's t) of one comparison; valid if one looks once."""
     columns = COLUMNS if explained(control + variant) != 0.0 else COLUMNS[:2]
     found = RatioOfMeans(*columns, confidence_level=level).analyze_aggregates(aggregates(control), aggregates(variant))
-    return Fixed(
-        float(found.effect_size_ci_lower),
-        float(found.effect_size_ci_upper),
-        float(found.rel_effect_size_ci_lower),
-        float(found.rel_effect_size_ci_upper),
-        float(found.pvalue),
-    )
+    relative = [float(bound) for bound in (found.rel_effect_size_ci_lower, found.rel_effect_size_ci_upper)]
+    low, high = relative if np.isfinite(relative).all() else (None, None)
+    return Fixed(float(found.effect_size_ci_lower), float(found.effect_size_ci_upper), low, high, float(found.pvalue))
 
 
 def aggregates(sample: Moments) -> Aggregates:

@@ -7,7 +7,6 @@ import msgspec
 import numpy as np
 from scipy.stats import norm
 
-from decisioning.errors import DataError
 from decisioning.experiment_content import Experiment
 from training.experiments.comparison import Adjusted
 from training.experiments.moments import Floats
@@ -32,24 +31,18 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def effects(experiment: Experiment, values: Sequence[Adjusted], counts: Sequence[float]) -> list[Effect]:
-    """Of every level and, where the variants tell them apart, every pair of levels.
+    """Of every level and, where the variants tell them apart, every pair of levels; none where two always go together.
 
     `values` and `counts` are by variant. Levels are coded around 0, so that effects are averages over the other
     factors. Errors are robust to variants that vary differently: White, *A Heteroskedasticity-Consistent Covariance
     Matrix Estimator*, Econometrica 48, 1980; units of a variant have the same row, so its mean and variance suffice.
-
-    Raises:
-        DataError: The variants do not tell the factors apart.
     """
     main = _columns(experiment)
     design = {**main, **_pairs(main)}
     if _rank(design) < len(design) + 1:
         design = main
     if _rank(design) < len(design) + 1:
-        raise DataError(
-            f"the variants of experiment '{experiment.id}' do not tell its factors apart: two levels always come"
-            " together; give it a variant in which they do not"
-        )
+        return []
     x = np.column_stack([np.ones(len(values)), *design.values()])
     n, y = np.asarray(counts, dtype=np.float64), np.array([float(each.value) for each in values])
     bread = np.linalg.inv(x.T @ (n[:, None] * x))

@@ -27,8 +27,8 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
         p_value: Anytime-valid.
         explained: Share of the variance that was taken out by what units did before.
         chance_better: That the variant is better, by a normal posterior without prior knowledge.
-        expected_loss: What choosing the variant costs on average if it is worse after all, in the metric's unit a
-            unit; `expected_loss_of_control` likewise of staying. Stucchio, *Bayesian A/B Testing at VWO*, 2015.
+        expected_loss: What choosing the variant costs on average, where it is worse after all; as `difference`.
+            `expected_loss_of_control`: what staying costs. Stucchio, *Bayesian A/B Testing at VWO*, 2015.
     """
 
     metric: str

@@ -104,7 +104,7 @@ def experiment_report(
 
     Raises:
         RequestError: It has no metric.
-        DataError: A metric counts what cannot be told of its units, or its variants do not tell factors apart.
+        DataError: A metric counts what cannot be told of its units.
         StoreError: The ledger cannot be read.
     """
     metric, guards = metrics_of(catalog.content, experiment)
