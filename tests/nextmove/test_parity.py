@@ -11,11 +11,11 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from decisioning.assignment import is_held_out
 from decisioning.bundle import Scored
 from decisioning.encoding import encode_value
 from decisioning.record import DecisionRecord
 from decisioning.request import DecisionRequest, OutcomeReport
+from decisioning.trial import is_held_out
 from nextmove.sandbox import Sandbox
 from serving.adapters.feast_features import FeastFeatures
 from serving.ports import Scorer

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from decisioning.assignment import is_held_out
 from decisioning.catalog import Catalog, Eligible
 from decisioning.contact_history import HISTORY_FEATURES
 from decisioning.content_types import NO_ACTION
@@ -19,6 +18,7 @@ from decisioning.journey import stages_of
 from decisioning.profile import Contact, Facts
 from decisioning.reasons import Drop
 from decisioning.rules import RuleScope
+from decisioning.trial import is_held_out
 from storage.catalog_files import read_release
 from training.domains import LOG_COLUMNS, open_domain
 from training.domains.hillstrom import CANDIDATES, PLACEMENT
