@@ -11,6 +11,12 @@ def paused() -> Iterator[None]:
 
     Every so many new objects the collector walks all that there are: of reading a ledger into examples that
     was 40 % of the time.
+
+    >>> with paused():
+    ...     gc.isenabled()
+    False
+    >>> gc.isenabled()
+    True
     """
     was_on = gc.isenabled()
     gc.disable()

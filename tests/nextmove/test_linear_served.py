@@ -24,8 +24,8 @@ THOMPSON = placement(slots=1, shown_by="decision", reward={"purchase": "value"},
 RAINCOAT = action("raincoat", group="cards", value=VALUE, attributes={"fits": "wet", "price": 20.0})
 
 
-def decided(scorer: OnnxScorer, shop: Catalog, count: int = 40) -> list[DecisionRecord]:
-    """What customers of all ages are shown in the rain."""
+def decided(scorer: OnnxScorer, shop: Catalog, count: int = 40, *, weather: str = "rain") -> list[DecisionRecord]:
+    """What customers of all ages get in this weather."""
     people = {f"c-{n}": {"age": 20.0 + n % 50, "colour": "red"} for n in range(count)}
     features = FakeFeatures(people)
     features.names = frozenset({"age", "colour", "account_id"})
@@ -39,7 +39,7 @@ def decided(scorer: OnnxScorer, shop: Catalog, count: int = 40) -> list[Decision
     )
 
     async def ask() -> list[DecisionRecord]:
-        asked = [request(customer_id=name, decision_id=f"d-{name}", context={"weather": "rain"}) for name in people]
+        asked = [request(customer_id=name, decision_id=f"d-{name}", context={"weather": weather}) for name in people]
         return [await engine.decide(each, now=NOW) for each in asked]
 
     return asyncio.run(ask())

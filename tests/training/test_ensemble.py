@@ -1,6 +1,5 @@
 """The ensemble: what training fits, what the graph gives, and what is sent by it."""
 
-import asyncio
 from pathlib import Path
 
 import msgspec
@@ -10,17 +9,14 @@ import pandas as pd
 import pytest
 
 from decisioning.bundle import Bundle, pack
-from decisioning.catalog import Catalog, Release
-from decisioning.content_types import BLUEPRINT
+from decisioning.catalog import Catalog
 from decisioning.errors import BundleError
 from decisioning.exploration import BootstrapThompson
-from decisioning.record import DecisionRecord
 from decisioning.replay import replay
 from serving.adapters.onnx_scorer import OnnxScorer
-from serving.engine import DrawKey, Engine
 from storage.settings import Settings
-from tests.builders import CONSENTED, placement, request
-from tests.fakes import FakeFeatures, FakeHotState, FakeLedger
+from tests.builders import placement
+from tests.nextmove.test_linear_served import KEY, decided
 from tests.training.opposed_shop import opposed_catalog, opposed_shop
 from tests.training.test_export import manifest
 from tests.training.tiny_shop import NOW, tiny_catalog, tiny_examples
@@ -33,7 +29,6 @@ from training.propensity import fit_propensity
 from training.training_run import train
 from training.uplift import fit_uplift
 
-KEY = DrawKey(b"0123456789abcdef")
 SENT = placement(slots=1, shown_by="sent", reward={"purchase": "value"}, exploration=BootstrapThompson())
 
 
@@ -166,30 +161,9 @@ def test_where_no_placement_asks_for_it_none_is_fitted() -> None:
     assert trained(tiny_catalog(placements=(SENT,)), 600, "linear").manifest.n_members == 0
 
 
-def sent(scorer: OnnxScorer, shop: Catalog, count: int = 40) -> list[DecisionRecord]:
-    """What customers of all ages are sent in a weather that nobody knows."""
-    people = {f"c-{n}": {"age": 20.0 + n % 50, "colour": "red"} for n in range(count)}
-    features = FakeFeatures(people)
-    features.names = frozenset({"age", "colour", "account_id"})
-    engine = Engine(
-        release=Release({BLUEPRINT: shop.content}, version="sha256:test"),
-        features=features,
-        hot_state=FakeHotState(CONSENTED),
-        ledger=FakeLedger(),
-        scorer=scorer,
-        draw_key=KEY,
-    )
-
-    async def ask() -> list[DecisionRecord]:
-        asked = [request(customer_id=name, decision_id=f"d-{name}", context={"weather": "hail"}) for name in people]
-        return [await engine.decide(each, now=NOW) for each in asked]
-
-    return asyncio.run(ask())
-
-
 def test_what_is_sent_is_drawn_by_the_shares_of_the_members() -> None:
     shop = tiny_catalog(placements=(SENT,))
-    records = sent(OnnxScorer(trained(shop, 600)), shop)
+    records = decided(OnnxScorer(trained(shop, 600)), shop, weather="hail")  # which nobody knows
     for record in records:
         worth = np.array([np.array(each.members) * each.value for each in record.candidates])
         best = worth == worth.max(axis=0)
