@@ -3,11 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from decisioning.record import Assignment
+from decisioning.record import FORCED, SPLIT, Assignment
 from decisioning.rules import RuleFailure, RuleScope
 from decisioning.trial import Trial
-
-SPLIT, FORCED = "SPLIT", "FORCED"
 
 
 class Units(NamedTuple):

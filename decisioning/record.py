@@ -15,6 +15,8 @@ from decisioning.profile import BudgetLeft, Consent, Contact, Event, HotProfile,
 from decisioning.reasons import Drop
 from decisioning.request import DecisionRequest
 
+SPLIT, FORCED = "SPLIT", "FORCED"
+
 
 class Assignment(msgspec.Struct, frozen=True):
     """The variant of an experiment that a unit is in, and the chance of that among those who take part.
@@ -25,7 +27,7 @@ class Assignment(msgspec.Struct, frozen=True):
     experiment: str
     variant: str
     probability: float
-    reason: str = "SPLIT"
+    reason: str = SPLIT
     payload: dict[str, Any] = {}
     version: int = 1
     unit: str | None = None
@@ -116,18 +118,21 @@ class PolicyVersion(msgspec.Struct, frozen=True):
     parameters: dict[str, Any]
 
 
-def was_drawn(slots: tuple[ShownSlot, ...], candidates: tuple[Candidate, ...]) -> bool:
-    """Whether the policy drew the first slot, so that its probabilities can weigh it.
+def was_drawn(
+    slots: tuple[ShownSlot, ...], candidates: tuple[Candidate, ...], assignments: tuple[Assignment, ...]
+) -> bool:
+    """Whether the policy drew the first slot for a customer, so that its probabilities can weigh it.
 
-    What went on from an earlier decision was not drawn.
+    What went on from an earlier decision was not drawn. A tester was put where they are by hand.
 
-    >>> was_drawn((), ())
+    >>> was_drawn((), (), ())
     False
     """
     return (
         bool(slots)
         and all(slot.probability is not None for slot in slots)
         and not any(each.tier < 0 and each.action_id == slots[0].action_id for each in candidates)
+        and not any(each.reason == FORCED for each in assignments)
     )
 
 
@@ -212,7 +217,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def drawn(self) -> bool:
         """Whether the policy drew the first slot; see `was_drawn`."""
-        return was_drawn(self.slots, self.candidates)
+        return was_drawn(self.slots, self.candidates, self.assignments)
 
     @property
     def hot(self) -> HotProfile | None:

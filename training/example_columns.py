@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from decisioning.content import Placement
 from decisioning.content_types import Scalar, Value
 from decisioning.profile import Contact
-from decisioning.record import Candidate, OutcomeRecord, ShownSlot, was_drawn
+from decisioning.record import Assignment, Candidate, OutcomeRecord, ShownSlot, was_drawn
 from decisioning.reward import counted, of_slot, reward, was_shown
 
 PART = 1_024  # rows that wait as Python values before they become arrays
@@ -49,6 +49,7 @@ class Decided(msgspec.Struct):
     candidates: tuple[Candidate, ...]
     slots: tuple[ShownSlot, ...]
     reason: str
+    assignments: tuple[Assignment, ...] = ()
     contact_at: datetime | None = None
     personal: bool = True
 
@@ -74,7 +75,7 @@ class ExampleColumns:
         slot that repeats an earlier contact has no row: its outcomes are the earlier one's (`credited`).
         """
         within = counted(reported, decided, placement) if reported else []
-        drawn = was_drawn(decided.slots, decided.candidates)
+        drawn = was_drawn(decided.slots, decided.candidates, decided.assignments)
         added = 0
         for slot in decided.slots:
             own = of_slot(decided, slot, within) if within else []

@@ -15,11 +15,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from decisioning.assignment import FORCED
 from decisioning.errors import NextmoveError, RequestError, UnknownExperiment
 from decisioning.experiment_content import Experiment
 from decisioning.identity import VISITOR, is_visitor
-from decisioning.record import Assignment
+from decisioning.record import FORCED, Assignment
 from decisioning.request import AssignmentRequest, CallerId, Context
 from serving.engine import Engine
 from serving.http.body import DECISION_LIMIT, convert, read_json

@@ -11,7 +11,7 @@ from decisioning.catalog import Catalog
 from decisioning.content_types import NO_ACTION
 from decisioning.errors import DataError
 from decisioning.events import EventRecord
-from decisioning.record import DecisionRecord, OutcomeRecord
+from decisioning.record import Assignment, DecisionRecord, OutcomeRecord
 from decisioning.vocabulary import Vocabulary
 from tests import builders
 from tests.builders import NOW, action, candidate, catalog, contact, placement, request, slot
@@ -274,6 +274,13 @@ def test_a_fallback_may_be_learnt_from_and_is_never_weighed() -> None:
     row = rows(record(slots=(slot(probability=None),), reason="FALLBACK_MODEL_UNAVAILABLE")).iloc[0]
     assert not row["drawn"]
     assert pd.isna(row["probability"])
+
+
+@pytest.mark.parametrize(("reason", "weighed"), [("FORCED", False), ("SPLIT", True)])
+def test_a_tester_may_be_learnt_from_and_is_never_weighed(reason: str, weighed: bool) -> None:
+    [row] = rows(record(assignments=(Assignment("copy", "a", 0.5, reason),))).to_dict("records")
+    assert row["drawn"] is weighed
+    assert len(drawn_decisions(pd.DataFrame([row]), shop()).examples) == weighed
 
 
 def test_what_goes_on_from_an_earlier_decision_may_be_learnt_from_and_is_never_weighed() -> None:

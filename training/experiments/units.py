@@ -22,13 +22,14 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from decisioning.assignment import FORCED, Units, assignments
+from decisioning.assignment import Units, assignments
 from decisioning.case import SESSION
 from decisioning.catalog import Catalog
 from decisioning.content_types import BLUEPRINT, Value
 from decisioning.events import EventRecord
 from decisioning.experiment_content import Experiment
 from decisioning.identity import LINKING, links_of, person_names
+from decisioning.record import FORCED
 from decisioning.rules import RuleFailure, RuleScope
 from decisioning.trial import is_held_out
 from storage.instants import to_microseconds
